@@ -1,0 +1,23 @@
+//! The only files that name pyo3: wrap a kernel, drop the GIL, map the error.
+//!
+//! One file a kernel family, each with `pub fn register(module: &Bound<'_, PyModule>) -> PyResult<()>`.
+
+use pyo3::prelude::*;
+
+#[pyfunction]
+fn arm_mutant(name: Option<&str>) -> bool {
+    crate::mutants::arm(name)
+}
+
+#[pyfunction]
+fn mutant_on(name: &str) -> bool {
+    crate::mutants::on(name)
+}
+
+#[pymodule]
+fn _kernels(module: &Bound<'_, PyModule>) -> PyResult<()> {
+    module.add("__version__", env!("CARGO_PKG_VERSION"))?;
+    module.add_function(wrap_pyfunction!(arm_mutant, module)?)?;
+    module.add_function(wrap_pyfunction!(mutant_on, module)?)?;
+    Ok(())
+}
