@@ -2,9 +2,13 @@
 //!
 //! One file a kernel family, each with `pub fn register(module: &Bound<'_, PyModule>) -> PyResult<()>`.
 
+mod errors;
+mod gil;
+
 use pyo3::prelude::*;
 
 #[pyfunction]
+#[pyo3(signature = (name=None))]
 fn arm_mutant(name: Option<&str>) -> bool {
     crate::mutants::arm(name)
 }
@@ -19,5 +23,6 @@ fn _kernels(module: &Bound<'_, PyModule>) -> PyResult<()> {
     module.add("__version__", env!("CARGO_PKG_VERSION"))?;
     module.add_function(wrap_pyfunction!(arm_mutant, module)?)?;
     module.add_function(wrap_pyfunction!(mutant_on, module)?)?;
+    module.add_function(wrap_pyfunction!(gil::gil_reacquisitions, module)?)?;
     Ok(())
 }
