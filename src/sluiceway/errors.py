@@ -2,7 +2,7 @@
 
 SluicewayError
 ├── TenantFault          the client must change something: 4xx, a stable id, the limit named
-├── Overloaded           too much to do right now: 429 or 503 with Retry-After; the only backpressure
+├── Overloaded           too much to do right now: 429, 503 with Retry-After; the only backpressure
 ├── BackendUnavailable   a disk, socket or service failed: retry later
 ├── DeadlineExceeded     a query passed its deadline: 503 `timeout`
 ├── Cancelled            the asker is gone: 499

@@ -1,0 +1,55 @@
+"""Time and randomness, passed in.
+
+Invariant: no other module of the product reads a clock or a random number; durations come from
+`monotonic_s`, wall time (`now_ms`) is only ever data.
+"""
+
+import random
+import time
+from typing import Protocol
+
+
+class Clock(Protocol):
+    """What a component may know of time. Never blocks."""
+
+    def now_ms(self) -> int:
+        """Wall clock, Unix milliseconds. For data only, never for timeouts."""
+        ...
+
+    def monotonic_s(self) -> float:
+        """Seconds since an arbitrary moment; never goes back."""
+        ...
+
+
+class SystemClock:
+    """The machine's clock."""
+
+    def now_ms(self) -> int:
+        return time.time_ns() // 1_000_000
+
+    def monotonic_s(self) -> float:
+        return time.monotonic()
+
+
+class ManualClock:
+    """A clock that stands still until it is told to move: simulation and tests."""
+
+    def __init__(self, now_ms: int = 0) -> None:
+        self._now_ms = now_ms
+        self._monotonic_s = 0.0
+
+    def now_ms(self) -> int:
+        return self._now_ms
+
+    def monotonic_s(self) -> float:
+        return self._monotonic_s
+
+    def advance(self, ms: int) -> None:
+        """Move both clocks on by `ms`."""
+        self._now_ms += ms
+        self._monotonic_s += ms / 1000
+
+
+def jitter(seed: int | None = None) -> random.Random:
+    """The source of randomness for Retry-After and the like; seeded in tests."""
+    return random.Random(seed)

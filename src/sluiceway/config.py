@@ -1,0 +1,157 @@
+"""Configuration: composes what each package owns out of flags, environment and a TOML file.
+
+Invariant: no component reads the environment or a file for its settings; flags beat the
+environment (`SLUICEWAY_...`, nested with `__`), which beats the file, which beats the defaults.
+"""
+
+import os
+import re
+from pathlib import Path
+from typing import Annotated, Any, Literal
+
+from pydantic import BeforeValidator, Field, model_validator
+from pydantic_settings import (
+    BaseSettings,
+    PydanticBaseSettingsSource,
+    SettingsConfigDict,
+    TomlConfigSettingsSource,
+)
+
+from sluiceway.gateway.limits import GatewayConfig
+from sluiceway.query.limits import QueryConfig
+
+SIZE_UNITS = {"": 1, "k": 1 << 10, "m": 1 << 20, "g": 1 << 30, "t": 1 << 40}
+LOOPBACK_HOSTS = {"127.0.0.1", "localhost", "::1"}
+
+
+def parse_size(value: Any) -> Any:
+    """Bytes out of `8GiB`, `512M` or a plain number; other values pass through to be refused."""
+    if isinstance(value, str):
+        match = re.fullmatch(r"\s*([0-9]+(?:\.[0-9]+)?)\s*([kmgt]?)(?:i?b)?\s*", value.lower())
+        if match:
+            return int(float(match[1]) * SIZE_UNITS[match[2]])
+    return value
+
+
+Bytes = Annotated[int, BeforeValidator(parse_size), Field(ge=0)]
+
+
+def split_address(address: str) -> tuple[str, int]:
+    """`HOST:PORT` into its parts; IPv6 hosts stand in brackets. Raises: ValueError."""
+    host, colon, port = address.rpartition(":")
+    if not colon or not port.isdigit() or int(port) > 65535:
+        raise ValueError(f"not HOST:PORT: {address!r}")
+    return host.strip("[]") or "127.0.0.1", int(port)
+
+
+def is_loopback(address: str) -> bool:
+    host = split_address(address)[0]
+    return host in LOOPBACK_HOSTS or host.startswith("127.")
+
+
+class Config(BaseSettings):
+    """Everything `sluiceway serve` can be told."""
+
+    model_config = SettingsConfigDict(
+        env_prefix="SLUICEWAY_", env_nested_delimiter="__", frozen=True, extra="forbid"
+    )
+
+    data_dir: Path = Path("sluiceway-data")
+    http: str = "127.0.0.1:9090"
+    otlp_grpc: str | None = None
+    roles: Literal["all"] = "all"
+    tls_cert: Path | None = None
+    tls_key: Path | None = None
+    tls_client_ca: Path | None = None
+    auth: Literal["off", "keys"] = "off"
+    auth_keys: Path | None = None
+    """The key file; `keys.toml` in the data directory unless set."""
+    allow_insecure: bool = False
+    """Serve off loopback without TLS or keys."""
+    memory_max: Bytes = 0
+    """Bytes for the whole of Sluiceway; 0 is 60 % of the cgroup's or the machine's memory."""
+    series_max: int = Field(default=5_000_000, gt=0)
+    disk_max: Bytes = 0
+    """Bytes of the data directory; 0 is what it holds plus what the file system has free."""
+    retention_raw_ms: int = Field(default=0, ge=0)
+    """Milliseconds that raw points are kept; 0 keeps them for ever."""
+    future_max_ms: int = Field(default=600_000, ge=0)
+    visibility_wait_max_ms: int = Field(default=1_000, ge=0)
+    query_threads: int = Field(default=2, gt=0)
+    seal_points_max: int = Field(default=2_000_000, gt=0)
+    seal_journal_bytes_max: Bytes = 64 << 20
+    seal_s_max: float = Field(default=60.0, gt=0)
+    drain_s_max: float = Field(default=10.0, gt=0)
+    log_level: Literal["debug", "info", "warning", "error"] = "info"
+    gateway: GatewayConfig = GatewayConfig()
+    query: QueryConfig = QueryConfig()
+
+    @classmethod
+    def settings_customise_sources(
+        cls,
+        settings_cls: type[BaseSettings],
+        init_settings: PydanticBaseSettingsSource,
+        env_settings: PydanticBaseSettingsSource,
+        dotenv_settings: PydanticBaseSettingsSource,
+        file_secret_settings: PydanticBaseSettingsSource,
+    ) -> tuple[PydanticBaseSettingsSource, ...]:
+        """Flags, environment, file: the file is named by a flag, so it is read in `load`."""
+        sources = [init_settings, env_settings]
+        if _config_file is not None:
+            sources.append(TomlConfigSettingsSource(settings_cls, toml_file=_config_file))
+        return tuple(sources)
+
+    @model_validator(mode="after")
+    def _safe_to_serve(self) -> "Config":
+        if (self.tls_cert is None) != (self.tls_key is None):
+            raise ValueError("--tls-cert and --tls-key go together")
+        if self.tls_client_ca is not None and self.tls_cert is None:
+            raise ValueError("--tls-client-ca needs --tls-cert")
+        for address in (self.http, self.otlp_grpc):
+            if address is not None:
+                split_address(address)
+                guarded = self.auth == "keys" or self.tls_client_ca is not None
+                if not (is_loopback(address) or self.allow_insecure) and not (
+                    guarded and self.tls_cert is not None
+                ):
+                    raise ValueError(
+                        f"refusing to listen on {address} without TLS and keys (or client "
+                        "certificates): set --tls-cert, --tls-key and --auth keys, or say "
+                        "--allow-insecure"
+                    )
+        return self
+
+    def memory_bytes_max(self) -> int:
+        """What `memory_max` comes to on this machine."""
+        return self.memory_max or machine_memory_bytes() * 6 // 10
+
+    def key_file(self) -> Path:
+        return self.auth_keys or self.data_dir / "keys.toml"
+
+
+_config_file: Path | None = None
+
+
+def load(file: Path | None, **flags: Any) -> Config:
+    """The configuration; flags that are None were not given. Raises: ValueError, OSError."""
+    global _config_file
+    if file is not None and not file.is_file():
+        raise FileNotFoundError(f"no configuration file at {file}")
+    _config_file = file
+    try:
+        return Config(**{name: value for name, value in flags.items() if value is not None})
+    finally:
+        _config_file = None
+
+
+def machine_memory_bytes() -> int:
+    """The cgroup's limit where there is one below the machine's memory, else the machine's."""
+    machine = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
+    for path in ("/sys/fs/cgroup/memory.max", "/sys/fs/cgroup/memory/memory.limit_in_bytes"):
+        try:
+            text = Path(path).read_text().strip()
+        except OSError:
+            continue
+        if text.isdigit():
+            return min(machine, int(text))
+    return machine

@@ -1,0 +1,62 @@
+"""The typed door to Rust: every other module imports kernels from here, never `_kernels`.
+
+Invariant: a kernel drops the GIL while it works; arguments are borrowed for the call only. The
+contracts stand in `_kernels.pyi`. A name moves from the lower list to the upper one when it lands.
+"""
+
+from typing import TYPE_CHECKING
+
+from sluiceway._kernels import arm_mutant, gil_reacquisitions, mutant_on
+
+if TYPE_CHECKING:
+    # On their way; remove from here (and import above) with the merge that brings the kernel.
+    from sluiceway._kernels import (
+        CancelToken,
+        Columns,
+        Disk,
+        EvaluateServer,
+        LabelTable,
+        Receipt,
+        Shard,
+        ShardClient,
+        range_function,
+        write_matrix,
+        write_series,
+        write_vector,
+    )
+
+# Codes of the record format (kernels/src/model.rs): the door's payload and its compression.
+FORMAT_REMOTE_WRITE_1 = 1
+FORMAT_REMOTE_WRITE_2 = 2
+FORMAT_OTLP_PROTOBUF = 3
+FORMAT_OTLP_JSON = 4
+ENCODING_IDENTITY = 0
+ENCODING_SNAPPY = 1
+ENCODING_GZIP = 2
+ENCODING_ZSTD = 3
+
+__all__ = [
+    "ENCODING_GZIP",
+    "ENCODING_IDENTITY",
+    "ENCODING_SNAPPY",
+    "ENCODING_ZSTD",
+    "FORMAT_OTLP_JSON",
+    "FORMAT_OTLP_PROTOBUF",
+    "FORMAT_REMOTE_WRITE_1",
+    "FORMAT_REMOTE_WRITE_2",
+    "CancelToken",
+    "Columns",
+    "Disk",
+    "EvaluateServer",
+    "LabelTable",
+    "Receipt",
+    "Shard",
+    "ShardClient",
+    "arm_mutant",
+    "gil_reacquisitions",
+    "mutant_on",
+    "range_function",
+    "write_matrix",
+    "write_series",
+    "write_vector",
+]

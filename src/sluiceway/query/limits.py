@@ -1,0 +1,27 @@
+"""The read side's limits, each with its default.
+
+Invariant: a query that passes one is answered 422 or 503 by name; it never takes the process down.
+"""
+
+from dataclasses import dataclass
+
+MIB = 1024 * 1024
+
+
+@dataclass(frozen=True)
+class QueryConfig:
+    """Counts, bytes and seconds; `_ms` where PromQL counts in milliseconds."""
+
+    concurrency_max: int = 8
+    """Queries evaluated at once; further ones wait."""
+    waiting_max: int = 64
+    """Queries that wait for a turn; the next one is 503."""
+    timeout_s_max: float = 120.0
+    lookback_ms: int = 300_000
+    steps_max: int = 11_000
+    series_max: int = 1_000_000
+    points_max: int = 500_000_000
+    result_bytes_max: int = 256 * MIB
+    text_bytes_max: int = 64 * 1024
+    label_names_limit_max: int = 1_000_000
+    """Names, values or series in one metadata answer."""
