@@ -39,8 +39,8 @@ test-rust: ## the kernels' own tests (no Python needed)
 	cargo test --manifest-path kernels/Cargo.toml --no-default-features --lib
 
 check: build test-rust ## lint, types, import contracts, clippy, formats, the share of Rust
-	$(BIN)/ruff format --check src tests benches examples
-	$(BIN)/ruff check src tests benches examples
+	$(BIN)/ruff format --check src tests benches
+	$(BIN)/ruff check src tests benches
 	$(BIN)/mypy
 	$(BIN)/lint-imports
 	cargo fmt --manifest-path kernels/Cargo.toml --check
@@ -48,8 +48,8 @@ check: build test-rust ## lint, types, import contracts, clippy, formats, the sh
 	$(BIN)/python benches/share.py
 
 format: ## format Python and Rust
-	$(BIN)/ruff format src tests benches examples
-	$(BIN)/ruff check --fix src tests benches examples
+	$(BIN)/ruff format src tests benches
+	$(BIN)/ruff check --fix src tests benches
 	cargo fmt --manifest-path kernels/Cargo.toml
 
 faults: build ## long fault runs: kill -9 cycles, crash images, full disk (minutes to hours)
