@@ -2,6 +2,7 @@
 //!
 //! One file a kernel family, each with `pub fn register(module: &Bound<'_, PyModule>) -> PyResult<()>`.
 
+mod disk;
 mod errors;
 mod gil;
 
@@ -24,5 +25,6 @@ fn _kernels(module: &Bound<'_, PyModule>) -> PyResult<()> {
     module.add_function(wrap_pyfunction!(arm_mutant, module)?)?;
     module.add_function(wrap_pyfunction!(mutant_on, module)?)?;
     module.add_function(wrap_pyfunction!(gil::gil_reacquisitions, module)?)?;
+    disk::register(module)?;
     Ok(())
 }
