@@ -21,27 +21,42 @@ def gil_reacquisitions() -> int:
 # --- disk (A) ---------------------------------------------------------------------------------
 
 class Disk:
-    """A data directory: every durable byte goes through one. Paths are relative, `/`-separated."""
+    """A data directory: every durable byte goes through one. Paths are relative, `/`-separated;
+    the empty path is the directory itself, where one is asked for. Raises: OSError with errno."""
 
     @staticmethod
     def real(root: str) -> Disk: ...
     @staticmethod
-    def memory() -> Disk: ...
-    def faulty(self, plan: dict[str, Any]) -> Disk: ...
+    def memory() -> Disk:
+        """Pages and directory entries stay volatile until synced; every change is recorded."""
+    def faulty(self, plan: dict[str, Any]) -> Disk:
+        """This disk behind a plan: {"rules": [{"operation": "create" | "open" | "read" | "write"
+        | "allocate" | "sync" | "sync_directory" | "rename" | "remove", "path": prefix,
+        "after": good ones first, "times": absent = for ever, "error": "EIO" | "ENOSPC" |
+        "EMFILE" | "EINTR", "short_bytes": written all the same}], "bytes_max": a full disk}."""
+    def set_faults(self, plan: dict[str, Any]) -> None:
+        """Follow another plan from now on ({} = no faults)."""
+    def fault_count(self) -> int: ...
     def read(self, path: str) -> bytes: ...
     def write_new(self, path: str, data: bytes) -> None:
         """Create-only and durable: the file and its directory entry are synced."""
-    def list(self, directory: str) -> list[str]: ...
-    def remove(self, path: str) -> None: ...
+    def list(self, directory: str) -> list[str]:
+        """Names, sorted; empty where the directory is absent."""
+    def remove(self, path: str) -> None:
+        """Durable only after `sync_directory`; so is `rename` (atomic, within a directory)."""
     def rename(self, source: str, target: str) -> None: ...
     def sync_directory(self, path: str) -> None: ...
-    def create_directory(self, path: str) -> None: ...
+    def create_directory(self, path: str) -> None:
+        """With its parents, durably."""
     def lock(self) -> None:
         """Take the directory's exclusive lock. Raises: BackendUnavailable (somebody has it)."""
     def used_bytes(self) -> int: ...
     def free_bytes(self) -> int: ...
-    def operation_count(self) -> int: ...
-    def crash_image(self, after_operation: int, seed: int) -> Disk: ...
+    def operation_count(self) -> int:
+        """Changes and syncs so far. This and the next two: in-memory disks only."""
+    def operation_text(self, number: int) -> str: ...
+    def crash_image(self, after_operation: int, seed: int) -> Disk:
+        """What a power cut after that many operations may leave; same seed, same image."""
 
 # --- shard (S) --------------------------------------------------------------------------------
 

@@ -6,14 +6,13 @@ contracts stand in `_kernels.pyi`. A name moves from the lower list to the upper
 
 from typing import TYPE_CHECKING
 
-from sluiceway._kernels import arm_mutant, gil_reacquisitions, mutant_on
+from sluiceway._kernels import Disk, arm_mutant, gil_reacquisitions, mutant_on
 
 if TYPE_CHECKING:
     # On their way; remove from here (and import above) with the merge that brings the kernel.
     from sluiceway._kernels import (
         CancelToken,
         Columns,
-        Disk,
         EvaluateServer,
         LabelTable,
         Receipt,

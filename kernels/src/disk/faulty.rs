@@ -69,29 +69,16 @@ impl FaultPlan {
     pub fn one(operation: FaultOperation, after: u64, times: u64, error: &str) -> FaultPlan {
         let path = String::new();
         let error = error.to_owned();
-        let rule = FaultRule {
-            operation,
-            path,
-            after,
-            times,
-            error,
-            short_bytes: 0,
-        };
-        FaultPlan {
-            rules: vec![rule],
-            bytes_max: None,
-        }
+        let rule = FaultRule { operation, path, after, times, error, short_bytes: 0 };
+        FaultPlan { rules: vec![rule], bytes_max: None }
     }
     pub fn full(bytes_max: u64) -> FaultPlan {
-        FaultPlan {
-            rules: Vec::new(),
-            bytes_max: Some(bytes_max),
-        }
+        FaultPlan { rules: Vec::new(), bytes_max: Some(bytes_max) }
     }
 }
 
-fn invalid(error: impl ToString) -> io::Error {
-    io::Error::new(io::ErrorKind::InvalidInput, error.to_string())
+fn invalid(error: impl Into<Box<dyn std::error::Error + Send + Sync>>) -> io::Error {
+    io::Error::new(io::ErrorKind::InvalidInput, error)
 }
 
 fn error_number(name: &str) -> io::Result<i32> {
@@ -134,10 +121,7 @@ impl Control {
                 self.faults += 1;
                 let number = error_number(&rule.error).unwrap_or(0);
                 let error = io::Error::from_raw_os_error(number);
-                return Err(Fault {
-                    error,
-                    short_bytes: rule.short_bytes,
-                });
+                return Err(Fault { error, short_bytes: rule.short_bytes });
             }
         }
         Ok(())
@@ -147,16 +131,9 @@ impl Control {
         let used = self.used_bytes.saturating_sub(from) + to;
         if to > from && self.plan.bytes_max.is_some_and(|max| used > max) {
             self.faults += 1;
-            let room = self
-                .plan
-                .bytes_max
-                .unwrap_or(0)
-                .saturating_sub(self.used_bytes);
+            let room = self.plan.bytes_max.unwrap_or(0).saturating_sub(self.used_bytes);
             let error = io::Error::from_raw_os_error(error_number("ENOSPC").unwrap_or(0));
-            return Err(Fault {
-                error,
-                short_bytes: usize::try_from(room).unwrap_or(0),
-            });
+            return Err(Fault { error, short_bytes: usize::try_from(room).unwrap_or(0) });
         }
         self.used_bytes = used;
         Ok(())
@@ -176,10 +153,7 @@ impl FaultyDisk {
             faults: 0,
             used_bytes: inner.used_bytes()?,
         };
-        Ok(FaultyDisk {
-            inner,
-            control: Arc::new(Mutex::new(control)),
-        })
+        Ok(FaultyDisk { inner, control: Arc::new(Mutex::new(control)) })
     }
 
     /// Follow another plan from now on; the counts of its rules start at zero.
@@ -199,11 +173,7 @@ impl FaultyDisk {
     }
 
     fn wrap(&self, path: &str, inner: Arc<dyn DiskFile>) -> Arc<dyn DiskFile> {
-        Arc::new(FaultyFile {
-            path: path.to_owned(),
-            inner,
-            control: self.control.clone(),
-        })
+        Arc::new(FaultyFile { path: path.to_owned(), inner, control: self.control.clone() })
     }
 }
 
@@ -259,10 +229,7 @@ struct FaultyFile {
 
 impl FaultyFile {
     fn grow_to(&self, bytes: u64) -> Result<(), Fault> {
-        let now = self.inner.byte_size().map_err(|error| Fault {
-            error,
-            short_bytes: 0,
-        })?;
+        let now = self.inner.byte_size().map_err(|error| Fault { error, short_bytes: 0 })?;
         self.control.lock().resize(now, bytes.max(now))
     }
 }
@@ -280,9 +247,7 @@ impl DiskFile for FaultyFile {
         self.inner.write_at(offset, data)
     }
     fn read_at(&self, offset: u64, buffer: &mut [u8]) -> io::Result<usize> {
-        self.control
-            .lock()
-            .check(FaultOperation::Read, &self.path)?;
+        self.control.lock().check(FaultOperation::Read, &self.path)?;
         self.inner.read_at(offset, buffer)
     }
     fn byte_size(&self) -> io::Result<u64> {
@@ -293,9 +258,7 @@ impl DiskFile for FaultyFile {
         self.inner.set_byte_size(bytes)
     }
     fn allocate(&self, bytes: u64) -> io::Result<()> {
-        self.control
-            .lock()
-            .check(FaultOperation::Allocate, &self.path)?;
+        self.control.lock().check(FaultOperation::Allocate, &self.path)?;
         self.grow_to(bytes)?;
         self.inner.allocate(bytes)
     }
@@ -329,14 +292,8 @@ mod tests {
         assert_eq!(file.sync_data().map_err(|e| e.raw_os_error()), Err(Some(5)));
         file.sync_data()?;
         file.write_at(0, b"good")?;
-        assert_eq!(
-            file.write_at(4, b"12345").map_err(|e| e.raw_os_error()),
-            Err(Some(28))
-        );
-        assert_eq!(
-            (disk.read_all("j")?, disk.fault_count()),
-            (b"good123".to_vec(), 2)
-        );
+        assert_eq!(file.write_at(4, b"12345").map_err(|e| e.raw_os_error()), Err(Some(28)));
+        assert_eq!((disk.read_all("j")?, disk.fault_count()), (b"good123".to_vec(), 2));
         assert!(
             FaultPlan::from_json(r#"{"rules": [{"operation": "sync", "error": "E"}]}"#).is_err()
         );
@@ -348,10 +305,7 @@ mod tests {
         let disk = FaultyDisk::new(Arc::new(MemoryDisk::new()), FaultPlan::full(1000))?;
         let (a, b) = (disk.create("a")?, disk.create("b")?);
         a.allocate(900)?;
-        assert_eq!(
-            b.allocate(200).map_err(|e| e.kind()),
-            Err(io::ErrorKind::StorageFull)
-        );
+        assert_eq!(b.allocate(200).map_err(|e| e.kind()), Err(io::ErrorKind::StorageFull));
         assert!(b.write_at(0, &[1; 101]).is_err());
         assert_eq!((b.byte_size()?, disk.free_bytes()?), (100, 0));
         disk.remove("a")?;

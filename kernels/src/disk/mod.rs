@@ -7,6 +7,7 @@
 pub mod faulty;
 pub mod memory;
 pub mod real;
+mod volatile;
 
 pub use faulty::{FaultPlan, FaultyDisk};
 pub use memory::MemoryDisk;
@@ -65,13 +66,7 @@ pub trait Disk: Send + Sync {
         let file = self.create(path)?;
         let written = file
             .write_at(0, bytes)
-            .and_then(|()| {
-                if crate::mutants::on("no_fsync") {
-                    Ok(())
-                } else {
-                    file.sync_data()
-                }
-            })
+            .and_then(|()| if crate::mutants::on("no_fsync") { Ok(()) } else { file.sync_data() })
             .and_then(|()| sync_parent(self, path));
         if written.is_err() {
             // Best effort: a torn file of this name would stand in the way of the next try.
@@ -124,8 +119,5 @@ fn check_rename(from: &str, to: &str) -> io::Result<()> {
     if parent(from) == parent(to) {
         return Ok(());
     }
-    Err(io::Error::new(
-        io::ErrorKind::InvalidInput,
-        "a rename stays in its directory",
-    ))
+    Err(io::Error::new(io::ErrorKind::InvalidInput, "a rename stays in its directory"))
 }

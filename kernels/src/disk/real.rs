@@ -11,9 +11,7 @@ use rustix::io::{Errno, pread, pwrite, retry_on_intr};
 use std::io;
 use std::sync::Arc;
 
-const DIRECTORY: OFlags = OFlags::DIRECTORY
-    .union(OFlags::NOFOLLOW)
-    .union(OFlags::CLOEXEC);
+const DIRECTORY: OFlags = OFlags::DIRECTORY.union(OFlags::NOFOLLOW).union(OFlags::CLOEXEC);
 const FILE: OFlags = OFlags::NOFOLLOW.union(OFlags::CLOEXEC);
 const LOCK_FILE: &str = "lock";
 /// `st_blocks` counts in this unit, whatever the file system's block is.
@@ -29,10 +27,7 @@ impl RealDisk {
     pub fn new(root: &str) -> io::Result<RealDisk> {
         std::fs::create_dir_all(root)?;
         let root = fs::open(root, OFlags::DIRECTORY | OFlags::CLOEXEC, Mode::empty())?;
-        Ok(RealDisk {
-            root,
-            lock: Mutex::new(None),
-        })
+        Ok(RealDisk { root, lock: Mutex::new(None) })
     }
 
     fn open_directory(&self, path: &str) -> io::Result<OwnedFd> {
@@ -139,9 +134,7 @@ impl Disk for RealDisk {
     }
 
     fn sync_directory(&self, path: &str) -> io::Result<()> {
-        Ok(retry_on_intr(|| {
-            fs::fsync(&self.open_directory(path).map_err(errno)?)
-        })?)
+        Ok(retry_on_intr(|| fs::fsync(&self.open_directory(path).map_err(|e| errno(&e))?))?)
     }
 
     fn lock(&self) -> io::Result<()> {
@@ -165,8 +158,8 @@ impl Disk for RealDisk {
     }
 }
 
-fn errno(error: io::Error) -> Errno {
-    Errno::from_io_error(&error).unwrap_or(Errno::IO)
+fn errno(error: &io::Error) -> Errno {
+    Errno::from_io_error(error).unwrap_or(Errno::IO)
 }
 
 struct RealFile {
@@ -231,15 +224,7 @@ mod tests {
         let disk = RealDisk::new(&root.to_string_lossy())?;
         std::os::unix::fs::symlink(&outside, root.join("link"))?;
         std::os::unix::fs::symlink(outside.join("secret"), root.join("file"))?;
-        for path in [
-            "../secret",
-            "/etc/passwd",
-            "a//b",
-            "./a",
-            "",
-            "link/secret",
-            "file",
-        ] {
+        for path in ["../secret", "/etc/passwd", "a//b", "./a", "", "link/secret", "file"] {
             assert!(disk.open(path, false).is_err(), "{path}");
             assert!(disk.create(path).is_err(), "{path}");
         }
@@ -251,16 +236,11 @@ mod tests {
     #[test]
     fn one_holder_of_the_lock() -> io::Result<()> {
         let root = scratch("lock");
-        let (first, second) = (
-            RealDisk::new(&root.to_string_lossy())?,
-            RealDisk::new(&root.to_string_lossy())?,
-        );
+        let (first, second) =
+            (RealDisk::new(&root.to_string_lossy())?, RealDisk::new(&root.to_string_lossy())?);
         first.lock()?;
         first.lock()?;
-        assert_eq!(
-            second.lock().map_err(|e| e.kind()),
-            Err(io::ErrorKind::WouldBlock)
-        );
+        assert_eq!(second.lock().map_err(|e| e.kind()), Err(io::ErrorKind::WouldBlock));
         drop(first);
         second.lock()?;
         std::fs::remove_dir_all(root)
@@ -282,10 +262,7 @@ mod tests {
         file.allocate(1 << 20)?;
         assert!(disk.used_bytes()? >= 1 << 20);
         assert!(disk.free_bytes()? > 0);
-        assert_eq!(
-            (disk.list("a/b")?, disk.list("none")?),
-            (vec!["y".to_owned()], vec![])
-        );
+        assert_eq!((disk.list("a/b")?, disk.list("none")?), (vec!["y".to_owned()], vec![]));
         std::fs::remove_dir_all(root)
     }
 }

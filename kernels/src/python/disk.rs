@@ -44,24 +44,16 @@ impl Disk {
     }
 
     fn memory_disk(&self) -> PyResult<&MemoryDisk> {
-        self.memory
-            .as_ref()
-            .ok_or_else(|| PyTypeError::new_err("not an in-memory disk"))
+        self.memory.as_ref().ok_or_else(|| PyTypeError::new_err("not an in-memory disk"))
     }
 
     fn faulty_disk(&self) -> PyResult<&FaultyDisk> {
-        self.faulty
-            .as_deref()
-            .ok_or_else(|| PyTypeError::new_err("not a faulty disk"))
+        self.faulty.as_deref().ok_or_else(|| PyTypeError::new_err("not a faulty disk"))
     }
 }
 
 fn fault_plan(plan: &Bound<'_, PyAny>) -> PyResult<FaultPlan> {
-    let json: String = plan
-        .py()
-        .import("json")?
-        .call_method1("dumps", (plan,))?
-        .extract()?;
+    let json: String = plan.py().import("json")?.call_method1("dumps", (plan,))?.extract()?;
     FaultPlan::from_json(&json).map_err(|error| os_error(&error, ""))
 }
 
@@ -70,32 +62,20 @@ impl Disk {
     #[staticmethod]
     fn real(py: Python<'_>, root: &str) -> PyResult<Disk> {
         let disk = detached(py, || RealDisk::new(root)).map_err(|error| os_error(&error, root))?;
-        Ok(Disk {
-            inner: Arc::new(disk),
-            memory: None,
-            faulty: None,
-        })
+        Ok(Disk { inner: Arc::new(disk), memory: None, faulty: None })
     }
 
     #[staticmethod]
     fn memory() -> Disk {
         let disk = MemoryDisk::new();
-        Disk {
-            inner: Arc::new(disk.clone()),
-            memory: Some(disk),
-            faulty: None,
-        }
+        Disk { inner: Arc::new(disk.clone()), memory: Some(disk), faulty: None }
     }
 
     fn faulty(&self, plan: &Bound<'_, PyAny>) -> PyResult<Disk> {
         let disk = FaultyDisk::new(self.inner.clone(), fault_plan(plan)?)
             .map_err(|error| os_error(&error, ""))?;
         let disk = Arc::new(disk);
-        Ok(Disk {
-            inner: disk.clone(),
-            memory: self.memory.clone(),
-            faulty: Some(disk),
-        })
+        Ok(Disk { inner: disk.clone(), memory: self.memory.clone(), faulty: Some(disk) })
     }
 
     fn set_faults(&self, plan: &Bound<'_, PyAny>) -> PyResult<()> {
@@ -118,18 +98,11 @@ impl Disk {
     fn crash_image(&self, py: Python<'_>, after_operation: usize, seed: u64) -> PyResult<Disk> {
         let memory = self.memory_disk()?;
         let image = detached(py, || memory.crash_image(after_operation, seed));
-        Ok(Disk {
-            inner: Arc::new(image.clone()),
-            memory: Some(image),
-            faulty: None,
-        })
+        Ok(Disk { inner: Arc::new(image.clone()), memory: Some(image), faulty: None })
     }
 
     fn read<'py>(&self, py: Python<'py>, path: &str) -> PyResult<Bound<'py, PyBytes>> {
-        Ok(PyBytes::new(
-            py,
-            &self.run(py, path, |disk| disk.read_all(path))?,
-        ))
+        Ok(PyBytes::new(py, &self.run(py, path, |disk| disk.read_all(path))?))
     }
 
     fn write_new(&self, py: Python<'_>, path: &str, bytes: &[u8]) -> PyResult<()> {
