@@ -1,1 +1,20 @@
-//! labels
+//! Label sets in columns: strings interned once, the names of a series shared as a *shape*, the
+//! values as symbols. The shard's registry and the query engine's `LabelTable` stand on the same
+//! two tables, so grouping and matching compare integers and never strings.
+//!
+//! Invariants: equal strings have equal symbols, symbol 0 is the empty string and means "absent",
+//! names inside a shape ascend by bytes, no stored value is empty.
+
+mod bytes;
+pub mod canonical;
+pub mod go_regex;
+mod shapes;
+mod strings;
+mod table;
+
+pub use shapes::{Projection, Shapes};
+pub use strings::Interner;
+pub use table::{LabelTable, LabelTableBuilder};
+
+/// The name of a series among its labels.
+pub const METRIC_NAME: &str = "__name__";

@@ -3,4 +3,5 @@
 pub mod buffer;
 pub mod dedup;
 pub mod ledger;
+pub mod matcher;
 pub mod state_file;
