@@ -8,11 +8,20 @@
 //! checked before memory is taken (`limits`).
 
 mod decoder;
+mod decompress;
+mod histogram;
+mod labels;
 pub mod limits;
+mod proto;
+mod remote_write1;
+mod rows;
+#[cfg(test)]
+mod tests;
 
 pub use decoder::Decoder;
+pub use labels::pairs_of;
 
-use crate::error::Result;
+use crate::error::{KernelError, Result};
 use crate::model::{Batch, PayloadEncoding, PayloadFormat};
 
 /// Part of every journal record: a replay decodes with the rules that acked it.
@@ -21,17 +30,25 @@ pub const DECODER_VERSION: u8 = 1;
 /// Decompress, walk, validate. Good rows are kept, bad ones counted by reason in the batch.
 /// Raises `Client` 400 for a body that is not the format, 413 for one past a limit.
 pub fn decode(
-    _body: &[u8],
-    _format: PayloadFormat,
-    _encoding: PayloadEncoding,
-    _received_ms: i64,
-    _decoder: &Decoder,
+    body: &[u8],
+    format: PayloadFormat,
+    encoding: PayloadEncoding,
+    received_ms: i64,
+    decoder: &Decoder,
 ) -> Result<Batch> {
-    Ok(Batch::default())
+    let body = decompress::decompress(body, encoding, decoder)?;
+    match format {
+        PayloadFormat::RemoteWrite1 => remote_write1::decode(body, received_ms, decoder),
+        _ => Err(KernelError::client(
+            415,
+            "sluiceway-format-unsupported",
+            "not decoded yet",
+        )),
+    }
 }
 
 /// From remote write 1.0's raw `repeated Label` bytes (validated by `decode`) to the canonical
 /// form of `BatchSeries`: sorted by name, empty values dropped. Appends to `out`.
-pub fn canonical_labels(_raw: &[u8], _out: &mut Vec<u8>) -> Result<()> {
-    Ok(())
+pub fn canonical_labels(raw: &[u8], out: &mut Vec<u8>) -> Result<()> {
+    Ok(labels::canonical_labels(raw, out)?)
 }

@@ -1,0 +1,222 @@
+//! A batch under construction: points first, then the verdict over their series.
+//!
+//! Invariant (docs/formats/batch.md): `points_received = points + histograms + rejected`, whatever
+//! the client sends.
+
+use super::decoder::Decoder;
+use super::histogram::Draft;
+use super::labels::Refused;
+use super::limits::{
+    FUTURE_MAX_MS, HELP_BYTES_MAX, LABEL_NAME_BYTES_MAX, METADATA_MAX, POINTS_MAX, TIME_MIN_MS,
+};
+use crate::error::{KernelError, Result};
+use crate::model::{Batch, BatchSeries, FamilyMetadata, HistogramPoint, RejectReason, SeriesType};
+use std::ops::Range;
+
+pub struct Rows<'d> {
+    pub batch: Batch,
+    pub decoder: &'d Decoder,
+    time_max_ms: i64,
+    /// Canonical labels made here; `finish` puts them behind `body_bytes` of the body.
+    made: Vec<u8>,
+    body_bytes: usize,
+    /// Points and histograms at the start of the series being read.
+    mark: (usize, usize),
+}
+
+impl<'d> Rows<'d> {
+    /// `body_bytes` = length of the body that will stand first in `label_bytes` (0 for none).
+    pub fn new(decoder: &'d Decoder, received_ms: i64, body_bytes: usize) -> Rows<'d> {
+        Rows {
+            batch: Batch::default(),
+            decoder,
+            time_max_ms: received_ms.saturating_add(FUTURE_MAX_MS),
+            made: Vec::new(),
+            body_bytes,
+            mark: (0, 0),
+        }
+    }
+
+    pub fn reserve(&mut self, points: usize) {
+        let points = points.min(POINTS_MAX);
+        self.batch.series.reserve(points);
+        self.batch.point_series_index.reserve(points);
+        self.batch.point_time_ms.reserve(points);
+        self.batch.point_value.reserve(points);
+    }
+
+    #[inline(always)]
+    pub fn begin_series(&mut self) {
+        self.mark = (self.batch.point_value.len(), self.batch.histograms.len());
+    }
+
+    /// One more sample of the series being read.
+    #[inline(always)]
+    pub fn push_sample(&mut self, time_ms: i64, value: f64) -> Result<()> {
+        self.receive()?;
+        if time_ms > self.time_max_ms || time_ms < TIME_MIN_MS {
+            self.refuse_time(time_ms);
+            return Ok(());
+        }
+        self.batch
+            .point_series_index
+            .push(self.batch.series.len() as u32);
+        self.batch.point_time_ms.push(time_ms);
+        self.batch.point_value.push(value);
+        Ok(())
+    }
+
+    pub fn push_histogram(&mut self, draft: Draft) -> Result<()> {
+        self.receive()?;
+        let time_ms = draft.time_ms;
+        if time_ms > self.time_max_ms || time_ms < TIME_MIN_MS {
+            self.refuse_time(time_ms);
+            return Ok(());
+        }
+        let start = self.batch.histogram_bytes.len() as u32;
+        match draft.encode(&mut self.batch.histogram_bytes) {
+            Ok(()) => self.batch.histograms.push(HistogramPoint {
+                series_index: self.batch.series.len() as u32,
+                time_ms,
+                start,
+                end: self.batch.histogram_bytes.len() as u32,
+            }),
+            Err(refused) => self.refuse(&refused, 1),
+        }
+        Ok(())
+    }
+
+    #[inline(always)]
+    fn receive(&mut self) -> Result<()> {
+        self.batch.points_received += 1;
+        if self.batch.points_received as usize > POINTS_MAX {
+            return Err(too_many("points", POINTS_MAX));
+        }
+        Ok(())
+    }
+
+    /// Does the series being read have a good point? A series without one is not in the batch.
+    #[inline(always)]
+    pub fn series_has_points(&self) -> bool {
+        self.mark != (self.batch.point_value.len(), self.batch.histograms.len())
+    }
+
+    /// Close the series: its labels are the body's bytes in `range`, not canonical.
+    #[inline(always)]
+    pub fn end_series_raw(&mut self, range: Range<usize>, label_hash: u128) {
+        self.batch.series.push(BatchSeries {
+            label_hash,
+            label_start: range.start as u32,
+            label_end: range.end as u32,
+            canonical: false,
+            series_type: SeriesType::Unknown,
+        });
+    }
+
+    /// Close the series with labels that `write` appends in canonical form.
+    pub fn end_series_canonical(
+        &mut self,
+        series_type: SeriesType,
+        write: impl FnOnce(&mut Vec<u8>),
+    ) -> Result<()> {
+        let start = self.made.len();
+        write(&mut self.made);
+        let at = |position: usize| {
+            u32::try_from(self.body_bytes + position)
+                .map_err(|_| too_many("label bytes", u32::MAX as usize))
+        };
+        self.batch.series.push(BatchSeries {
+            label_hash: self.decoder.hash_canonical(&self.made[start..]),
+            label_start: at(start)?,
+            label_end: at(self.made.len())?,
+            canonical: true,
+            series_type,
+        });
+        Ok(())
+    }
+
+    /// Close the series: it is refused, and its points with it.
+    #[cold]
+    pub fn refuse_series(&mut self, refused: &Refused) {
+        let points = self.batch.point_value.len() - self.mark.0;
+        let histograms = self.batch.histograms.len() - self.mark.1;
+        self.batch.point_series_index.truncate(self.mark.0);
+        self.batch.point_time_ms.truncate(self.mark.0);
+        self.batch.point_value.truncate(self.mark.0);
+        if let Some(first) = self.batch.histograms.get(self.mark.1) {
+            self.batch.histogram_bytes.truncate(first.start as usize);
+            self.batch.histograms.truncate(self.mark.1);
+        }
+        self.refuse(refused, (points + histograms) as u32);
+    }
+
+    /// Count rows received that have no place in the batch.
+    pub fn refuse_received(&mut self, refused: &Refused) -> Result<()> {
+        self.receive()?;
+        self.refuse(refused, 1);
+        Ok(())
+    }
+
+    fn refuse(&mut self, refused: &Refused, points: u32) {
+        self.batch.points_rejected[refused.reason as usize] += points;
+        if self.batch.first_error.is_none() {
+            self.batch.first_error = Some(refused.message.clone());
+        }
+    }
+
+    #[cold]
+    fn refuse_time(&mut self, time_ms: i64) {
+        let refused = if time_ms < TIME_MIN_MS {
+            let message = format!("time {time_ms} ms is earlier than {TIME_MIN_MS} ms");
+            Refused::new(RejectReason::Unsupported, message)
+        } else {
+            let message =
+                format!("time {time_ms} ms is more than {FUTURE_MAX_MS} ms ahead of the server");
+            Refused::new(RejectReason::TooFarInFuture, message)
+        };
+        self.refuse(&refused, 1);
+    }
+
+    /// Keep a family's metadata; entries without a usable name are dropped, as they bind nothing.
+    pub fn push_metadata(
+        &mut self,
+        name: &[u8],
+        series_type: SeriesType,
+        help: &[u8],
+        unit: &[u8],
+    ) -> Result<()> {
+        if self.batch.metadata.len() >= METADATA_MAX {
+            return Err(too_many("metadata entries", METADATA_MAX));
+        }
+        let Ok(name) = std::str::from_utf8(name) else {
+            return Ok(());
+        };
+        if name.is_empty() || name.len() > LABEL_NAME_BYTES_MAX {
+            return Ok(());
+        }
+        let text = |bytes: &[u8]| {
+            String::from_utf8_lossy(&bytes[..bytes.len().min(HELP_BYTES_MAX)]).into_owned()
+        };
+        let (name, help, unit) = (name.to_owned(), text(help), text(unit));
+        self.batch.metadata.push(FamilyMetadata {
+            name,
+            series_type,
+            help,
+            unit,
+        });
+        Ok(())
+    }
+
+    /// The batch, with `body` and the labels made here as its label bytes.
+    pub fn finish(mut self, body: Vec<u8>) -> Batch {
+        self.batch.label_bytes = body;
+        self.batch.label_bytes.extend_from_slice(&self.made);
+        self.batch
+    }
+}
+
+#[cold]
+pub fn too_many(what: &str, max: usize) -> KernelError {
+    let message = format!("the request holds more than {max} {what}: send smaller requests");
+    KernelError::client(413, "sluiceway-request-rows-limit", message)
+}
