@@ -1,1 +1,13 @@
-//! evaluate
+//! Evaluation at the shard: range functions and aggregations over columns, and the protocol that
+//! carries plans in and step columns out.
+//!
+//! `access` what a shard must offer · `window`, `functions`, `fold`, `extended` a series' steps ·
+//! `aggregate` groups · `plan` what is asked · `execute` a plan over a shard, in parallel ·
+//! `frame`, `server`, `client` the socket.
+
+mod aggregate;
+mod extended;
+mod fold;
+pub mod functions;
+mod numeric;
+pub mod window;
