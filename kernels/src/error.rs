@@ -8,11 +8,7 @@ pub type Result<T> = std::result::Result<T, KernelError>;
 #[derive(Debug)]
 pub enum KernelError {
     /// The client must change something: a 4xx with a stable id that names the limit.
-    Client {
-        status: u16,
-        id: &'static str,
-        message: String,
-    },
+    Client { status: u16, id: &'static str, message: String },
     /// We have too much to do: 429/503 with Retry-After.
     Overloaded { retry_after_s: f64, message: String },
     /// A backend (disk, socket) failed; the caller may try again.
@@ -27,11 +23,7 @@ pub enum KernelError {
 
 impl KernelError {
     pub fn client(status: u16, id: &'static str, message: impl Into<String>) -> KernelError {
-        KernelError::Client {
-            status,
-            id,
-            message: message.into(),
-        }
+        KernelError::Client { status, id, message: message.into() }
     }
     pub fn corruption(message: impl Into<String>) -> KernelError {
         KernelError::Corruption(message.into())

@@ -4,6 +4,7 @@ Unless said otherwise a call drops the GIL, may raise the tree of `sluiceway.err
 its arguments for the call only.
 """
 
+from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
@@ -143,9 +144,18 @@ def range_function(
     present: NDArray[np.bool_],
     eval_times_ms: NDArray[np.int64],
     range_ms: int,
-    args: list[float],
+    args: Sequence[float | NDArray[np.float64]],
+    *,
+    end_times_ms: NDArray[np.int64] | None = None,
+    extension: str | None = None,
+    lookback_ms: int = 300_000,
 ) -> tuple[NDArray[np.float64], NDArray[np.bool_]]:
-    """A range function over a subquery's columns: [S, N] points -> [S, T]."""
+    """A range function over a subquery's columns: [S, N] points -> [S, T], windows (t - range, t].
+
+    Arrays are C-contiguous. `end_times_ms` says where the windows end if not at the evaluation
+    times (offset, @). An argument is one float or one a step. `extension`: anchored | smoothed.
+    Function names are PromQL's, and "last" and "timestamp" for the instant selector.
+    """
 
 # --- labels and JSON (C) ----------------------------------------------------------------------
 

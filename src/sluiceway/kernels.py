@@ -6,7 +6,7 @@ contracts stand in `_kernels.pyi`. A name moves from the lower list to the upper
 
 from typing import TYPE_CHECKING
 
-from sluiceway._kernels import Disk, arm_mutant, gil_reacquisitions, mutant_on
+from sluiceway._kernels import Disk, arm_mutant, gil_reacquisitions, mutant_on, range_function
 
 if TYPE_CHECKING:
     # On their way; remove from here (and import above) with the merge that brings the kernel.
@@ -18,7 +18,6 @@ if TYPE_CHECKING:
         Receipt,
         Shard,
         ShardClient,
-        range_function,
         write_matrix,
         write_series,
         write_vector,

@@ -32,12 +32,18 @@ pub struct Aggregate {
 #[derive(Clone)]
 enum Columns {
     /// sum: (sum, compensation); the first value starts the sum, so that -0 stays -0.
-    Sum { pairs: Vec<(f64, f64)>, seen: Vec<bool> },
+    Sum {
+        pairs: Vec<(f64, f64)>,
+        seen: Vec<bool>,
+    },
     Mean(Vec<Mean>),
     /// count, group: how many.
     Count(Vec<f64>),
     /// min, max.
-    Extreme { best: Vec<f64>, seen: Vec<bool> },
+    Extreme {
+        best: Vec<f64>,
+        seen: Vec<bool>,
+    },
     /// stddev, stdvar: (count, mean, sum of squared distances).
     Spread(Vec<(f64, f64, f64)>),
 }

@@ -75,8 +75,10 @@ impl Call {
         };
         let fits = |a: &Vec<f64>| a.len() == 1 || a.len() == step_count;
         if arguments.len() != want || !arguments.iter().all(fits) {
-            let message =
-                format!("{} takes {want} scalars, each of 1 or {step_count} values", function.name());
+            let message = format!(
+                "{} takes {want} scalars, each of 1 or {step_count} values",
+                function.name()
+            );
             return Err(KernelError::client(400, "sluiceway-query-bad-plan", message));
         }
         Ok(Call { function, arguments, extension: None, lookback_ms: 0 })

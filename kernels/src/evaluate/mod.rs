@@ -5,9 +5,10 @@
 //! `aggregate` groups · `plan` what is asked · `execute` a plan over a shard, in parallel ·
 //! `frame`, `server`, `client` the socket.
 
-mod aggregate;
+pub mod aggregate;
 mod extended;
 mod fold;
 pub mod functions;
 mod numeric;
+pub mod subquery;
 pub mod window;

@@ -4,6 +4,7 @@
 
 mod disk;
 mod errors;
+mod evaluate;
 mod gil;
 
 use pyo3::prelude::*;
@@ -26,5 +27,6 @@ fn _kernels(module: &Bound<'_, PyModule>) -> PyResult<()> {
     module.add_function(wrap_pyfunction!(mutant_on, module)?)?;
     module.add_function(wrap_pyfunction!(gil::gil_reacquisitions, module)?)?;
     disk::register(module)?;
+    evaluate::register(module)?;
     Ok(())
 }

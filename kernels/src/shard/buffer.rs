@@ -25,11 +25,8 @@ pub struct Run {
 impl Run {
     /// Sort points given in the order applied; of equal (row, time) the last stays.
     pub fn build(rows: &[SeriesRow], times_ms: &[i64], values: &[f64]) -> Run {
-        let mut order: Vec<u64> = rows
-            .iter()
-            .enumerate()
-            .map(|(i, &row)| u64::from(row) << 32 | i as u64)
-            .collect();
+        let mut order: Vec<u64> =
+            rows.iter().enumerate().map(|(i, &row)| u64::from(row) << 32 | i as u64).collect();
         sort_by_high_bits(&mut order, 32);
         let mut writer = RunWriter::with_capacity(rows.len());
         for group in order.chunk_by_mut(|a, b| a >> 32 == b >> 32) {
@@ -50,11 +47,7 @@ impl Run {
         debug_assert!(runs.len() < 1 << 16);
         let mut order: Vec<u64> = Vec::with_capacity(runs.iter().map(|r| r.rows.len()).sum());
         for (number, run) in runs.iter().enumerate() {
-            order.extend(
-                run.rows
-                    .iter()
-                    .map(|&row| u64::from(row) << 16 | number as u64),
-            );
+            order.extend(run.rows.iter().map(|&row| u64::from(row) << 16 | number as u64));
         }
         sort_by_high_bits(&mut order, 16);
         let mut cursors = vec![0_usize; runs.len()];
@@ -231,10 +224,7 @@ fn sort_by_high_bits(items: &mut Vec<u64>, low_bit: u32) {
     const BUCKETS: usize = 1 << DIGIT_BITS;
     let digit = |item: u64, shift: u32| (item >> shift) as usize & (BUCKETS - 1);
     let highest = items.iter().fold(0, |all, &item| all | item >> low_bit);
-    if items
-        .windows(2)
-        .all(|pair| pair[0] >> low_bit <= pair[1] >> low_bit)
-    {
+    if items.windows(2).all(|pair| pair[0] >> low_bit <= pair[1] >> low_bit) {
         return;
     }
     let mut other = vec![0_u64; items.len()];
@@ -282,11 +272,7 @@ pub struct Buffer {
 impl Buffer {
     pub fn push_histogram(&mut self, row: SeriesRow, time_ms: i64, bytes: &[u8]) {
         self.histogram_bytes += bytes.len() + size_of::<BufferedHistogram>() + 16;
-        self.histograms.push(BufferedHistogram {
-            row,
-            time_ms,
-            bytes: Arc::from(bytes),
-        });
+        self.histograms.push(BufferedHistogram { row, time_ms, bytes: Arc::from(bytes) });
     }
 
     /// Rows that stand here now: a raw count, duplicates across runs included.
@@ -296,11 +282,7 @@ impl Buffer {
     }
 
     pub fn memory_bytes(&self) -> usize {
-        let runs: usize = self
-            .runs
-            .iter()
-            .map(|r| r.point_count() * 16 + r.row_count() * 8)
-            .sum();
+        let runs: usize = self.runs.iter().map(|r| r.point_count() * 16 + r.row_count() * 8).sum();
         runs + self.tail_rows.capacity() * 20 + self.histogram_bytes
     }
 
@@ -315,12 +297,7 @@ impl Buffer {
     /// The newest runs to merge into one, if eight of a level have gathered.
     pub fn merge_due(&self) -> Option<Vec<Arc<Run>>> {
         let level = self.runs.last()?.level;
-        let same = self
-            .runs
-            .iter()
-            .rev()
-            .take_while(|run| run.level == level)
-            .count();
+        let same = self.runs.iter().rev().take_while(|run| run.level == level).count();
         (same >= RUN_FAN_IN).then(|| self.runs[self.runs.len() - RUN_FAN_IN..].to_vec())
     }
 
@@ -339,11 +316,7 @@ impl Buffer {
     /// The tail's points of the rows in `wanted`, in the order applied; all where it is None.
     pub fn tail_copy(&self, wanted: Option<&RowSet>) -> (Vec<SeriesRow>, Vec<i64>, Vec<f64>) {
         let Some(wanted) = wanted else {
-            return (
-                self.tail_rows.clone(),
-                self.tail_times_ms.clone(),
-                self.tail_values.clone(),
-            );
+            return (self.tail_rows.clone(), self.tail_times_ms.clone(), self.tail_values.clone());
         };
         let mut out = (Vec::new(), Vec::new(), Vec::new());
         for (i, &row) in self.tail_rows.iter().enumerate() {
@@ -376,9 +349,7 @@ impl RowSet {
 
     pub fn contains(&self, row: SeriesRow) -> bool {
         let offset = row.wrapping_sub(self.first) as usize;
-        self.words
-            .get(offset / 64)
-            .is_some_and(|word| word >> (offset % 64) & 1 == 1)
+        self.words.get(offset / 64).is_some_and(|word| word >> (offset % 64) & 1 == 1)
     }
 }
 
@@ -391,10 +362,7 @@ mod tests {
     type Points = Vec<(u32, i64, f64)>;
 
     fn oracle(points: &Points) -> BTreeMap<(u32, i64), f64> {
-        points
-            .iter()
-            .map(|&(row, time, value)| ((row, time), value))
-            .collect()
+        points.iter().map(|&(row, time, value)| ((row, time), value)).collect()
     }
 
     fn build(points: &Points) -> Run {
@@ -461,9 +429,6 @@ mod tests {
     #[test]
     fn a_row_set_knows_its_rows() {
         let set = RowSet::new([5, 70, 64].into_iter());
-        assert_eq!(
-            (0..100).filter(|&r| set.contains(r)).collect::<Vec<_>>(),
-            vec![5, 64, 70]
-        );
+        assert_eq!((0..100).filter(|&r| set.contains(r)).collect::<Vec<_>>(), vec![5, 64, 70]);
     }
 }

@@ -58,11 +58,9 @@ impl DedupWindow {
         }
         let (entries, base) = (&self.entries, self.base);
         let at = |position: u32| position.wrapping_sub(base) as usize;
-        self.positions
-            .find(hash_of(key), |&position| entries[at(position)].key == key)
-            .is_some_and(|&p| {
-                received_ms.saturating_sub(entries[at(p)].received_ms) <= DEDUP_AGE_MS
-            })
+        self.positions.find(hash_of(key), |&position| entries[at(position)].key == key).is_some_and(
+            |&p| received_ms.saturating_sub(entries[at(p)].received_ms) <= DEDUP_AGE_MS,
+        )
     }
 
     /// Remember an applied batch, and forget what is too old or too many.
@@ -90,10 +88,7 @@ impl DedupWindow {
     fn forget_oldest(&mut self) {
         let base = self.base;
         if let Some(oldest) = self.entries.front() {
-            if let Ok(found) = self
-                .positions
-                .find_entry(hash_of(oldest.key), |&p| p == base)
-            {
+            if let Ok(found) = self.positions.find_entry(hash_of(oldest.key), |&p| p == base) {
                 found.remove();
             }
             self.entries.pop_front();
@@ -104,11 +99,7 @@ impl DedupWindow {
 
     /// The section of a state file: keys since the last one, or the whole window.
     pub fn encode(&mut self, whole: bool) -> Vec<u8> {
-        let count = if whole {
-            self.entries.len()
-        } else {
-            self.unsaved
-        };
+        let count = if whole { self.entries.len() } else { self.unsaved };
         let mut bytes = Vec::with_capacity(count * ENTRY_BYTES);
         for entry in self.entries.range(self.entries.len() - count..) {
             bytes.extend_from_slice(&entry.received_ms.to_le_bytes());

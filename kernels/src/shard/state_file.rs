@@ -56,9 +56,7 @@ pub fn encode(header: &StateHeader, sections: &[(u16, &[u8])]) -> Result<Vec<u8>
 /// The header and the sections, in their order.
 pub fn decode(bytes: &[u8]) -> Result<(StateHeader, Vec<(u16, Cow<'_, [u8]>)>)> {
     let bad = |what: &str| KernelError::corruption(format!("state file: {what}"));
-    let header = bytes
-        .get(..HEADER_BYTES)
-        .ok_or_else(|| bad("header cut short"))?;
+    let header = bytes.get(..HEADER_BYTES).ok_or_else(|| bad("header cut short"))?;
     if &header[..8] != MAGIC {
         return Err(bad("not a state file"));
     }
@@ -67,9 +65,7 @@ pub fn decode(bytes: &[u8]) -> Result<(StateHeader, Vec<(u16, Cow<'_, [u8]>)>)> 
     }
     let version = u16_at(header, 8);
     if version != VERSION {
-        return Err(bad(&format!(
-            "version {version}; this build reads {VERSION}"
-        )));
+        return Err(bad(&format!("version {version}; this build reads {VERSION}")));
     }
     let head = StateHeader {
         snapshot: header[10] == 1,
@@ -79,9 +75,8 @@ pub fn decode(bytes: &[u8]) -> Result<(StateHeader, Vec<(u16, Cow<'_, [u8]>)>)> 
     let mut sections = Vec::new();
     let mut at = HEADER_BYTES;
     for _ in 0..u32_at(header, 12) {
-        let section = bytes
-            .get(at..at + SECTION_HEADER_BYTES)
-            .ok_or_else(|| bad("section cut short"))?;
+        let section =
+            bytes.get(at..at + SECTION_HEADER_BYTES).ok_or_else(|| bad("section cut short"))?;
         if u32_at(section, 24) != crc32fast::hash(&section[..24]) {
             return Err(bad("section header checksum"));
         }
@@ -135,19 +130,13 @@ mod tests {
 
     #[test]
     fn every_flipped_bit_and_every_cut_is_noticed() {
-        let head = StateHeader {
-            snapshot: true,
-            next_sequence: 42,
-            fence: 7,
-        };
+        let head = StateHeader { snapshot: true, next_sequence: 42, fence: 7 };
         let long = vec![5_u8; 1_000];
         let bytes = encode(&head, &[(SECTION_REGISTRY, &long), (SECTION_LEDGER, b"{}")])
             .unwrap_or_default();
         assert!(bytes.len() < 300);
         let decoded = decode(&bytes);
-        let Ok((header, sections)) = decoded else {
-            panic!("good bytes refused")
-        };
+        let Ok((header, sections)) = decoded else { panic!("good bytes refused") };
         assert!(header.snapshot && header.next_sequence == 42 && header.fence == 7);
         assert_eq!(sections[0].1.as_ref(), long.as_slice());
         assert_eq!(sections[1], (SECTION_LEDGER, Cow::Borrowed(&b"{}"[..])));
