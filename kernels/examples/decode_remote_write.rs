@@ -36,22 +36,13 @@ fn series(i: usize, time_ms: i64) -> Vec<u8> {
     let labels = [
         ("__name__", format!("cpu_{}", METRICS[i % 10])),
         ("arch", ["x64", "x86"][host % 2].to_owned()),
-        (
-            "datacenter",
-            format!("{region}{}", ["a", "b", "c"][host % 3]),
-        ),
+        ("datacenter", format!("{region}{}", ["a", "b", "c"][host % 3])),
         ("hostname", format!("host_{host}")),
-        (
-            "os",
-            ["Ubuntu16.10", "Ubuntu16.04LTS", "Ubuntu15.10"][host % 3].to_owned(),
-        ),
+        ("os", ["Ubuntu16.10", "Ubuntu16.04LTS", "Ubuntu15.10"][host % 3].to_owned()),
         ("rack", (host * 7 % 100).to_string()),
         ("region", region.to_owned()),
         ("service", (host * 13 % 20).to_string()),
-        (
-            "service_environment",
-            ["production", "staging", "test"][host % 3].to_owned(),
-        ),
+        ("service_environment", ["production", "staging", "test"][host % 3].to_owned()),
         ("service_version", (host % 2).to_string()),
         ("team", ["SF", "NYC", "LON", "CHI"][host % 4].to_owned()),
     ];
@@ -76,10 +67,7 @@ fn series(i: usize, time_ms: i64) -> Vec<u8> {
 }
 
 fn main() -> Result<(), Box<dyn std::error::Error>> {
-    let arguments: Vec<usize> = std::env::args()
-        .skip(1)
-        .filter_map(|a| a.parse().ok())
-        .collect();
+    let arguments: Vec<usize> = std::env::args().skip(1).filter_map(|a| a.parse().ok()).collect();
     let count = arguments.first().copied().unwrap_or(100_000);
     let per_request = arguments.get(1).copied().unwrap_or(2_000);
     let time_ms = 1_768_435_200_000;
@@ -113,13 +101,7 @@ fn main() -> Result<(), Box<dyn std::error::Error>> {
             let start = cpu_seconds();
             let mut points = 0;
             for body in bodies {
-                let batch = decode(
-                    body,
-                    PayloadFormat::RemoteWrite1,
-                    encoding,
-                    time_ms,
-                    &decoder,
-                )?;
+                let batch = decode(body, PayloadFormat::RemoteWrite1, encoding, time_ms, &decoder)?;
                 points += batch.points_good();
                 decoder.recycle(batch);
             }
@@ -162,9 +144,5 @@ fn main() -> Result<(), Box<dyn std::error::Error>> {
 /// CPU time of this process: unlike wall time it can be read beside other load.
 fn cpu_seconds() -> f64 {
     let text = std::fs::read_to_string("/proc/self/schedstat").unwrap_or_default();
-    text.split(' ')
-        .next()
-        .and_then(|ns| ns.parse::<f64>().ok())
-        .unwrap_or(0.0)
-        / 1e9
+    text.split(' ').next().and_then(|ns| ns.parse::<f64>().ok()).unwrap_or(0.0) / 1e9
 }

@@ -54,8 +54,7 @@ pub trait ShardAccess: Send + Sync {
 
     /// Group number of each key, in order of first appearance, and the groups' labels.
     /// `without` groups by all labels but `names` and `__name__`.
-    fn group(&self, keys: &[SeriesKey], names: &[String], without: bool)
-    -> (Vec<u32>, LabelTable);
+    fn group(&self, keys: &[SeriesKey], names: &[String], without: bool) -> (Vec<u32>, LabelTable);
 
     /// Pin the points of `keys` (sorted) in [from_ms, until_ms).
     fn snapshot(&self, keys: &[SeriesKey], range_ms: Range<i64>) -> Result<Arc<dyn PointSource>>;

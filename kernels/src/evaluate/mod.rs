@@ -5,6 +5,7 @@
 //! `aggregate` groups · `plan` what is asked · `execute` a plan over a shard, in parallel ·
 //! `frame`, `server`, `client` the socket.
 
+pub mod access;
 pub mod aggregate;
 mod extended;
 mod fold;

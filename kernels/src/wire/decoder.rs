@@ -71,8 +71,7 @@ impl Decoder {
     }
 
     pub(super) fn remember(&self, hash: u128) {
-        self.slot(hash)
-            .store((hash >> 64) as u64, Ordering::Relaxed);
+        self.slot(hash).store((hash >> 64) as u64, Ordering::Relaxed);
     }
 
     #[inline]

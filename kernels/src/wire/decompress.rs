@@ -28,12 +28,7 @@ pub fn decompress(body: &[u8], encoding: PayloadEncoding, decoder: &Decoder) -> 
             out.truncate(written);
         }
         PayloadEncoding::Gzip => {
-            stream(
-                flate2::read::MultiGzDecoder::new(body),
-                "gzip",
-                bytes_max(body),
-                &mut out,
-            )?;
+            stream(flate2::read::MultiGzDecoder::new(body), "gzip", bytes_max(body), &mut out)?;
         }
         PayloadEncoding::Zstd => {
             let mut reader = zstd::stream::read::Decoder::with_buffer(body)?;
@@ -45,9 +40,7 @@ pub fn decompress(body: &[u8], encoding: PayloadEncoding, decoder: &Decoder) -> 
 }
 
 fn bytes_max(body: &[u8]) -> usize {
-    body.len()
-        .saturating_mul(EXPANSION_RATIO_MAX)
-        .clamp(EXPANSION_FREE_BYTES, DECODED_BYTES_MAX)
+    body.len().saturating_mul(EXPANSION_RATIO_MAX).clamp(EXPANSION_FREE_BYTES, DECODED_BYTES_MAX)
 }
 
 /// Grows `out` as bytes arrive, so that a liar costs no more than what it really sends.
@@ -65,11 +58,7 @@ fn check_size(bytes: usize, max: usize) -> Result<()> {
         "the request decompresses to more than {max} bytes: at most {DECODED_BYTES_MAX}, and \
          {EXPANSION_RATIO_MAX} times its compressed size"
     );
-    Err(KernelError::client(
-        413,
-        "sluiceway-decoded-bytes-limit",
-        message,
-    ))
+    Err(KernelError::client(413, "sluiceway-decoded-bytes-limit", message))
 }
 
 fn malformed(name: &str, error: &dyn std::fmt::Display) -> KernelError {

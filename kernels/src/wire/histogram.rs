@@ -139,21 +139,13 @@ impl Draft {
         }
         for side in [&self.positive, &self.negative] {
             match float {
-                true => side
-                    .counts
-                    .iter()
-                    .for_each(|c| out.extend_from_slice(&c.to_le_bytes())),
-                false => side
-                    .deltas
-                    .iter()
-                    .for_each(|&d| put_varint(out, unzigzag(d))),
+                true => side.counts.iter().for_each(|c| out.extend_from_slice(&c.to_le_bytes())),
+                false => side.deltas.iter().for_each(|&d| put_varint(out, unzigzag(d))),
             }
         }
         if custom {
             put_varint(out, self.custom_bounds.len() as u64);
-            self.custom_bounds
-                .iter()
-                .for_each(|b| out.extend_from_slice(&b.to_le_bytes()));
+            self.custom_bounds.iter().for_each(|b| out.extend_from_slice(&b.to_le_bytes()));
         }
         Ok(())
     }
@@ -161,9 +153,7 @@ impl Draft {
     fn judge_custom(&self) -> Result<(), Refused> {
         let bounds = &self.custom_bounds;
         if bounds.len() > HISTOGRAM_BUCKETS_MAX {
-            return Err(refuse(
-                "more custom bounds than a histogram may have buckets",
-            ));
+            return Err(refuse("more custom bounds than a histogram may have buckets"));
         }
         if bounds.iter().any(|b| b.is_nan() || *b == f64::INFINITY)
             || bounds.windows(2).any(|pair| pair[0] >= pair[1])
@@ -173,9 +163,7 @@ impl Draft {
         let zero = matches!(self.zero_count, Count::Integer(0))
             || matches!(self.zero_count, Count::Float(c) if c == 0.0);
         if !zero || self.zero_threshold != 0.0 || !self.negative.spans.is_empty() {
-            return Err(refuse(
-                "custom bounds leave no room for zero or negative buckets",
-            ));
+            return Err(refuse("custom bounds leave no room for zero or negative buckets"));
         }
         let mut end = 0i64;
         for &(offset, length) in &self.positive.spans {
@@ -204,9 +192,7 @@ impl Draft {
                 Ok(())
             }
             (Count::Integer(count), Count::Integer(zero)) => {
-                let sum = positive
-                    .checked_add(negative)
-                    .and_then(|sum| sum.checked_add(zero));
+                let sum = positive.checked_add(negative).and_then(|sum| sum.checked_add(zero));
                 // Observations that are NaN are counted but fall into no bucket; the sum is NaN then.
                 match sum {
                     Some(sum) if sum == count || sum < count && self.sum.is_nan() => Ok(()),
@@ -246,16 +232,8 @@ impl Side {
 
     /// Check spans against buckets and make the spans canonical. Returns the sum of integer counts.
     fn judge(&mut self, float: bool) -> Result<u64, Refused> {
-        let buckets = if float {
-            self.counts.len()
-        } else {
-            self.deltas.len()
-        };
-        let unused = if float {
-            self.deltas.len()
-        } else {
-            self.counts.len()
-        };
+        let buckets = if float { self.counts.len() } else { self.deltas.len() };
+        let unused = if float { self.deltas.len() } else { self.counts.len() };
         if unused > 0 {
             return Err(refuse("integer and float buckets are mixed"));
         }
@@ -282,9 +260,7 @@ impl Side {
             gap = 0;
         }
         if total != buckets as u64 {
-            return Err(refuse(format!(
-                "spans name {total} buckets, {buckets} are sent"
-            )));
+            return Err(refuse(format!("spans name {total} buckets, {buckets} are sent")));
         }
         self.spans = spans;
         if float {
@@ -295,10 +271,7 @@ impl Side {
         }
         let (mut current, mut sum) = (0i64, 0u64);
         for &delta in &self.deltas {
-            current = current
-                .checked_add(delta)
-                .filter(|c| *c >= 0)
-                .ok_or_else(negative)?;
+            current = current.checked_add(delta).filter(|c| *c >= 0).ok_or_else(negative)?;
             sum = sum.checked_add(current as u64).ok_or_else(negative)?;
         }
         Ok(sum)
@@ -353,8 +326,5 @@ fn negative() -> Refused {
 
 #[cold]
 fn refuse(message: impl Into<String>) -> Refused {
-    Refused::new(
-        RejectReason::InvalidHistogram,
-        format!("native histogram: {}", message.into()),
-    )
+    Refused::new(RejectReason::InvalidHistogram, format!("native histogram: {}", message.into()))
 }

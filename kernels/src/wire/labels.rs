@@ -23,10 +23,7 @@ pub struct Refused {
 impl Refused {
     #[cold]
     pub fn new(reason: RejectReason, message: impl Into<String>) -> Refused {
-        Refused {
-            reason,
-            message: message.into(),
-        }
+        Refused { reason, message: message.into() }
     }
 }
 
@@ -111,10 +108,7 @@ pub fn judge(pairs: &mut Vec<Pair<'_>>) -> Result<(), Refused> {
         let message = format!("label {} is sent twice", shown(twice[0].0));
         return Err(Refused::new(RejectReason::DuplicateLabel, message));
     }
-    judge_whole(
-        pairs.len(),
-        pairs.iter().any(|(name, _)| *name == METRIC_NAME),
-    )
+    judge_whole(pairs.len(), pairs.iter().any(|(name, _)| *name == METRIC_NAME))
 }
 
 #[inline]
@@ -152,10 +146,7 @@ pub fn judge_label(name: &[u8], value: &[u8], ascii: bool) -> Result<(), Refused
 
 fn judge_whole(count: usize, named: bool) -> Result<(), Refused> {
     if !named {
-        return Err(Refused::new(
-            RejectReason::MissingName,
-            "a series has no __name__",
-        ));
+        return Err(Refused::new(RejectReason::MissingName, "a series has no __name__"));
     }
     if count > LABELS_MAX {
         let message = format!("a series has {count} labels, at most {LABELS_MAX} are taken");
@@ -173,10 +164,7 @@ fn refuse_size(name: &[u8], value: &[u8]) -> Refused {
         true => ("name", name.len(), LABEL_NAME_BYTES_MAX),
         false => ("value", value.len(), LABEL_VALUE_BYTES_MAX),
     };
-    let message = format!(
-        "label {}: its {what} has {bytes} bytes, at most {max}",
-        shown(name)
-    );
+    let message = format!("label {}: its {what} has {bytes} bytes, at most {max}", shown(name));
     Refused::new(RejectReason::LabelTooLong, message)
 }
 
@@ -206,9 +194,7 @@ pub fn canonical_labels(raw: &[u8], out: &mut Vec<u8>) -> Result<(), Malformed> 
             let mut pairs = raw_pairs(raw)?;
             pairs.sort_unstable();
             out.truncate(start);
-            pairs
-                .iter()
-                .for_each(|(name, value)| write_label(name, value, out));
+            pairs.iter().for_each(|(name, value)| write_label(name, value, out));
             return Ok(());
         }
         write_label(name, value, out);

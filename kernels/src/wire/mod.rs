@@ -39,11 +39,7 @@ pub fn decode(
     let body = decompress::decompress(body, encoding, decoder)?;
     match format {
         PayloadFormat::RemoteWrite1 => remote_write1::decode(body, received_ms, decoder),
-        _ => Err(KernelError::client(
-            415,
-            "sluiceway-format-unsupported",
-            "not decoded yet",
-        )),
+        _ => Err(KernelError::client(415, "sluiceway-format-unsupported", "not decoded yet")),
     }
 }
 

@@ -64,11 +64,7 @@ impl<'a> Cursor<'a> {
             value |= u64::from(byte & 0x7f) << (7 * i);
             if byte < 0x80 {
                 self.at += i + 1;
-                return if i == 9 && byte > 1 {
-                    Err(Malformed)
-                } else {
-                    Ok(value)
-                };
+                return if i == 9 && byte > 1 { Err(Malformed) } else { Ok(value) };
             }
         }
         Err(Malformed)
@@ -88,10 +84,7 @@ impl<'a> Cursor<'a> {
 
     #[inline(always)]
     pub fn fixed64(&mut self) -> Read<u64> {
-        let chunk = self
-            .bytes
-            .get(self.at..)
-            .and_then(|rest| rest.first_chunk::<8>());
+        let chunk = self.bytes.get(self.at..).and_then(|rest| rest.first_chunk::<8>());
         let value = u64::from_le_bytes(*chunk.ok_or(Malformed)?);
         self.at += 8;
         Ok(value)
@@ -124,10 +117,7 @@ impl<'a> Cursor<'a> {
     #[inline(always)]
     pub fn message(&mut self) -> Read<Cursor<'a>> {
         let range = self.range()?;
-        Ok(Cursor {
-            bytes: &self.bytes[..range.end],
-            at: range.start,
-        })
+        Ok(Cursor { bytes: &self.bytes[..range.end], at: range.start })
     }
 
     pub fn skip(&mut self, tag: u32) -> Read<()> {

@@ -99,10 +99,7 @@ fn series_scattered(mut cursor: Cursor, rows: &mut Rows) -> Result<()> {
         cursor.skip(tag)?;
         if tag == 0x0a {
             raw.push(0x0a);
-            let mut field = Cursor {
-                bytes: &cursor.bytes[..cursor.at],
-                at: before,
-            };
+            let mut field = Cursor { bytes: &cursor.bytes[..cursor.at], at: before };
             field.varint()?;
             raw.extend_from_slice(&field.bytes[field.at..]);
         }

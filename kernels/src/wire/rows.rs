@@ -58,9 +58,7 @@ impl<'d> Rows<'d> {
             self.refuse_time(time_ms);
             return Ok(());
         }
-        self.batch
-            .point_series_index
-            .push(self.batch.series.len() as u32);
+        self.batch.point_series_index.push(self.batch.series.len() as u32);
         self.batch.point_time_ms.push(time_ms);
         self.batch.point_value.push(value);
         Ok(())
@@ -198,12 +196,7 @@ impl<'d> Rows<'d> {
             String::from_utf8_lossy(&bytes[..bytes.len().min(HELP_BYTES_MAX)]).into_owned()
         };
         let (name, help, unit) = (name.to_owned(), text(help), text(unit));
-        self.batch.metadata.push(FamilyMetadata {
-            name,
-            series_type,
-            help,
-            unit,
-        });
+        self.batch.metadata.push(FamilyMetadata { name, series_type, help, unit });
         Ok(())
     }
 

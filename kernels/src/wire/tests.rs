@@ -30,17 +30,11 @@ pub fn number(number: u8, value: u64) -> Vec<u8> {
 }
 
 fn label(name: &str, value: &str) -> Vec<u8> {
-    field(
-        1,
-        &[field(1, name.as_bytes()), field(2, value.as_bytes())].concat(),
-    )
+    field(1, &[field(1, name.as_bytes()), field(2, value.as_bytes())].concat())
 }
 
 fn labels(pairs: &[(&str, &str)]) -> Vec<u8> {
-    pairs
-        .iter()
-        .flat_map(|(name, value)| label(name, value))
-        .collect()
+    pairs.iter().flat_map(|(name, value)| label(name, value)).collect()
 }
 
 fn sample(time_ms: i64, value: f64) -> Vec<u8> {
@@ -79,18 +73,9 @@ pub fn shown(batch: &Batch) -> Vec<String> {
 fn adds_up(batch: &Batch) -> bool {
     let rejected: u32 = batch.points_rejected.iter().sum();
     batch.points_received as usize == batch.points_good() + rejected as usize
-        && batch
-            .point_series_index
-            .iter()
-            .all(|i| (*i as usize) < batch.series.len())
-        && batch
-            .histograms
-            .iter()
-            .all(|h| (h.series_index as usize) < batch.series.len())
-        && batch
-            .series
-            .iter()
-            .all(|s| s.label_end as usize <= batch.label_bytes.len())
+        && batch.point_series_index.iter().all(|i| (*i as usize) < batch.series.len())
+        && batch.histograms.iter().all(|h| (h.series_index as usize) < batch.series.len())
+        && batch.series.iter().all(|s| s.label_end as usize <= batch.label_bytes.len())
 }
 
 #[test]
@@ -99,19 +84,9 @@ fn keeps_good_rows_and_counts_bad_ones() {
     let body = [
         series(&[good.clone(), sample(NOW_MS, 1.0), sample(NOW_MS + 1, 2.0)]),
         series(&[labels(&[("job", "a")]), sample(1, 1.0)]),
-        series(&[
-            labels(&[("__name__", "up"), ("__name__", "up")]),
-            sample(1, 1.0),
-        ]),
-        series(&[
-            labels(&[("__name__", "up"), ("", "x")]),
-            sample(1, 1.0),
-            sample(2, 1.0),
-        ]),
-        series(&[
-            labels(&[("__name__", "up"), ("__cost__", "x")]),
-            sample(1, 1.0),
-        ]),
+        series(&[labels(&[("__name__", "up"), ("__name__", "up")]), sample(1, 1.0)]),
+        series(&[labels(&[("__name__", "up"), ("", "x")]), sample(1, 1.0), sample(2, 1.0)]),
+        series(&[labels(&[("__name__", "up"), ("__cost__", "x")]), sample(1, 1.0)]),
         series(&[good, sample(NOW_MS + 600_001, 1.0), sample(-5, -0.0)]),
     ]
     .concat();
@@ -126,32 +101,18 @@ fn keeps_good_rows_and_counts_bad_ones() {
     assert_eq!(rejected(RejectReason::DuplicateLabel), 1);
     assert_eq!(rejected(RejectReason::InvalidLabels), 3);
     assert_eq!(rejected(RejectReason::TooFarInFuture), 1);
-    assert_eq!(
-        batch.first_error.as_deref(),
-        Some("a series has no __name__")
-    );
+    assert_eq!(batch.first_error.as_deref(), Some("a series has no __name__"));
     assert!(adds_up(&batch));
 }
 
 #[test]
 fn scattered_and_unsorted_labels_become_canonical() {
     let body = [
-        series(&[
-            label("job", "a"),
-            sample(1, 1.0),
-            label("__name__", "up"),
-            label("b", ""),
-        ]),
-        series(&[
-            labels(&[("z", "1"), ("__name__", "up"), ("a", "2")]),
-            sample(1, 1.0),
-        ]),
+        series(&[label("job", "a"), sample(1, 1.0), label("__name__", "up"), label("b", "")]),
+        series(&[labels(&[("z", "1"), ("__name__", "up"), ("a", "2")]), sample(1, 1.0)]),
     ]
     .concat();
-    assert_eq!(
-        shown(&write1(&body)),
-        ["__name__=up,job=a", "__name__=up,a=2,z=1"]
-    );
+    assert_eq!(shown(&write1(&body)), ["__name__=up,job=a", "__name__=up,a=2,z=1"]);
 }
 
 #[test]
@@ -171,24 +132,12 @@ fn bombs_are_refused_before_memory_is_taken() {
         (gzip, PayloadEncoding::Gzip),
         (zstd, PayloadEncoding::Zstd),
     ] {
-        let answer = decode(
-            &body,
-            PayloadFormat::RemoteWrite1,
-            encoding,
-            NOW_MS,
-            &decoder,
-        );
-        assert!(
-            matches!(answer, Err(KernelError::Client { status: 413, .. })),
-            "{encoding:?}"
-        );
+        let answer = decode(&body, PayloadFormat::RemoteWrite1, encoding, NOW_MS, &decoder);
+        assert!(matches!(answer, Err(KernelError::Client { status: 413, .. })), "{encoding:?}");
     }
     let empty = field(1, &[2 << 3 | 2, 0].repeat(limits::POINTS_MAX + 1));
     let answer = decode_with(&decoder, PayloadFormat::RemoteWrite1, &empty);
-    assert!(matches!(
-        answer,
-        Err(KernelError::Client { status: 413, .. })
-    ));
+    assert!(matches!(answer, Err(KernelError::Client { status: 413, .. })));
 }
 
 /// A body with some of everything, for mutation.
@@ -207,24 +156,10 @@ fn rich_write1() -> Vec<u8> {
     .concat();
     let named = labels(&[("__name__", "h"), ("job", "a\u{e9}")]);
     [
-        series(&[
-            named.clone(),
-            sample(5, 1.0),
-            sample(6, f64::NAN),
-            field(3, b""),
-        ]),
+        series(&[named.clone(), sample(5, 1.0), sample(6, f64::NAN), field(3, b"")]),
         series(&[named, field(4, &histogram)]),
         series(&[label("b", "c"), sample(1, 2.0), label("__name__", "up")]),
-        field(
-            3,
-            &[
-                number(1, 1),
-                field(2, b"up"),
-                field(4, b"help"),
-                field(5, b"s"),
-            ]
-            .concat(),
-        ),
+        field(3, &[number(1, 1), field(2, b"up"), field(4, b"help"), field(5, b"s")].concat()),
     ]
     .concat()
 }
