@@ -1,0 +1,198 @@
+"""Plans of the hot tier: when to seal, what to merge, where to cut, what has expired.
+
+Invariant: everything here is a pure function of what it is given; it touches no file and reads no
+clock. A plan never lets an older point win over a newer one of the same series and time.
+"""
+
+from collections import defaultdict
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+
+from sluiceway.tiers.manifest import BlockEntry, block_order
+
+DAY_MS = 86_400_000
+TIER_POINTS = 4_096
+"""Blocks up to this size are tier 0; each tier is `merge_fan_in` times larger."""
+DAYS_MAX = 128
+
+
+@dataclass(frozen=True, slots=True)
+class HotConfig:
+    """Limits of the hot tier."""
+
+    seal_points_max: int = 2_000_000
+    seal_journal_bytes_max: int = 64 << 20
+    seal_s_max: float = 60.0
+    merge_fan_in: int = 8
+    merge_points_max: int = 4_000_000_000
+    dense_points_min: int = 64_000_000
+    """Mergers of at least this many points use the dense codec; smaller ones are merged again."""
+    day_points_min: int = 16_000_000
+    """Days with fewer points share a file."""
+    retention_ms: int = 0
+    """0 keeps points for ever."""
+    state_files_max: int = 64
+    """State deltas before the next seal writes a snapshot."""
+    parts_slow: int = 64
+    parts_max: int = 256
+
+
+@dataclass(frozen=True, slots=True)
+class MergeTask:
+    """Merge `inputs` (oldest data first) into files cut at `cuts_ms`."""
+
+    inputs: tuple[BlockEntry, ...]
+    cuts_ms: tuple[int, ...]
+    codec: str
+
+
+def seal_due(
+    config: HotConfig, points: int, journal_bytes: int, age_s: float, part_count: int
+) -> bool:
+    """Is it time to seal? A backlog of unmerged parts doubles the seal."""
+    scale = 2 if part_count > config.parts_slow else 1
+    if points == 0 and journal_bytes == 0:
+        return False
+    return (
+        points >= config.seal_points_max * scale
+        or journal_bytes >= config.seal_journal_bytes_max * scale
+        or age_s >= config.seal_s_max * scale
+    )
+
+
+def plan_merge(blocks: Sequence[BlockEntry], config: HotConfig) -> MergeTask | None:
+    """The next merge worth doing, smallest tier first; None when there is none."""
+    groups: dict[tuple[int, int | None], list[BlockEntry]] = defaultdict(list)
+    for block in sorted(blocks, key=block_order):
+        if block.rows < config.merge_points_max:
+            groups[(tier(block, config), group_day(block, config))].append(block)
+    for _, members in sorted(groups.items(), key=lambda item: item[0][0]):
+        if len(members) >= config.merge_fan_in:
+            return make_task(close(members[: config.merge_fan_in], blocks), config, dense=False)
+    return None
+
+
+def plan_merge_all(blocks: Sequence[BlockEntry], config: HotConfig) -> MergeTask | None:
+    """One merge after which no two blocks overlap in time and all are dense."""
+    segments = cut_days(blocks, config)
+    held: dict[int, list[BlockEntry]] = defaultdict(list)
+    for block in blocks:
+        for segment in range(segment_of(block.min_ms, segments), len(segments) + 1):
+            held[segment].append(block)
+            if segment == segment_of(block.max_ms, segments):
+                break
+    unsettled = {
+        block.path: block
+        for members in held.values()
+        for block in members
+        if len(members) > 1
+        or block.codec != "dense"
+        or segment_of(block.min_ms, segments) != segment_of(block.max_ms, segments)
+    }
+    if not unsettled:
+        return None
+    return make_task(close(list(unsettled.values()), blocks), config, dense=True)
+
+
+def plan_expiry(
+    blocks: Iterable[BlockEntry], config: HotConfig, now_ms: int
+) -> tuple[BlockEntry, ...]:
+    """Blocks whose every point is past its retention."""
+    if config.retention_ms <= 0:
+        return ()
+    return tuple(block for block in blocks if block.max_ms < now_ms - config.retention_ms)
+
+
+def part_count(blocks: Iterable[BlockEntry], config: HotConfig) -> int:
+    """Blocks that still wait for a merge: the measure of how far merging lags."""
+    return sum(block.rows <= config.seal_points_max * 2 for block in blocks)
+
+
+def tier(block: BlockEntry, config: HotConfig) -> int:
+    """Size class of a block: eight of one make one of the next."""
+    size, number = block.rows, 0
+    while size > TIER_POINTS:
+        size //= config.merge_fan_in
+        number += 1
+    return number
+
+
+def group_day(block: BlockEntry, config: HotConfig) -> int | None:
+    """Large blocks merge only with their day; small ones with anybody, as days share a file."""
+    return block.max_ms // DAY_MS if block.rows >= config.day_points_min else None
+
+
+def close(chosen: Sequence[BlockEntry], blocks: Sequence[BlockEntry]) -> list[BlockEntry]:
+    """`chosen` and every block that must come along.
+
+    The outputs take the place of the newest input. A block left out that is newer than an input
+    and overlaps it in time would then lose to older points.
+    """
+    inputs = {block.path: block for block in chosen}
+    while True:
+        newest = max(block.last_sequence for block in inputs.values())
+        missing = [
+            block
+            for block in blocks
+            if block.path not in inputs
+            and any(
+                old.last_sequence < block.last_sequence <= newest and overlaps(old, block)
+                for old in inputs.values()
+            )
+        ]
+        if not missing:
+            return sorted(inputs.values(), key=block_order)
+        inputs.update((block.path, block) for block in missing)
+
+
+def overlaps(left: BlockEntry, right: BlockEntry) -> bool:
+    return left.min_ms <= right.max_ms and right.min_ms <= left.max_ms
+
+
+def make_task(inputs: Sequence[BlockEntry], config: HotConfig, dense: bool) -> MergeTask:
+    points = sum(block.rows for block in inputs)
+    codec = "dense" if dense or points >= config.dense_points_min else "fast"
+    return MergeTask(tuple(inputs), cut_days(inputs, config), codec)
+
+
+def cut_days(blocks: Sequence[BlockEntry], config: HotConfig) -> tuple[int, ...]:
+    """Day boundaries (ms) at which outputs are cut: each piece holds `day_points_min` or more."""
+    points: dict[int, int] = defaultdict(int)
+    for block in blocks:
+        for day, count in points_by_day(block):
+            points[day] += count
+    cuts: list[int] = []
+    gathered, left = 0, sum(points.values())
+    for day in sorted(points):
+        if gathered >= config.day_points_min and left >= config.day_points_min:
+            cuts.append(day * DAY_MS)
+            gathered = 0
+        gathered += points[day]
+        left -= points[day]
+    return tuple(cuts)
+
+
+def points_by_day(block: BlockEntry) -> list[tuple[int, int]]:
+    """The block's own counts; where it has none, its points spread evenly over its days."""
+    if block.days:
+        return block.days
+    first, last = block.min_ms // DAY_MS, block.max_ms // DAY_MS
+    step = (last - first) // DAYS_MAX + 1
+    days = range(first, last + 1, step)
+    share, rest = divmod(block.rows, len(days))
+    return [(day, share + (index < rest)) for index, day in enumerate(days)]
+
+
+def add_days(inputs: Iterable[BlockEntry], min_ms: int, max_ms: int) -> list[tuple[int, int]]:
+    """Counts by day of a merger that holds the inputs' points of [min_ms, max_ms]."""
+    points: dict[int, int] = defaultdict(int)
+    for block in inputs:
+        for day, count in points_by_day(block):
+            if min_ms // DAY_MS <= day <= max_ms // DAY_MS:
+                points[day] += count
+    return sorted(points.items()) if len(points) <= DAYS_MAX else []
+
+
+def segment_of(time_ms: int, cuts_ms: Sequence[int]) -> int:
+    """Number of the piece that holds `time_ms`."""
+    return sum(cut <= time_ms for cut in cuts_ms)

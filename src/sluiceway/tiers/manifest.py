@@ -1,0 +1,291 @@
+"""Manifests: which files are the hot tier, and up to which record they stand.
+
+Invariant: a manifest is numbered, create-only and never changed; a change is committed when its
+file and directory entry are durable, and not before. docs/formats/manifest.md has the layout.
+"""
+
+import re
+import threading
+import zlib
+from dataclasses import dataclass, field, replace
+
+import msgspec
+
+from sluiceway.clock import Clock
+from sluiceway.errors import Corruption
+from sluiceway.kernels import Disk
+
+FORMAT_VERSION = 1
+SNAPSHOT_EVERY = 64
+TRAILER_BYTES = 16
+NAME = re.compile(r"(\d{12})\.json")
+
+
+class BlockEntry(msgspec.Struct, frozen=True):
+    """One immutable file of points. Times are inclusive at both ends, so are the sequences."""
+
+    path: str
+    bytes: int
+    crc32: int
+    series: int
+    points: int
+    histogram_points: int
+    min_ms: int
+    max_ms: int
+    first_sequence: int
+    last_sequence: int
+    codec: str = "fast"
+    days: list[tuple[int, int]] = []
+    """(UTC day number, points), ascending; empty where there were more than 128."""
+
+    @property
+    def rows(self) -> int:
+        return self.points + self.histogram_points
+
+
+class StateEntry(msgspec.Struct, frozen=True):
+    """One state file (docs/formats/state.md)."""
+
+    path: str
+    bytes: int
+    crc32: int
+    next_sequence: int
+
+
+class Policy(msgspec.Struct, frozen=True):
+    """What the judge of a record goes by; records name the version they were received under."""
+
+    version: int
+    series_max: int
+    new_series: str = "accept"
+    """`accept` or `refuse_disk`."""
+
+
+class Movements(msgspec.Struct, frozen=True):
+    """Points that left or entered the stock after they were stored, since the beginning."""
+
+    superseded: int = 0
+    expired: int = 0
+    deleted: int = 0
+    derived: int = 0
+    replayed: int = 0
+
+    def plus(self, superseded: int = 0, expired: int = 0) -> "Movements":
+        return msgspec.structs.replace(
+            self, superseded=self.superseded + superseded, expired=self.expired + expired
+        )
+
+
+class ManifestFile(msgspec.Struct, forbid_unknown_fields=True):
+    """The JSON object of one manifest."""
+
+    version: int
+    number: int
+    snapshot: bool
+    fence: int
+    next_sequence: int
+    reason: str
+    committed_ms: int
+    blocks: list[BlockEntry]
+    blocks_removed: list[str]
+    states: list[StateEntry]
+    states_removed: list[str]
+    policies: list[Policy]
+    movements: Movements
+
+
+@dataclass(frozen=True, slots=True)
+class Version:
+    """The hot tier after a manifest: everything a reader or a recovery needs to know."""
+
+    number: int = 0
+    fence: int = 0
+    next_sequence: int = 0
+    blocks: tuple[BlockEntry, ...] = ()
+    """Oldest data first: by `last_sequence`, then by time."""
+    states: tuple[StateEntry, ...] = ()
+    policies: tuple[Policy, ...] = ()
+    movements: Movements = field(default_factory=Movements)
+
+    def files(self) -> set[str]:
+        return {block.path for block in self.blocks} | {state.path for state in self.states}
+
+
+@dataclass(frozen=True, slots=True)
+class Change:
+    """What one commit alters; None leaves a value as it is."""
+
+    reason: str
+    blocks: tuple[BlockEntry, ...] = ()
+    blocks_removed: tuple[str, ...] = ()
+    states: tuple[StateEntry, ...] = ()
+    states_removed: tuple[str, ...] = ()
+    next_sequence: int | None = None
+    fence: int | None = None
+    policies: tuple[Policy, ...] | None = None
+    superseded: int = 0
+    expired: int = 0
+
+
+def apply_change(version: Version, change: Change) -> Version:
+    """The version after `change`: a pure function."""
+    gone_blocks, gone_states = set(change.blocks_removed), set(change.states_removed)
+    blocks = [block for block in version.blocks if block.path not in gone_blocks]
+    states = [state for state in version.states if state.path not in gone_states]
+    return Version(
+        number=version.number + 1,
+        fence=version.fence if change.fence is None else change.fence,
+        next_sequence=(
+            version.next_sequence if change.next_sequence is None else change.next_sequence
+        ),
+        blocks=tuple(sorted([*blocks, *change.blocks], key=block_order)),
+        states=(*states, *change.states),
+        policies=version.policies if change.policies is None else change.policies,
+        movements=version.movements.plus(change.superseded, change.expired),
+    )
+
+
+def block_order(block: BlockEntry) -> tuple[int, int, str]:
+    return (block.last_sequence, block.min_ms, block.path)
+
+
+def encode(manifest: ManifestFile) -> bytes:
+    """The bytes of a manifest: the object and its CRC, twice."""
+    line = msgspec.json.encode(manifest)
+    copy = line + b"\ncrc32 %08x\n" % zlib.crc32(line)
+    return copy + copy
+
+
+def decode(data: bytes) -> ManifestFile | None:
+    """The manifest, or None where neither copy is whole. Raises: Corruption (a newer format)."""
+    half = len(data) // 2
+    # A copy's length is known while the file is whole; a torn second copy still has line ends.
+    for copy in (data[:half], data[half:], b"\n".join(data.split(b"\n")[:2]) + b"\n"):
+        line, trailer = copy[:-TRAILER_BYTES], copy[-TRAILER_BYTES:]
+        if line and trailer == b"\ncrc32 %08x\n" % zlib.crc32(line):
+            version = msgspec.json.decode(line)["version"]
+            if version > FORMAT_VERSION:
+                raise Corruption(
+                    f"manifest format {version} is newer than this build reads ({FORMAT_VERSION})"
+                )
+            return msgspec.json.decode(line, type=ManifestFile)
+    return None
+
+
+class ManifestStore:
+    """The manifests of one shard. `commit` is the only way its set of files changes.
+
+    Thread-safe; a commit blocks for two syncs.
+    """
+
+    def __init__(self, disk: Disk, directory: str, clock: Clock) -> None:
+        self._disk = disk
+        self._directory = directory
+        self._clock = clock
+        self._lock = threading.Lock()
+        self._version = Version()
+        self._numbers: list[int] = []
+        self._uncertain: int | None = None
+
+    @property
+    def version(self) -> Version:
+        return self._version
+
+    def _path(self, number: int) -> str:
+        return f"{self._directory}/{number:012d}.json"
+
+    def load(self) -> Version:
+        """The last committed version; removes a torn last file. Raises: Corruption, OSError."""
+        names = (NAME.fullmatch(name) for name in self._disk.list(self._directory))
+        numbers = sorted(int(match[1]) for match in names if match)
+        chain: list[ManifestFile] = []
+        for number in reversed(numbers):
+            manifest = decode(self._disk.read(self._path(number)))
+            if manifest is None:
+                if number != numbers[-1]:
+                    raise Corruption(f"manifest {self._path(number)} is damaged in both copies")
+                self._uncertain = number
+                continue
+            expected = chain[-1].number - 1 if chain else number
+            if manifest.number != number or number != expected:
+                raise Corruption(f"manifest {self._path(expected)} is missing")
+            chain.append(manifest)
+            if manifest.snapshot:
+                break
+        if self._uncertain is not None and not chain and self._uncertain > 1:
+            raise Corruption(f"manifest {self._path(self._uncertain)} is damaged in both copies")
+        if chain and not chain[-1].snapshot:
+            raise Corruption(f"the snapshot before {self._path(chain[-1].number)} is missing")
+        self._version = replay(list(reversed(chain)))
+        self._numbers = [number for number in numbers if number != self._uncertain]
+        self._settle()
+        return self._version
+
+    def commit(self, change: Change) -> Version:
+        """Make `change` durable and return the version after it.
+
+        Raises: OSError; then the change may or may not survive a crash, the caller must keep
+        every file it names and may commit again.
+        """
+        with self._lock:
+            self._settle()
+            after = apply_change(self._version, change)
+            snapshot = (after.number - 1) % SNAPSHOT_EVERY == 0
+            manifest = ManifestFile(
+                version=FORMAT_VERSION,
+                number=after.number,
+                snapshot=snapshot,
+                fence=after.fence,
+                next_sequence=after.next_sequence,
+                reason=change.reason,
+                committed_ms=self._clock.now_ms(),
+                blocks=list(after.blocks if snapshot else change.blocks),
+                blocks_removed=[] if snapshot else list(change.blocks_removed),
+                states=list(after.states if snapshot else change.states),
+                states_removed=[] if snapshot else list(change.states_removed),
+                policies=list(after.policies),
+                movements=after.movements,
+            )
+            self._uncertain = after.number
+            self._disk.write_new(self._path(after.number), encode(manifest))
+            self._uncertain = None
+            self._version = after
+            self._numbers.append(after.number)
+            if snapshot:
+                self._forget_old(after.number)
+            return after
+
+    def _settle(self) -> None:
+        """Remove a manifest that failed to commit, so that its number can be used again."""
+        if self._uncertain is not None:
+            if f"{self._uncertain:012d}.json" in self._disk.list(self._directory):
+                self._disk.remove(self._path(self._uncertain))
+            self._disk.sync_directory(self._directory)
+            self._uncertain = None
+
+    def _forget_old(self, snapshot: int) -> None:
+        """Unlink manifests before the last-but-one snapshot."""
+        keep_from = snapshot - SNAPSHOT_EVERY
+        for number in [number for number in self._numbers if number < keep_from]:
+            self._disk.remove(self._path(number))
+            self._numbers.remove(number)
+
+
+def replay(chain: list[ManifestFile]) -> Version:
+    """The version after a snapshot and the deltas behind it: a pure function."""
+    version = Version()
+    for manifest in chain:
+        change = Change(
+            reason=manifest.reason,
+            blocks=tuple(manifest.blocks),
+            blocks_removed=tuple(manifest.blocks_removed),
+            states=tuple(manifest.states),
+            states_removed=tuple(manifest.states_removed),
+            next_sequence=manifest.next_sequence,
+            fence=manifest.fence,
+            policies=tuple(manifest.policies),
+        )
+        version = replace(
+            apply_change(version, change), number=manifest.number, movements=manifest.movements
+        )
+    return version
