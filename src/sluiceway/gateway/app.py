@@ -1,0 +1,110 @@
+"""The public address: which path goes where.
+
+Invariant: write paths never wait for the read side; everything that is not ours to answer is
+handed to the read side as bytes, with the tenant that the key stands for.
+"""
+
+import json
+from collections.abc import Awaitable, Callable
+from typing import Any
+
+from sluiceway.errors import BackendUnavailable, Overloaded, TenantFault
+from sluiceway.gateway.doors.interface import Answer, Door
+from sluiceway.gateway.doors.otlp_http import OtlpHttp
+from sluiceway.gateway.doors.remote_write import RemoteWrite
+from sluiceway.gateway.keys import Keyring
+from sluiceway.gateway.keys import Scope as KeyScope
+from sluiceway.gateway.proxy import ReadProxy
+from sluiceway.gateway.receive import Disconnected, Receive, Receiver, Scope, Send, respond
+from sluiceway.telemetry import Metrics
+
+DOORS: dict[str, Door] = {
+    "/api/v1/write": RemoteWrite(),
+    "/v1/metrics": OtlpHttp(),
+    "/api/v1/otlp/v1/metrics": OtlpHttp(),
+}
+READ_PREFIXES = ("/api/v1/", "/loki/api/v1/")
+TEXT = ((b"content-type", b"text/plain; charset=utf-8"),)
+METRICS_TEXT = ((b"content-type", b"text/plain; version=0.0.4; charset=utf-8"),)
+JSON = ((b"content-type", b"application/json"),)
+INDEX = b"Sluiceway. Write: POST /api/v1/write, /v1/metrics. Ask: /api/v1/query. See /metrics.\n"
+
+Own = Callable[[Scope], Awaitable[Answer]]
+
+
+class GatewayApp:
+    """The ASGI application of the write side. `own` are the paths that wiring answers itself:
+    readiness, metrics, admin; each with the scope that its key needs, or None."""
+
+    def __init__(
+        self,
+        receiver: Receiver,
+        proxy: ReadProxy,
+        keyring: Keyring,
+        own: dict[str, tuple[Own, KeyScope | None]],
+        metrics: Metrics,
+    ) -> None:
+        self._receiver = receiver
+        self._proxy = proxy
+        self._keyring = keyring
+        self._own = own
+        self._metrics = metrics
+
+    def __call__(self, scope: Scope, receive: Receive, send: Send) -> Awaitable[None]:
+        door = DOORS.get(scope["path"])
+        if door is not None:
+            return self._receiver.take(door, scope, receive, send)
+        return self._answer(scope, receive, send)
+
+    async def _answer(self, scope: Scope, receive: Receive, send: Send) -> None:
+        path = scope["path"]
+        try:
+            own = self._own.get(path)
+            if own is not None:
+                handler, key_scope = own
+                if key_scope is not None:
+                    self._keyring.authorize(dict(scope["headers"]), key_scope)
+                await respond(await handler(scope), send)
+            elif path.startswith(READ_PREFIXES):
+                await self._hand_on(scope, receive, send)
+            elif path == "/":
+                await respond(Answer(200, TEXT, INDEX), send)
+            else:
+                raise TenantFault(404, "sluiceway-path", "nothing lives at this path")
+        except TenantFault as fault:
+            await respond(_failure(fault.status, fault.id, fault.message), send)
+        except Overloaded as error:
+            await respond(_failure(503, "sluiceway-overloaded", error.message, True), send)
+        except BackendUnavailable as error:
+            await respond(_failure(503, "sluiceway-backend", str(error), True), send)
+
+    async def _hand_on(self, scope: Scope, receive: Receive, send: Send) -> None:
+        status = "failed"
+        try:
+            if scope["method"] not in ("GET", "POST"):
+                raise TenantFault(405, "sluiceway-method", "only GET and POST are taken here")
+            tenant = self._keyring.authorize(dict(scope["headers"]), "read").tenant
+            status = str(await self._proxy.hand_on(scope, receive, send, tenant))
+        except Disconnected:
+            status = "disconnected"
+        finally:
+            self._metrics.count("sluiceway_read_requests_total", (status,))
+
+
+ERROR_TYPES = {400: "bad_data", 404: "not_found", 503: "unavailable"}
+
+
+def _failure(status: int, id: str, message: str, retry: bool = False) -> Answer:
+    """An error in the envelope of Prometheus' API, which every reader of ours understands."""
+    told: dict[str, Any] = {
+        "status": "error",
+        "errorType": ERROR_TYPES.get(status, "bad_data"),
+        "error": f"{message} ({id})",
+    }
+    headers: tuple[tuple[bytes, bytes], ...] = JSON
+    if retry:
+        headers = (*headers, (b"retry-after", b"1"))
+    if status == 401:
+        challenge = b'Bearer realm="sluiceway", Basic realm="sluiceway"'
+        headers = (*headers, (b"www-authenticate", challenge))
+    return Answer(status, headers, json.dumps(told).encode())

@@ -1,0 +1,202 @@
+"""A write request's whole journey, from its head to its durable ack, in one function.
+
+Invariant: an answer of success means that the good rows are on the disk. A refusal before the body
+costs no body; a client's fault is never a 5xx; every 429 and 503 says when to come back.
+"""
+
+import asyncio
+from collections.abc import Awaitable, Callable, MutableMapping
+from concurrent.futures import ThreadPoolExecutor
+from typing import Any
+
+from sluiceway.clock import Clock
+from sluiceway.errors import BackendUnavailable, Overloaded, TenantFault
+from sluiceway.gateway.acks import Acks
+from sluiceway.gateway.admission import Admission
+from sluiceway.gateway.doors.interface import Answer, Door, Headers, Payload, Refusal
+from sluiceway.gateway.interface import Receipt, WriteShard
+from sluiceway.gateway.keys import Keyring
+from sluiceway.gateway.limits import GatewayConfig
+from sluiceway.telemetry import Metrics
+
+Scope = MutableMapping[str, Any]
+Receive = Callable[[], Awaitable[MutableMapping[str, Any]]]
+Send = Callable[[MutableMapping[str, Any]], Awaitable[None]]
+
+CLOSE = ((b"connection", b"close"),)
+
+
+class Disconnected(Exception):
+    """The sender went away before its body was whole; there is nobody to answer."""
+
+
+class Receiver:
+    """Takes write requests. One per gateway; runs on the loop's thread."""
+
+    def __init__(
+        self,
+        shard: WriteShard,
+        acks: Acks,
+        admission: Admission,
+        keyring: Keyring,
+        limits: GatewayConfig,
+        clock: Clock,
+        metrics: Metrics,
+    ) -> None:
+        self._shard = shard
+        self._acks = acks
+        self._admission = admission
+        self._keyring = keyring
+        self._limits = limits
+        self._clock = clock
+        self._metrics = metrics
+        self._decoders = ThreadPoolExecutor(limits.decode_threads, "decode")
+        self.accepting = True
+
+    async def take(self, door: Door, scope: Scope, receive: Receive, send: Send) -> None:
+        """The journey. Every way out answers, unless nobody is left to answer."""
+        started_s = self._clock.monotonic_s()
+        headers: Headers = dict(scope["headers"])
+        admission, room = self._admission, 0
+        unread = True
+        try:
+            if scope["method"] != "POST":
+                raise TenantFault(405, "sluiceway-method", "only POST is taken here")
+            if not self.accepting:
+                raise Overloaded(1.0, "shutting down")
+            tenant = self._keyring.authorize(headers, "write").tenant
+            payload = door.payload(headers)
+            declared = self._declared(headers)
+            if not admission.admit(declared):
+                await admission.park(declared)
+            room = declared
+            try:
+                message = await receive()
+                body = message["body"] if message["type"] == "http.request" else b""
+                if message.get("more_body", False) or len(body) != declared:
+                    body, room = await self._rest(message, declared, receive)
+                unread = False
+                receipt = await self._enqueue(body, tenant, payload)
+                await self._acks.wait(receipt.ticket)
+            finally:
+                admission.release(room)
+            admission.note_drained(room)
+            answer = door.accepted(payload, receipt)
+            self._count(door, receipt, len(body))
+            self._metrics.observe(
+                "sluiceway_write_ack_seconds", self._clock.monotonic_s() - started_s
+            )
+        except Disconnected:
+            self._metrics.count("sluiceway_write_requests_total", (door.name, "disconnected"))
+            return
+        except (TenantFault, Overloaded, BackendUnavailable) as error:
+            answer = self._refuse(door, headers, error, unread)
+        self._metrics.count("sluiceway_write_requests_total", (door.name, str(answer.status)))
+        await respond(answer, send)
+
+    async def _enqueue(self, body: bytes, tenant: str, payload: Payload) -> Receipt:
+        """Decode and queue: at once where it is quick, on a thread where the loop would stand."""
+        arguments = (body, tenant, payload.format, payload.encoding, self._clock.now_ms())
+        if len(body) <= self._limits.inline_body_bytes_max:
+            return self._shard.receive(*arguments)
+        loop = asyncio.get_running_loop()
+        return await loop.run_in_executor(self._decoders, self._shard.receive, *arguments)
+
+    def _declared(self, headers: Headers) -> int:
+        """The declared length; 0 where the body comes in chunks. Raises: TenantFault 413."""
+        length = headers.get(b"content-length", b"0")
+        if not length.isdigit():
+            raise TenantFault(400, "sluiceway-content-length", "not a length")
+        if len(length) > 15 or int(length) > self._limits.body_bytes_max:
+            raise self._too_long()
+        return int(length)
+
+    def _too_long(self) -> TenantFault:
+        limit = self._limits.body_bytes_max
+        return TenantFault(413, "sluiceway-body-bytes", f"a body holds at most {limit} bytes")
+
+    async def _rest(
+        self, message: MutableMapping[str, Any], declared: int, receive: Receive
+    ) -> tuple[bytes, int]:
+        """(the whole body, the room it has taken) of a body that came in pieces."""
+        pieces, size, room = [], 0, declared
+        try:
+            async with asyncio.timeout(self._limits.body_s_max):
+                while True:
+                    if message["type"] == "http.disconnect":
+                        raise Disconnected
+                    piece = message.get("body", b"")
+                    pieces.append(piece)
+                    size += len(piece)
+                    if size > self._limits.body_bytes_max:
+                        raise self._too_long()
+                    if size > room:
+                        self._admission.grow(size - room)
+                        room = size
+                    if not message.get("more_body", False):
+                        return b"".join(pieces), room
+                    message = await receive()
+        except BaseException as error:
+            self._admission.shrink(room - declared)
+            if isinstance(error, TimeoutError):
+                words = f"no whole body in {self._limits.body_s_max:g} s"
+                raise TenantFault(408, "sluiceway-body-deadline", words) from None
+            raise
+
+    def _refuse(
+        self,
+        door: Door,
+        headers: Headers,
+        error: TenantFault | Overloaded | BackendUnavailable,
+        unread: bool,
+    ) -> Answer:
+        if isinstance(error, TenantFault):
+            refusal = Refusal(error.status, error.id, error.message)
+        else:
+            overloaded = isinstance(error, Overloaded)
+            drain_s = error.retry_after_s if isinstance(error, Overloaded) else 1.0
+            retry_after_s = self._admission.retry_after_s(drain_s)
+            stable_id = "sluiceway-overloaded" if overloaded else "sluiceway-backend"
+            refusal = Refusal(503, stable_id, str(error), retry_after_s)
+        if unread:
+            length = headers.get(b"content-length", b"")
+            self._metrics.count("sluiceway_write_refused_unread_total", (refusal.id,))
+            if length.isdigit() and len(length) < 16:
+                self._metrics.count(
+                    "sluiceway_write_refused_unread_bytes_total", (refusal.id,), int(length)
+                )
+        answer = door.refused(headers, refusal)
+        endless = refusal.status == 413 and b"content-length" not in headers
+        if refusal.status == 408 or endless or (unread and b"expect" in headers):
+            # The rest of the body may be long, or never come: it is not waited for.
+            return Answer(answer.status, answer.headers + CLOSE, answer.body)
+        return answer
+
+    def _count(self, door: Door, receipt: Receipt, body_bytes: int) -> None:
+        count = self._metrics.count
+        good = receipt.samples + receipt.histograms
+        count("sluiceway_write_points_total", (door.name, "accepted"), good)
+        count("sluiceway_write_body_bytes_total", (door.name,), body_bytes)
+        if receipt.rejected:
+            refused = receipt.points_received - good
+            count("sluiceway_write_points_total", (door.name, "rejected"), refused)
+
+    def close(self) -> None:
+        self._decoders.shutdown(wait=False, cancel_futures=True)
+
+
+NO_CONTENT_START = {"type": "http.response.start", "status": 204, "headers": ()}
+EMPTY_BODY = {"type": "http.response.body", "body": b""}
+
+
+async def respond(answer: Answer, send: Send) -> None:
+    """Send a whole answer."""
+    if answer.status == 204 and not answer.headers:
+        await send(NO_CONTENT_START)
+        await send(EMPTY_BODY)
+        return
+    headers: tuple[tuple[bytes, bytes], ...] = answer.headers
+    if answer.status != 204:
+        headers = (*headers, (b"content-length", b"%d" % len(answer.body)))
+    await send({"type": "http.response.start", "status": answer.status, "headers": headers})
+    await send({"type": "http.response.body", "body": answer.body})

@@ -1,0 +1,160 @@
+"""The HTTP server: uvicorn's, with limits in front of the application.
+
+Invariant: a connection that does not send a whole head in time, or sends too long a one, is cut
+before the application hears of it; the number of connections is bounded.
+"""
+
+import asyncio
+import contextlib
+import socket
+import ssl
+from collections.abc import Awaitable, Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import uvicorn
+from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
+
+from sluiceway.gateway.limits import GatewayConfig
+
+TLS_CHECK_S = 2.0
+
+
+def limited_protocol(limits: GatewayConfig) -> type[HttpToolsProtocol]:
+    """uvicorn's protocol with a deadline and a size limit on heads."""
+
+    class LimitedProtocol(HttpToolsProtocol):
+        head_open = True
+        head_bytes = 0
+        head_timer: asyncio.TimerHandle | None = None
+
+        def connection_made(self, transport: asyncio.BaseTransport) -> None:
+            assert isinstance(transport, asyncio.Transport)
+            super().connection_made(transport)
+            if len(self.connections) > limits.connections_max:
+                transport.abort()
+                return
+            self.head_timer = self.loop.call_later(limits.header_s_max, self._cut)
+
+        def connection_lost(self, exc: Exception | None) -> None:
+            if self.head_timer is not None:
+                self.head_timer.cancel()
+            super().connection_lost(exc)
+
+        def data_received(self, data: bytes) -> None:
+            super().data_received(data)
+            if self.head_open and self.parser is not None:
+                # A head in pieces: count what came, and wait for the rest only so long.
+                self.head_bytes += len(data)
+                if self.head_bytes > limits.header_bytes_max:
+                    self.send_400_response("The head of this request is too long.")
+                elif self.head_timer is None:
+                    self.head_timer = self.loop.call_later(limits.header_s_max, self._cut)
+
+        def on_message_begin(self) -> None:
+            self.head_open = True
+            super().on_message_begin()
+
+        def on_headers_complete(self) -> None:
+            size = len(self.url) + sum([len(n) + len(v) for n, v in self.headers])
+            if size > limits.header_bytes_max:
+                raise ValueError("head too long")  # the parser's caller answers 400
+            self.head_open = False
+            self.head_bytes = 0
+            if self.head_timer is not None:
+                self.head_timer.cancel()
+                self.head_timer = None
+            super().on_headers_complete()
+
+        def _cut(self) -> None:
+            self.head_timer = None
+            if self.head_open and not self.transport.is_closing():
+                self.transport.abort()
+
+    return LimitedProtocol
+
+
+class HttpServer(uvicorn.Server):
+    """uvicorn without its signal handlers: the process that wires it owns them."""
+
+    @contextlib.contextmanager
+    def capture_signals(self) -> Iterator[None]:
+        yield
+
+
+def http_server(
+    app: Callable[..., Awaitable[None]],
+    limits: GatewayConfig,
+    tls: ssl.SSLContext | None,
+    drain_s_max: float,
+    **options: Any,
+) -> HttpServer:
+    """A server that is not listening yet; give `serve` its sockets."""
+    config = uvicorn.Config(
+        app,
+        http=limited_protocol(limits),
+        ws="none",
+        lifespan="off",
+        interface="asgi3",
+        loop="none",
+        log_config=None,
+        access_log=False,
+        server_header=False,
+        proxy_headers=False,
+        timeout_keep_alive=int(limits.keep_alive_s),
+        timeout_graceful_shutdown=max(1, int(drain_s_max / 2)),
+        ssl_context_factory=None if tls is None else lambda *_: tls,
+        **options,
+    )
+    return HttpServer(config)
+
+
+def listen(host: str, port: int) -> socket.socket:
+    """A bound, listening TCP socket. Raises: OSError."""
+    family = socket.AF_INET6 if ":" in host else socket.AF_INET
+    listener = socket.socket(family, socket.SOCK_STREAM)
+    listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+    try:
+        listener.bind((host, port))
+    except OSError:
+        listener.close()
+        raise
+    listener.listen(1024)
+    listener.setblocking(False)
+    return listener
+
+
+def tls_context(certificate: Path, key: Path, client_ca: Path | None) -> ssl.SSLContext:
+    """TLS 1.2 and up; with `client_ca` a client must show a certificate of it.
+
+    Raises: OSError, ssl.SSLError.
+    """
+    context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+    context.minimum_version = ssl.TLSVersion.TLSv1_2
+    context.load_cert_chain(certificate, key)
+    if client_ca is not None:
+        context.load_verify_locations(client_ca)
+        context.verify_mode = ssl.CERT_REQUIRED
+    return context
+
+
+class TlsFiles:
+    """Certificate and key, loaded again into the same context when the files change."""
+
+    def __init__(self, certificate: Path, key: Path, client_ca: Path | None) -> None:
+        self._certificate, self._key = certificate, key
+        self.context = tls_context(certificate, key, client_ca)
+        self._stamp = self._read_stamp()
+
+    def reload(self) -> bool:
+        """Take new files for coming handshakes. Raises: OSError, ssl.SSLError (old ones stay)."""
+        stamp = self._read_stamp()
+        if stamp == self._stamp:
+            return False
+        tls_context(self._certificate, self._key, None)  # a bad pair must not reach the live one
+        self.context.load_cert_chain(self._certificate, self._key)
+        self._stamp = stamp
+        return True
+
+    def _read_stamp(self) -> tuple[int, int]:
+        return self._certificate.stat().st_mtime_ns, self._key.stat().st_mtime_ns

@@ -1,0 +1,231 @@
+"""Sluiceway's own metrics: the one typed list of them, and the store that counts.
+
+Invariant: a name that is not in DEFINITIONS cannot be counted (mypy refuses it, and so does the
+store), and no metric has a label whose values a client chooses. One thread counts, the event
+loop's; kernels count for themselves and are read through `Shard.stats`.
+"""
+
+from bisect import bisect_left
+from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import Literal, get_args
+
+Kind = Literal["counter", "gauge", "histogram"]
+Labels = tuple[str, ...]
+
+MetricName = Literal[
+    # The door: what came, what was answered.
+    "sluiceway_write_requests_total",
+    "sluiceway_write_points_total",
+    "sluiceway_write_body_bytes_total",
+    "sluiceway_write_refused_unread_total",
+    "sluiceway_write_refused_unread_bytes_total",
+    "sluiceway_write_ack_seconds",
+    "sluiceway_write_bytes_in_flight",
+    "sluiceway_write_requests_parked",
+    # The way to the read side.
+    "sluiceway_read_requests_total",
+    "sluiceway_read_side_up",
+    "sluiceway_read_side_restarts_total",
+    # The read side itself.
+    "sluiceway_query_requests_total",
+    "sluiceway_query_seconds",
+    "sluiceway_query_running",
+    "sluiceway_query_waiting",
+    # The shard, from its own figures.
+    "sluiceway_journal_bytes",
+    "sluiceway_journal_segments",
+    "sluiceway_journal_sync_errors_total",
+    "sluiceway_journal_sync_seconds",
+    "sluiceway_journal_records_total",
+    "sluiceway_journal_groups_total",
+    "sluiceway_journal_lag_records",
+    "sluiceway_journal_quarantined_records_total",
+    "sluiceway_series",
+    "sluiceway_series_max",
+    "sluiceway_buffer_points",
+    "sluiceway_parts",
+    "sluiceway_seals_total",
+    "sluiceway_merges_total",
+    "sluiceway_points_total",
+    "sluiceway_disk_bytes",
+    "sluiceway_disk_bytes_max",
+    "sluiceway_disk_free_bytes",
+    "sluiceway_corrupt_pages_total",
+    "sluiceway_processor_errors_total",
+    # The process.
+    "sluiceway_memory_bytes",
+    "sluiceway_memory_bytes_max",
+    "sluiceway_process_start_seconds",
+    "sluiceway_event_loop_lag_seconds",
+]
+
+
+@dataclass(frozen=True)
+class Definition:
+    """Kind, meaning and label names of one metric."""
+
+    kind: Kind
+    meaning: str
+    labels: Labels = ()
+
+
+DEFINITIONS: dict[MetricName, Definition] = {
+    "sluiceway_write_requests_total": Definition(
+        "counter", "Write requests by door and status answered", ("door", "status")
+    ),
+    "sluiceway_write_points_total": Definition(
+        "counter", "Points in write requests as the gateway judged them", ("door", "outcome")
+    ),
+    "sluiceway_write_body_bytes_total": Definition(
+        "counter", "Bytes of write bodies that were read, as sent", ("door",)
+    ),
+    "sluiceway_write_refused_unread_total": Definition(
+        "counter", "Write requests refused before their body was read", ("reason",)
+    ),
+    "sluiceway_write_refused_unread_bytes_total": Definition(
+        "counter", "Declared bytes of bodies refused unread", ("reason",)
+    ),
+    "sluiceway_write_ack_seconds": Definition(
+        "histogram", "From a write request's head to its durable ack"
+    ),
+    "sluiceway_write_bytes_in_flight": Definition("gauge", "Bodies held between head and ack"),
+    "sluiceway_write_requests_parked": Definition("gauge", "Requests waiting unread for room"),
+    "sluiceway_read_requests_total": Definition(
+        "counter", "Requests handed to the read side by status", ("status",)
+    ),
+    "sluiceway_read_side_up": Definition("gauge", "1 while the read side answers"),
+    "sluiceway_read_side_restarts_total": Definition("counter", "Times the read side ended"),
+    "sluiceway_query_requests_total": Definition(
+        "counter", "API requests by endpoint and status", ("endpoint", "status")
+    ),
+    "sluiceway_query_seconds": Definition(
+        "histogram", "From an API request's head to its last byte", ("endpoint",)
+    ),
+    "sluiceway_query_running": Definition("gauge", "Queries being evaluated"),
+    "sluiceway_query_waiting": Definition("gauge", "Queries waiting for a turn"),
+    "sluiceway_journal_bytes": Definition("gauge", "Bytes of journal segments on disk"),
+    "sluiceway_journal_segments": Definition("gauge", "Journal segments on disk"),
+    "sluiceway_journal_sync_errors_total": Definition("counter", "Group commits that failed"),
+    "sluiceway_journal_sync_seconds": Definition("gauge", "Duration of the last fdatasync"),
+    "sluiceway_journal_records_total": Definition("counter", "Records made durable"),
+    "sluiceway_journal_groups_total": Definition("counter", "Group commits"),
+    "sluiceway_journal_lag_records": Definition(
+        "gauge", "Durable records that the shard has not applied yet"
+    ),
+    "sluiceway_journal_quarantined_records_total": Definition(
+        "counter", "Damaged records that recovery set aside"
+    ),
+    "sluiceway_series": Definition("gauge", "Series in memory"),
+    "sluiceway_series_max": Definition("gauge", "Limit of series in memory"),
+    "sluiceway_buffer_points": Definition("gauge", "Points in memory, not sealed yet"),
+    "sluiceway_parts": Definition("gauge", "Blocks on disk"),
+    "sluiceway_seals_total": Definition("counter", "Checkpoints committed"),
+    "sluiceway_merges_total": Definition("counter", "Merges committed"),
+    "sluiceway_points_total": Definition(
+        "counter", "Points by outcome, from the ledger", ("outcome",)
+    ),
+    "sluiceway_disk_bytes": Definition("gauge", "Bytes of the data directory"),
+    "sluiceway_disk_bytes_max": Definition("gauge", "Budget of the data directory"),
+    "sluiceway_disk_free_bytes": Definition("gauge", "Free bytes of its file system"),
+    "sluiceway_corrupt_pages_total": Definition("counter", "Pages whose CRC was wrong"),
+    "sluiceway_processor_errors_total": Definition("counter", "Errors of the processor thread"),
+    "sluiceway_memory_bytes": Definition("gauge", "Resident anonymous memory", ("side",)),
+    "sluiceway_memory_bytes_max": Definition("gauge", "Limit of this side's memory", ("side",)),
+    "sluiceway_process_start_seconds": Definition("gauge", "Unix time of the start", ("side",)),
+    "sluiceway_event_loop_lag_seconds": Definition(
+        "gauge", "Longest stand of the event loop in the last seconds", ("side",)
+    ),
+}
+
+# Seconds. An ack on a healthy disk takes 1 to 5 ms, a heavy query seconds.
+BUCKETS_S = (0.0005, 0.001, 0.002, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 30)
+
+
+class Metrics:
+    """Counts by (name, label values). Never blocks, never raises on a known name."""
+
+    def __init__(self) -> None:
+        self._values: dict[tuple[MetricName, Labels], float] = {}
+        self._histograms: dict[tuple[MetricName, Labels], tuple[list[int], list[float]]] = {}
+
+    def count(self, name: MetricName, labels: Labels = (), by: float = 1) -> None:
+        """Add to a counter."""
+        key = (name, labels)
+        try:
+            self._values[key] += by
+        except KeyError:
+            _check(name, labels)
+            self._values[key] = by
+
+    def set(self, name: MetricName, value: float, labels: Labels = ()) -> None:
+        """Set a gauge, or a counter that somebody else counts."""
+        _check(name, labels)
+        self._values[(name, labels)] = value
+
+    def observe(self, name: MetricName, seconds: float, labels: Labels = ()) -> None:
+        """Add one duration to a histogram."""
+        key = (name, labels)
+        try:
+            counts, total = self._histograms[key]
+        except KeyError:
+            _check(name, labels)
+            counts, total = self._histograms[key] = ([0] * (len(BUCKETS_S) + 1), [0.0])
+        counts[bisect_left(BUCKETS_S, seconds)] += 1
+        total[0] += seconds
+
+    def value(self, name: MetricName, labels: Labels = ()) -> float:
+        return self._values.get((name, labels), 0)
+
+    def render(self) -> bytes:
+        """Everything in Prometheus' text format, in the order of the list."""
+        lines: list[str] = []
+        for name in get_args(MetricName):
+            rows = list(self._rows(name))
+            if rows:
+                definition = DEFINITIONS[name]
+                lines += [
+                    f"# HELP {name} {definition.meaning}.",
+                    f"# TYPE {name} {definition.kind}",
+                    *rows,
+                ]
+        return ("\n".join(lines) + "\n").encode()
+
+    def _rows(self, name: MetricName) -> Iterator[str]:
+        names = DEFINITIONS[name].labels
+        for (other, labels), value in sorted(self._values.items()):
+            if other == name:
+                yield f"{name}{_braces(names, labels)} {value:.17g}"
+        for (other, labels), (counts, total) in sorted(self._histograms.items()):
+            if other == name:
+                running = 0
+                for bound, count in zip((*BUCKETS_S, "+Inf"), counts, strict=True):
+                    running += count
+                    braces = _braces((*names, "le"), (*labels, str(bound)))
+                    yield f"{name}_bucket{braces} {running}"
+                yield f"{name}_sum{_braces(names, labels)} {total[0]:.17g}"
+                yield f"{name}_count{_braces(names, labels)} {running}"
+
+
+def _check(name: MetricName, labels: Labels) -> None:
+    assert name in DEFINITIONS, f"{name} is not in the list of metrics"
+    assert len(DEFINITIONS[name].labels) == len(labels), f"{name} has other labels"
+
+
+def _braces(names: Labels, values: Labels) -> str:
+    if not names:
+        return ""
+    escaped = (v.replace("\\", "\\\\").replace('"', '\\"').replace("\n", "\\n") for v in values)
+    return "{" + ",".join(f'{n}="{v}"' for n, v in zip(names, escaped, strict=True)) + "}"
+
+
+def memory_bytes() -> int:
+    """Resident anonymous memory of this process; 0 where the system does not say."""
+    try:
+        with open("/proc/self/status") as status:
+            for line in status:
+                if line.startswith("RssAnon:"):
+                    return int(line.split()[1]) * 1024
+    except OSError:
+        pass
+    return 0
