@@ -61,9 +61,7 @@ impl<'a> Cursor<'a> {
     pub fn count(&mut self, max: usize) -> Result<usize> {
         let value = self.varint()?;
         if value > max as u64 {
-            return Err(KernelError::corruption(format!(
-                "block: count {value} over {max}"
-            )));
+            return Err(KernelError::corruption(format!("block: count {value} over {max}")));
         }
         Ok(value as usize)
     }

@@ -72,10 +72,7 @@ fn frame(group: &[i64]) -> (i64, u32) {
         low = low.min(value);
         high = high.max(value);
     }
-    (
-        low,
-        u64::BITS - (high.wrapping_sub(low) as u64).leading_zeros(),
-    )
+    (low, u64::BITS - (high.wrapping_sub(low) as u64).leading_zeros())
 }
 
 fn packed_size(values: &[i64]) -> usize {
@@ -112,11 +109,7 @@ fn pack(out: &mut Vec<u8>, group: &[i64], base: i64, width: u32) {
         if filled >= 64 {
             out.extend_from_slice(&word.to_le_bytes());
             filled -= 64;
-            word = if filled == 0 {
-                0
-            } else {
-                value >> (width - filled)
-            };
+            word = if filled == 0 { 0 } else { value >> (width - filled) };
         }
     }
     out.extend_from_slice(&word.to_le_bytes()[..filled.div_ceil(8) as usize]);
@@ -184,9 +177,7 @@ fn pco_encode(values: &[i64]) -> Option<Vec<u8>> {
         .with_paging_spec(PagingSpec::Exact(vec![values.len()]));
     let file = FileCompressor::default();
     let mut chunk = file.chunk_compressor(values, &config).ok()?;
-    let out = file
-        .write_header(Vec::with_capacity(values.len() * 2))
-        .ok()?;
+    let out = file.write_header(Vec::with_capacity(values.len() * 2)).ok()?;
     let out = chunk.write_meta(out).ok()?;
     chunk.write_page(0, out).ok()
 }

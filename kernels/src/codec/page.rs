@@ -55,14 +55,8 @@ impl PageBuilder {
         PageBuilder::default()
     }
     pub fn histograms() -> PageBuilder {
-        let points = PagePoints::Histograms {
-            ends: Vec::new(),
-            bytes: Vec::new(),
-        };
-        PageBuilder {
-            points,
-            ..PageBuilder::default()
-        }
+        let points = PagePoints::Histograms { ends: Vec::new(), bytes: Vec::new() };
+        PageBuilder { points, ..PageBuilder::default() }
     }
 
     /// Add a series and its times; the caller adds as many points.
@@ -131,16 +125,10 @@ impl PageBuilder {
 
 fn put_histograms(out: &mut Vec<u8>, codec: Codec, ends: &[u32], bytes: &[u8]) -> Result<()> {
     let mut start = 0;
-    let lengths: Vec<i64> = ends
-        .iter()
-        .map(|&end| i64::from(end - std::mem::replace(&mut start, end)))
-        .collect();
+    let lengths: Vec<i64> =
+        ends.iter().map(|&end| i64::from(end - std::mem::replace(&mut start, end))).collect();
     put_column(out, &lengths, codec);
-    let level = if codec == Codec::Fast {
-        ZSTD_LEVEL_FAST
-    } else {
-        ZSTD_LEVEL_DENSE
-    };
+    let level = if codec == Codec::Fast { ZSTD_LEVEL_FAST } else { ZSTD_LEVEL_DENSE };
     let stored = zstd::bulk::compress(bytes, level)?;
     put_varint(out, bytes.len() as u64);
     put_varint(out, stored.len() as u64);
@@ -164,22 +152,14 @@ impl Page {
         self.rows.len()
     }
     pub fn key(&self, series: usize) -> SeriesKey {
-        SeriesKey {
-            tenant: self.tenant,
-            metric: self.metrics[series],
-            row: self.rows[series],
-        }
+        SeriesKey { tenant: self.tenant, metric: self.metrics[series], row: self.rows[series] }
     }
     pub fn times(&self, series: usize) -> &[i64] {
         self.times.of_series(series)
     }
     /// Range of a series' points among the page's.
     pub fn range(&self, series: usize) -> std::ops::Range<usize> {
-        let start = if series == 0 {
-            0
-        } else {
-            self.ends[series - 1] as usize
-        };
+        let start = if series == 0 { 0 } else { self.ends[series - 1] as usize };
         start..self.ends[series] as usize
     }
     /// Empty for a page of histograms.
@@ -194,11 +174,7 @@ impl Page {
         match &self.points {
             PagePoints::Floats(_) => &[],
             PagePoints::Histograms { ends, bytes } => {
-                let start = if point == 0 {
-                    0
-                } else {
-                    ends[point - 1] as usize
-                };
+                let start = if point == 0 { 0 } else { ends[point - 1] as usize };
                 &bytes[start..ends[point] as usize]
             }
         }
@@ -266,14 +242,7 @@ pub fn read_page(
     if !cursor.is_empty() {
         return Err(broken("end"));
     }
-    Ok(Page {
-        tenant,
-        metrics,
-        rows,
-        times,
-        ends,
-        points,
-    })
+    Ok(Page { tenant, metrics, rows, times, ends, points })
 }
 
 fn read_numbers(cursor: &mut Cursor, count: usize) -> Result<Vec<u32>> {
@@ -301,9 +270,7 @@ fn read_histograms(cursor: &mut Cursor, points: usize) -> Result<PagePoints> {
     let ends: Vec<u32> = lengths
         .iter()
         .map(|&length| {
-            end = usize::try_from(length)
-                .ok()
-                .and_then(|length| end.checked_add(length))?;
+            end = usize::try_from(length).ok().and_then(|length| end.checked_add(length))?;
             (end <= raw_length).then_some(end as u32)
         })
         .collect::<Option<_>>()

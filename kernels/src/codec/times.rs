@@ -31,11 +31,7 @@ impl TimeVectors {
         self.vector(self.vector_of[series] as usize)
     }
     fn vector(&self, index: usize) -> &[i64] {
-        let start = if index == 0 {
-            0
-        } else {
-            self.ends[index - 1] as usize
-        };
+        let start = if index == 0 { 0 } else { self.ends[index - 1] as usize };
         &self.times[start..self.ends[index] as usize]
     }
     pub fn memory_bytes(&self) -> usize {
@@ -61,12 +57,7 @@ impl TimesBuilder {
             return;
         }
         let new = vectors.ends.len() as u32;
-        let shape = (
-            times.len(),
-            times[0],
-            times[times.len() / 2],
-            times[times.len() - 1],
-        );
+        let shape = (times.len(), times[0], times[times.len() / 2], times[times.len() - 1]);
         let known = *self.lookup.entry(shape).or_insert(new);
         if known != new && vectors.vector(known as usize) == times {
             vectors.vector_of.push(known);
@@ -103,9 +94,7 @@ impl TimesBuilder {
             lengths.push(vector.len() as i64);
             firsts.push(vector[0].wrapping_sub(first_before));
             first_before = vector[0];
-            let step = vector
-                .get(1)
-                .map_or(0, |second| second.wrapping_sub(vector[0]));
+            let step = vector.get(1).map_or(0, |second| second.wrapping_sub(vector[0]));
             steps.push(step);
             let residual = |pair: &[i64]| pair[1].wrapping_sub(pair[0]).wrapping_sub(step);
             let is_irregular = vector.windows(2).any(|pair| residual(pair) != 0);
@@ -163,13 +152,7 @@ pub fn read_times(
     let residual_count = column
         .iter()
         .zip(&lengths)
-        .map(|(irregular, length)| {
-            if *irregular != 0 {
-                *length as usize - 1
-            } else {
-                0
-            }
-        })
+        .map(|(irregular, length)| if *irregular != 0 { *length as usize - 1 } else { 0 })
         .sum();
     let mut residuals = Vec::new();
     read_column(cursor, residual_count, &mut residuals)?;

@@ -12,9 +12,8 @@ const RAW: i64 = 32;
 const CONSTANT: i64 = 64;
 const EXPONENT_MAX: usize = 14;
 /// Exact in a double, as is each quotient's correct rounding.
-const POWERS: [f64; EXPONENT_MAX + 1] = [
-    1e0, 1e1, 1e2, 1e3, 1e4, 1e5, 1e6, 1e7, 1e8, 1e9, 1e10, 1e11, 1e12, 1e13, 1e14,
-];
+const POWERS: [f64; EXPONENT_MAX + 1] =
+    [1e0, 1e1, 1e2, 1e3, 1e4, 1e5, 1e6, 1e7, 1e8, 1e9, 1e10, 1e11, 1e12, 1e13, 1e14];
 /// 2^53: beyond it not every integer is a double.
 const INTEGER_LIMIT: f64 = 9_007_199_254_740_992.0;
 /// Slopes are worth their bytes only where series are long.
@@ -63,11 +62,7 @@ impl ValuesEncoder {
         let differences = cost(&self.raw_differences, 0) < cost(&self.raw_plain, 0);
         out.push(u8::from(differences));
         put_column(out, &self.decimal_steps, codec);
-        let raw = if differences {
-            &self.raw_differences
-        } else {
-            &self.raw_plain
-        };
+        let raw = if differences { &self.raw_differences } else { &self.raw_plain };
         put_column(out, raw, codec);
         put_varint(out, self.exception_positions.len() as u64);
         differentiate(&mut self.exception_positions);
@@ -147,14 +142,9 @@ impl ValuesEncoder {
         let first = self.integers[0];
         self.firsts.push(first);
         let steps = self.decimal_steps.len();
-        self.decimal_steps.extend(
-            self.integers
-                .windows(2)
-                .map(|pair| pair[1].wrapping_sub(pair[0])),
-        );
-        let any = self.decimal_steps[steps..]
-            .iter()
-            .fold(0, |any, step| any | step);
+        self.decimal_steps
+            .extend(self.integers.windows(2).map(|pair| pair[1].wrapping_sub(pair[0])));
+        let any = self.decimal_steps[steps..].iter().fold(0, |any, step| any | step);
         if any == 0 {
             // One value but for its exceptions.
             self.decimal_steps.truncate(steps);
@@ -164,14 +154,11 @@ impl ValuesEncoder {
         }
         let shift = any.trailing_zeros();
         if shift > 0 {
-            self.decimal_steps[steps..]
-                .iter_mut()
-                .for_each(|step| *step >>= shift);
+            self.decimal_steps[steps..].iter_mut().for_each(|step| *step >>= shift);
         }
         self.classes.push(exponent as i64);
         self.shifts.push(i64::from(shift));
-        self.decimal_ends
-            .push((self.decimal_steps.len(), self.classes.len() - 1));
+        self.decimal_ends.push((self.decimal_steps.len(), self.classes.len() - 1));
     }
 
     fn push_raw(&mut self, values: &[f64]) {
@@ -182,12 +169,9 @@ impl ValuesEncoder {
         self.classes.push(RAW);
         self.firsts.push(first);
         self.shifts.push(i64::from(shift));
-        self.raw_plain
-            .extend(values[1..].iter().map(|value| bits(value) >> shift));
+        self.raw_plain.extend(values[1..].iter().map(|value| bits(value) >> shift));
         self.raw_differences.extend(
-            values
-                .windows(2)
-                .map(|pair| bits(&pair[1]).wrapping_sub(bits(&pair[0])) >> shift),
+            values.windows(2).map(|pair| bits(&pair[1]).wrapping_sub(bits(&pair[0])) >> shift),
         );
     }
 
@@ -203,11 +187,7 @@ impl ValuesEncoder {
             let steps = &self.decimal_steps[start..end];
             start = end;
             samples.clear();
-            samples.extend(
-                steps
-                    .iter()
-                    .step_by(steps.len().div_ceil(SLOPE_SAMPLES_MAX)),
-            );
+            samples.extend(steps.iter().step_by(steps.len().div_ceil(SLOPE_SAMPLES_MAX)));
             let middle = samples.len() / 2;
             let slope = *samples.select_nth_unstable(middle).1;
             self.slopes[series] = slope;
@@ -322,11 +302,7 @@ pub fn read_values(
         let exponent = (class & !(RAW | CONSTANT)) as usize;
         if class & CONSTANT != 0 {
             let bits = f64::from_bits(first as u64);
-            let value = if class & RAW != 0 {
-                bits
-            } else {
-                decimal(first, exponent)
-            };
+            let value = if class & RAW != 0 { bits } else { decimal(first, exponent) };
             values.resize(values.len() + length, value);
         } else if class & RAW != 0 {
             let (steps, rest) = raw_steps.split_at(length - 1);
@@ -346,11 +322,7 @@ fn integrate_raw(values: &mut Vec<f64>, first: i64, steps: &[i64], shift: u32, d
     values.push(f64::from_bits(bits as u64));
     values.extend(steps.iter().map(|step| {
         let step = step << shift;
-        bits = if differences {
-            bits.wrapping_add(step)
-        } else {
-            step
-        };
+        bits = if differences { bits.wrapping_add(step) } else { step };
         f64::from_bits(bits as u64)
     }));
 }
@@ -385,9 +357,7 @@ fn read_exceptions(cursor: &mut Cursor, values: &mut [f64]) -> Result<()> {
     let mut position = 0i64;
     for (step, bits) in positions.iter().zip(&bits) {
         position = position.wrapping_add(*step);
-        let value = usize::try_from(position)
-            .ok()
-            .and_then(|position| values.get_mut(position));
+        let value = usize::try_from(position).ok().and_then(|position| values.get_mut(position));
         let Some(value) = value else {
             return Err(KernelError::corruption("block: exception outside its page"));
         };

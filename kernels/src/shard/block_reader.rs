@@ -1,0 +1,245 @@
+//! Reads a block: the directory at open, pages on demand through a shared cache.
+//!
+//! A page's checksum is compared before it is decoded: damage is `Corruption`, never a wrong
+//! value. An open reader keeps its file readable after an unlink.
+
+use super::block::{
+    BlockMeta, Directory, HEADER_BYTES, PageEntry, TRAILER_BYTES, check_header, checksum,
+    read_trailer,
+};
+use super::page_cache::PageCache;
+use crate::codec::page::{Page, read_page};
+use crate::disk::{Disk, DiskFile};
+use crate::error::{KernelError, Result};
+use crate::model::SeriesKey;
+use std::sync::Arc;
+
+pub struct BlockReader {
+    file: Arc<dyn DiskFile>,
+    directory: Directory,
+    meta: BlockMeta,
+    cache: Arc<PageCache>,
+    number: u64,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Kind {
+    Floats,
+    Histograms,
+}
+
+/// Is handed (index into the asked keys, times, values); in key order, times ascending, a long
+/// series in several calls.
+pub type FloatSink<'a> = dyn FnMut(usize, &[i64], &[f64]) -> Result<()> + 'a;
+/// Is handed (index into the asked keys, time, canonical bytes).
+pub type HistogramSink<'a> = dyn FnMut(usize, i64, &[u8]) -> Result<()> + 'a;
+
+fn read_exact(file: &dyn DiskFile, offset: u64, buffer: &mut [u8]) -> Result<()> {
+    let mut at = 0;
+    while at < buffer.len() {
+        match file.read_at(offset + at as u64, &mut buffer[at..])? {
+            0 => return Err(KernelError::corruption("block: file ends early")),
+            count => at += count,
+        }
+    }
+    Ok(())
+}
+
+impl BlockReader {
+    /// Open a block and check its directory; a page is checked when it is read.
+    pub fn open(disk: &dyn Disk, path: &str, cache: &Arc<PageCache>) -> Result<BlockReader> {
+        let file = disk.open(path, false)?;
+        let (directory, bytes, crc32) = open_directory(&*file).map_err(|e| at(path, e))?;
+        let meta = directory.meta(path.to_owned(), bytes, crc32);
+        Ok(BlockReader { file, directory, meta, cache: cache.clone(), number: cache.new_reader() })
+    }
+
+    pub fn meta(&self) -> &BlockMeta {
+        &self.meta
+    }
+
+    pub(super) fn pages(&self, kind: Kind) -> &[PageEntry] {
+        match kind {
+            Kind::Floats => &self.directory.floats,
+            Kind::Histograms => &self.directory.histograms,
+        }
+    }
+
+    /// Read, check and decode a page, past the cache.
+    pub(super) fn fill(&self, kind: Kind, index: usize, buffer: &mut Vec<u8>) -> Result<Page> {
+        let entry = &self.pages(kind)[index];
+        buffer.resize(entry.length as usize, 0);
+        let mut read = || {
+            read_exact(&*self.file, entry.offset, buffer)?;
+            if crc32fast::hash(buffer) != entry.crc32 {
+                return Err(KernelError::corruption("checksum"));
+            }
+            let histograms = kind == Kind::Histograms;
+            let page = read_page(buffer, entry.first.tenant, entry.points as usize, histograms)?;
+            let last = page.series_count() - 1;
+            if page.key(0) != entry.first || page.key(last) != entry.last {
+                return Err(KernelError::corruption("keys"));
+            }
+            Ok(page)
+        };
+        read().map_err(|error| at(&format!("{} page {index} ({kind:?})", self.meta.path), error))
+    }
+
+    fn page(&self, kind: Kind, index: usize, buffer: &mut Vec<u8>) -> Result<Arc<Page>> {
+        let of_kind = if kind == Kind::Floats { 0 } else { self.directory.floats.len() };
+        let id = (self.number, (of_kind + index) as u32);
+        if let Some(page) = self.cache.get(id) {
+            return Ok(page);
+        }
+        let page = Arc::new(self.fill(kind, index, buffer)?);
+        self.cache.put(id, page.clone());
+        Ok(page)
+    }
+
+    /// Hand the floats of `keys` (ascending) in [from_ms, until_ms) to `sink`.
+    pub fn read(
+        &self,
+        keys: &[SeriesKey],
+        from_ms: i64,
+        until_ms: i64,
+        sink: &mut FloatSink,
+    ) -> Result<()> {
+        self.visit(Kind::Floats, keys, from_ms, until_ms, &mut |key, page, series, part| {
+            sink(key, &page.times(series)[part.clone()], &page.values(series)[part])
+        })
+    }
+
+    /// Hand the native histograms of `keys` (ascending) in [from_ms, until_ms) to `sink`.
+    pub fn read_histograms(
+        &self,
+        keys: &[SeriesKey],
+        from_ms: i64,
+        until_ms: i64,
+        sink: &mut HistogramSink,
+    ) -> Result<()> {
+        self.visit(Kind::Histograms, keys, from_ms, until_ms, &mut |key, page, series, part| {
+            let start = page.range(series).start;
+            let times = page.times(series);
+            part.into_iter().try_for_each(|at| sink(key, times[at], page.histogram(start + at)))
+        })
+    }
+
+    /// Find the pages of `keys` and, in each, the series asked for and the part of its times.
+    fn visit(
+        &self,
+        kind: Kind,
+        keys: &[SeriesKey],
+        from_ms: i64,
+        until_ms: i64,
+        sink: &mut dyn FnMut(usize, &Page, usize, std::ops::Range<usize>) -> Result<()>,
+    ) -> Result<()> {
+        let pages = self.pages(kind);
+        let mut buffer = Vec::new();
+        let (mut at, mut index) = (0, 0);
+        while at < keys.len() {
+            index += pages[index..].partition_point(|page| page.last < keys[at]);
+            let Some(entry) = pages.get(index) else { break };
+            at += keys[at..].partition_point(|key| *key < entry.first);
+            if keys.get(at).is_none_or(|key| *key > entry.last) {
+                continue;
+            }
+            if entry.max_ms >= from_ms && entry.min_ms < until_ms {
+                let page = self.page(kind, index, &mut buffer)?;
+                let whole = entry.min_ms >= from_ms && entry.max_ms < until_ms;
+                let mut series = 0;
+                for (key_index, key) in keys.iter().enumerate().skip(at) {
+                    series = page.seek(series, *key);
+                    if series == page.series_count() {
+                        break;
+                    }
+                    if page.key(series) != *key {
+                        continue;
+                    }
+                    let times = page.times(series);
+                    let part = if whole {
+                        0..times.len()
+                    } else {
+                        times.partition_point(|time| *time < from_ms)
+                            ..times.partition_point(|time| *time < until_ms)
+                    };
+                    if !part.is_empty() {
+                        sink(key_index, &page, series, part)?;
+                    }
+                }
+            }
+            // The last key may go on in the next page.
+            at += keys[at..].partition_point(|key| *key < entry.last);
+            index += 1;
+        }
+        Ok(())
+    }
+
+    /// Hand every float of the block to `sink`, in key order, past the cache.
+    pub fn scan(
+        &self,
+        sink: &mut dyn FnMut(SeriesKey, &[i64], &[f64]) -> Result<()>,
+    ) -> Result<()> {
+        self.scan_pages(Kind::Floats, &mut |page| {
+            (0..page.series_count())
+                .try_for_each(|s| sink(page.key(s), page.times(s), page.values(s)))
+        })
+    }
+
+    /// Hand every histogram of the block to `sink`, in key order, past the cache.
+    pub fn scan_histograms(
+        &self,
+        sink: &mut dyn FnMut(SeriesKey, i64, &[u8]) -> Result<()>,
+    ) -> Result<()> {
+        self.scan_pages(Kind::Histograms, &mut |page| {
+            (0..page.series_count()).try_for_each(|series| {
+                let points = page.range(series).zip(page.times(series));
+                points.into_iter().try_for_each(|(point, time)| {
+                    sink(page.key(series), *time, page.histogram(point))
+                })
+            })
+        })
+    }
+
+    fn scan_pages(&self, kind: Kind, sink: &mut dyn FnMut(&Page) -> Result<()>) -> Result<()> {
+        let mut buffer = Vec::new();
+        (0..self.pages(kind).len())
+            .try_for_each(|index| sink(&self.fill(kind, index, &mut buffer)?))
+    }
+}
+
+impl Drop for BlockReader {
+    fn drop(&mut self) {
+        self.cache.forget(self.number);
+    }
+}
+
+/// Say where the damage is.
+fn at(place: &str, error: KernelError) -> KernelError {
+    match error {
+        KernelError::Corruption(what) => KernelError::Corruption(format!("block {place}: {what}")),
+        other => other,
+    }
+}
+
+fn open_directory(file: &dyn DiskFile) -> Result<(Directory, u64, u32)> {
+    let bytes = file.byte_size()?;
+    let frame = (HEADER_BYTES + TRAILER_BYTES) as u64;
+    if bytes < frame {
+        return Err(KernelError::corruption("file ends early"));
+    }
+    let mut header = [0; HEADER_BYTES];
+    read_exact(file, 0, &mut header)?;
+    check_header(&header)?;
+    let mut trailer = [0; TRAILER_BYTES];
+    read_exact(file, bytes - TRAILER_BYTES as u64, &mut trailer)?;
+    let (length, crc32) = read_trailer(&trailer)?;
+    if u64::from(length) > bytes - frame {
+        return Err(KernelError::corruption("directory length"));
+    }
+    let mut directory = vec![0; length as usize];
+    read_exact(file, bytes - TRAILER_BYTES as u64 - u64::from(length), &mut directory)?;
+    if checksum(&header, &directory, &length.to_le_bytes()) != crc32 {
+        return Err(KernelError::corruption("directory checksum"));
+    }
+    Ok((Directory::read(&directory, bytes)?, bytes, crc32))
+}
