@@ -134,12 +134,63 @@ fn opens_repetition(rest: &str) -> bool {
     !from.is_empty() && digits(from) && digits(to)
 }
 
+/// A replacement with `$1`, `${1}`, `$name`, `${name}` and `$$` expanded as Go's `Regexp.Expand`
+/// does: an unbraced name takes as many word characters as it can, what is no name stays text.
+pub fn expand<'a>(template: &str, group: impl Fn(&str) -> &'a str) -> String {
+    let mut out = String::new();
+    let mut rest = template;
+    while let Some((before, after)) = rest.split_once('$') {
+        out.push_str(before);
+        rest = after;
+        if let Some(left) = rest.strip_prefix('$') {
+            out.push('$');
+            rest = left;
+            continue;
+        }
+        let word = |text: &str| {
+            text.find(|c: char| c != '_' && !c.is_alphanumeric()).unwrap_or(text.len())
+        };
+        let braced = rest.strip_prefix('{');
+        let name = braced.map_or(&rest[..word(rest)], |inside| &inside[..word(inside)]);
+        let closed = braced.is_none_or(|inside| inside[name.len()..].starts_with('}'));
+        if name.is_empty() || !closed {
+            out.push('$');
+            continue;
+        }
+        out.push_str(group(name));
+        rest = &rest[name.len() + if braced.is_some() { 2 } else { 0 }..];
+    }
+    out.push_str(rest);
+    out
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
 
     fn matches(pattern: &str, text: &str) -> bool {
         compile(pattern, parse(pattern).unwrap()).unwrap().is_match(text)
+    }
+
+    #[test]
+    fn expands_as_go_does() {
+        let group = |name: &str| match name {
+            "1" => "one",
+            "name" => "N",
+            _ => "",
+        };
+        for (template, expected) in [
+            ("$1-x", "one-x"),
+            ("$1x", ""),
+            ("${1}x", "onex"),
+            ("$name.$$", "N.$"),
+            ("${name", "${name"),
+            ("$", "$"),
+            ("$-", "$-"),
+            ("a$9b", "a"),
+        ] {
+            assert_eq!(expand(template, group), expected, "{template}");
+        }
     }
 
     #[test]

@@ -7,11 +7,16 @@
 
 mod bytes;
 pub mod canonical;
+mod edit;
 pub mod go_regex;
+mod group;
+pub mod json;
+pub mod number;
 mod shapes;
 mod strings;
 mod table;
 
+pub use group::Grouping;
 pub use shapes::{Projection, Shapes};
 pub use strings::Interner;
 pub use table::{LabelTable, LabelTableBuilder};

@@ -1,0 +1,149 @@
+//! Answers as JSON, as Prometheus' HTTP API words them: the `result` array of a matrix or vector
+//! and the `data` array of series. The envelope is the API's.
+
+use super::number::{push_float, push_time};
+use super::table::LabelTable;
+use crate::error::{KernelError, Result};
+
+/// Series of columns: `values` and `present` are [S, T], row-major.
+pub struct Columns<'a> {
+    pub values: &'a [f64],
+    pub present: &'a [bool],
+    pub steps: usize,
+}
+
+/// `[{"metric":{..},"values":[[time,"value"],..]},..]`; a series without a point is left out.
+pub fn write_matrix(
+    labels: &LabelTable,
+    columns: &Columns,
+    start_ms: i64,
+    step_ms: i64,
+) -> Result<Vec<u8>> {
+    let Columns { values, present, steps } = *columns;
+    let cells = labels.len() * steps;
+    if values.len() != cells || present.len() != cells {
+        return Err(shape_error());
+    }
+    // The times are the same for every series: `[1435781430.781,"` once a step.
+    let mut times = Vec::with_capacity(steps * 20);
+    let mut time_ends = Vec::with_capacity(steps);
+    for step in 0..steps as i64 {
+        times.push(b'[');
+        push_time(&mut times, start_ms.wrapping_add(step.wrapping_mul(step_ms)));
+        times.extend_from_slice(b",\"");
+        time_ends.push(times.len());
+    }
+    let points = present.iter().filter(|&&there| there).count();
+    let mut out = Vec::with_capacity(points * 28 + labels.len() * 160 + 2);
+    out.push(b'[');
+    for i in 0..labels.len() {
+        let row = i * steps..(i + 1) * steps;
+        let (values, present) = (&values[row.clone()], &present[row]);
+        if !present.contains(&true) {
+            continue;
+        }
+        separate(&mut out);
+        out.extend_from_slice(b"{\"metric\":");
+        push_labels(&mut out, labels, i);
+        out.extend_from_slice(b",\"values\":[");
+        let mut time_start = 0;
+        for ((&value, &there), &time_end) in values.iter().zip(present).zip(&time_ends) {
+            if there {
+                out.extend_from_slice(&times[time_start..time_end]);
+                push_float(&mut out, value);
+                out.extend_from_slice(b"\"],");
+            }
+            time_start = time_end;
+        }
+        out.pop();
+        out.extend_from_slice(b"]}");
+    }
+    out.push(b']');
+    Ok(out)
+}
+
+/// `[{"metric":{..},"value":[time,"value"]},..]`
+pub fn write_vector(labels: &LabelTable, values: &[f64], time_ms: i64) -> Result<Vec<u8>> {
+    if values.len() != labels.len() {
+        return Err(shape_error());
+    }
+    let mut time = Vec::new();
+    push_time(&mut time, time_ms);
+    let mut out = Vec::with_capacity(labels.len() * 200 + 2);
+    out.push(b'[');
+    for (i, &value) in values.iter().enumerate() {
+        separate(&mut out);
+        out.extend_from_slice(b"{\"metric\":");
+        push_labels(&mut out, labels, i);
+        out.extend_from_slice(b",\"value\":[");
+        out.extend_from_slice(&time);
+        out.extend_from_slice(b",\"");
+        push_float(&mut out, value);
+        out.extend_from_slice(b"\"]}");
+    }
+    out.push(b']');
+    Ok(out)
+}
+
+/// `[{..},..]`: the label sets themselves.
+pub fn write_series(labels: &LabelTable) -> Vec<u8> {
+    let mut out = vec![b'['];
+    for i in 0..labels.len() {
+        separate(&mut out);
+        push_labels(&mut out, labels, i);
+    }
+    out.push(b']');
+    out
+}
+
+fn shape_error() -> KernelError {
+    KernelError::Backend("columns and labels differ in length".to_owned())
+}
+
+fn separate(out: &mut Vec<u8>) {
+    if out.len() > 1 {
+        out.push(b',');
+    }
+}
+
+fn push_labels(out: &mut Vec<u8>, labels: &LabelTable, i: usize) {
+    out.push(b'{');
+    for (name, value) in labels.labels(i) {
+        push_text(out, name);
+        out.push(b':');
+        push_text(out, value);
+        out.push(b',');
+    }
+    if out.last() == Some(&b',') {
+        out.pop();
+    }
+    out.push(b'}');
+}
+
+/// A JSON string. Only what JSON forbids is escaped; UTF-8 stays as it is.
+fn push_text(out: &mut Vec<u8>, text: &str) {
+    out.push(b'"');
+    let bytes = text.as_bytes();
+    let mut copied = 0;
+    for (at, &byte) in bytes.iter().enumerate() {
+        if byte >= 0x20 && byte != b'"' && byte != b'\\' {
+            continue;
+        }
+        out.extend_from_slice(&bytes[copied..at]);
+        copied = at + 1;
+        match byte {
+            b'"' => out.extend_from_slice(b"\\\""),
+            b'\\' => out.extend_from_slice(b"\\\\"),
+            b'\n' => out.extend_from_slice(b"\\n"),
+            b'\r' => out.extend_from_slice(b"\\r"),
+            b'\t' => out.extend_from_slice(b"\\t"),
+            _ => {
+                const HEX: &[u8; 16] = b"0123456789abcdef";
+                out.extend_from_slice(b"\\u00");
+                out.extend([HEX[usize::from(byte >> 4)], HEX[usize::from(byte & 15)]]);
+            }
+        }
+    }
+    out.extend_from_slice(&bytes[copied..]);
+    out.push(b'"');
+}
