@@ -160,7 +160,11 @@ def range_function(
 # --- labels and JSON (C) ----------------------------------------------------------------------
 
 class LabelTable:
-    """Label sets of S series with local symbols. Immutable."""
+    """Label sets of S series with local symbols. Immutable: methods answer new tables.
+
+    Absent and empty labels are the same thing. Ids and groups are numbered in order of first
+    appearance. An `index` is a 1-d int64, uint32, uint64 or (where it selects) bool array.
+    """
 
     def __len__(self) -> int: ...
     @staticmethod
@@ -168,28 +172,42 @@ class LabelTable:
     @staticmethod
     def concat(tables: list[LabelTable]) -> LabelTable: ...
     @staticmethod
-    def from_bytes(data: bytes) -> LabelTable: ...
+    def from_bytes(data: bytes) -> LabelTable:
+        """docs/formats/labels.md. Raises: Corruption."""
     def to_bytes(self) -> bytes: ...
     def to_list(self) -> list[dict[str, str]]: ...
-    def take(self, index: NDArray[np.integer[Any]]) -> LabelTable: ...
-    def group(self, names: list[str], without: bool) -> tuple[NDArray[np.uint32], LabelTable]: ...
+    def get(self, i: int) -> dict[str, str]:
+        """Labels of one series. Raises: IndexError."""
+    def names(self) -> list[str]:
+        """All label names in use, ascending."""
+    def memory_bytes(self) -> int: ...
+    def take(self, index: NDArray[Any]) -> LabelTable: ...
+    def group(self, names: list[str], without: bool) -> tuple[NDArray[np.uint32], LabelTable]:
+        """(group of each series [S], the groups' labels). `without` drops `__name__` as well."""
     def match_with(
         self, other: LabelTable, names: list[str], on: bool
-    ) -> tuple[NDArray[np.uint32], NDArray[np.uint32], int]: ...
+    ) -> tuple[NDArray[np.uint32], NDArray[np.uint32], int]:
+        """Signatures of both sides in one numbering: (ids here, ids there, how many).
+        `on=False` ignores `names` and `__name__`."""
     def drop(self, names: list[str]) -> LabelTable: ...
     def keep(self, names: list[str]) -> LabelTable: ...
     def set_label(self, name: str, value: str) -> LabelTable: ...
     def with_values(self, name: str, values: list[str]) -> LabelTable: ...
     def values_of(self, name: str) -> list[str]: ...
-    def codes_of(self, name: str) -> tuple[NDArray[np.uint32], list[str]]: ...
-    def replace(self, dst: str, replacement: str, src: str, regex: str) -> LabelTable: ...
-    def join(self, dst: str, sep: str, srcs: list[str]) -> LabelTable: ...
-    def copy_labels(
-        self, other: LabelTable, index_into_other: NDArray[np.integer[Any]], names: list[str]
-    ) -> LabelTable: ...
-    def first_duplicate(self) -> int | None: ...
-    def sort_order(self) -> NDArray[np.int64]: ...
-    def dedup_ids(self) -> NDArray[np.uint32]: ...
+    def codes_of(self, name: str) -> tuple[NDArray[np.uint32], list[str]]:
+        """(code of each series [S], the value of each code)."""
+    def replace(self, target: str, replacement: str, source: str, regex: str) -> LabelTable:
+        """label_replace. Raises: TenantFault 400 (not a regular expression)."""
+    def join(self, target: str, separator: str, sources: list[str]) -> LabelTable:
+        """label_join."""
+    def copy_labels(self, other: LabelTable, index: NDArray[Any], names: list[str]) -> LabelTable:
+        """Series i takes `names` from series index[i] of `other`; absent there, dropped here."""
+    def first_duplicate(self) -> int | None:
+        """The first series whose label set came before."""
+    def sort_order(self) -> NDArray[np.int64]:
+        """Positions of the series in the order of Prometheus' labels.Compare."""
+    def dedup_ids(self) -> NDArray[np.uint32]:
+        """Numbers of the whole label sets [S]."""
 
 def write_matrix(
     labels: LabelTable,
@@ -200,5 +218,14 @@ def write_matrix(
 ) -> bytes:
     """The `result` array of a matrix in Prometheus' JSON; series without a point are left out."""
 
-def write_vector(labels: LabelTable, values: NDArray[np.float64], time_ms: int) -> bytes: ...
-def write_series(labels: LabelTable) -> bytes: ...
+def write_vector(labels: LabelTable, values: NDArray[np.float64], time_ms: int) -> bytes:
+    """The `result` array of a vector in Prometheus' JSON."""
+
+def write_series(labels: LabelTable) -> bytes:
+    """The label sets as a JSON array of objects."""
+
+def format_float(value: float) -> str:
+    """A float as Prometheus prints it: Go's FormatFloat(value, 'f', -1, 64). Keeps the GIL."""
+
+def check_regex(pattern: str) -> None:
+    """Raises: TenantFault 400 (Go's syntax; not a regular expression, or too large)."""

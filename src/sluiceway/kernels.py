@@ -6,7 +6,19 @@ contracts stand in `_kernels.pyi`. A name moves from the lower list to the upper
 
 from typing import TYPE_CHECKING
 
-from sluiceway._kernels import Disk, arm_mutant, gil_reacquisitions, mutant_on, range_function
+from sluiceway._kernels import (
+    Disk,
+    LabelTable,
+    arm_mutant,
+    check_regex,
+    format_float,
+    gil_reacquisitions,
+    mutant_on,
+    range_function,
+    write_matrix,
+    write_series,
+    write_vector,
+)
 
 if TYPE_CHECKING:
     # On their way; remove from here (and import above) with the merge that brings the kernel.
@@ -14,13 +26,9 @@ if TYPE_CHECKING:
         CancelToken,
         Columns,
         EvaluateServer,
-        LabelTable,
         Receipt,
         Shard,
         ShardClient,
-        write_matrix,
-        write_series,
-        write_vector,
     )
 
 # Codes of the record format (kernels/src/model.rs): the door's payload and its compression.
@@ -51,6 +59,8 @@ __all__ = [
     "Shard",
     "ShardClient",
     "arm_mutant",
+    "check_regex",
+    "format_float",
     "gil_reacquisitions",
     "mutant_on",
     "range_function",

@@ -3,9 +3,7 @@
 use super::gil::detached;
 use crate::error::Result;
 use crate::labels::{self, json};
-use numpy::{
-    IntoPyArray, PyArray1, PyReadonlyArray1, PyReadonlyArray2, PyUntypedArrayMethods,
-};
+use numpy::{IntoPyArray, PyArray1, PyReadonlyArray1, PyReadonlyArray2, PyUntypedArrayMethods};
 use pyo3::exceptions::{PyIndexError, PyTypeError, PyValueError};
 use pyo3::prelude::*;
 use pyo3::types::{PyBytes, PyDict, PyList, PyString};
@@ -48,7 +46,11 @@ fn indexes(index: &Bound<'_, PyAny>) -> PyResult<Vec<usize>> {
 
 impl LabelTable {
     /// Run a kernel over the table without the GIL.
-    fn run<T: Send>(&self, py: Python<'_>, kernel: impl FnOnce(&labels::LabelTable) -> T + Send) -> T {
+    fn run<T: Send>(
+        &self,
+        py: Python<'_>,
+        kernel: impl FnOnce(&labels::LabelTable) -> T + Send,
+    ) -> T {
         let table = &*self.inner;
         detached(py, || kernel(table))
     }
@@ -197,7 +199,8 @@ impl LabelTable {
     }
 
     fn values_of<'py>(&self, py: Python<'py>, name: &str) -> PyResult<Bound<'py, PyList>> {
-        let (codes, strings) = self.run(py, |table| table.codes_of(name));
+        let table = &*self.inner;
+        let (codes, strings) = detached(py, || table.codes_of(name));
         let strings: Vec<Bound<'py, PyString>> =
             strings.into_iter().map(|string| PyString::new(py, string)).collect();
         PyList::new(py, codes.into_iter().map(|code| &strings[code as usize]))
@@ -223,7 +226,13 @@ impl LabelTable {
     }
 
     #[allow(clippy::needless_pass_by_value)]
-    fn join(&self, py: Python<'_>, target: &str, separator: &str, sources: Vec<String>) -> LabelTable {
+    fn join(
+        &self,
+        py: Python<'_>,
+        target: &str,
+        separator: &str,
+        sources: Vec<String>,
+    ) -> LabelTable {
         self.edit(py, |table| table.join(target, separator, &sources))
     }
 
@@ -254,12 +263,13 @@ impl LabelTable {
     }
 }
 
-/// The array's own memory where it is contiguous, else a copy.
-macro_rules! contiguous {
+/// The array's own memory where it lies row after row, else a copy. (numpy's `as_slice` would also
+/// hand out a transposed array's memory.)
+macro_rules! row_major {
     ($array:expr) => {
-        match $array.as_slice() {
-            Ok(slice) => Cow::Borrowed(slice),
-            Err(_) => Cow::Owned($array.as_array().iter().copied().collect::<Vec<_>>()),
+        match $array.as_array().to_slice() {
+            Some(slice) => Cow::Borrowed(slice),
+            None => Cow::Owned($array.as_array().iter().copied().collect::<Vec<_>>()),
         }
     };
 }
@@ -278,7 +288,7 @@ fn write_matrix<'py>(
         return Err(PyValueError::new_err("values and present must be [series, steps]"));
     }
     let steps = values.shape()[1];
-    let (values, present) = (contiguous!(values), contiguous!(present));
+    let (values, present) = (row_major!(values), row_major!(present));
     let columns = json::Columns { values: &values, present: &present, steps };
     let text = labels.run(py, |table| json::write_matrix(table, &columns, start_ms, step_ms))?;
     Ok(PyBytes::new(py, &text))
@@ -292,7 +302,7 @@ fn write_vector<'py>(
     values: PyReadonlyArray1<'py, f64>,
     time_ms: i64,
 ) -> PyResult<Bound<'py, PyBytes>> {
-    let values = contiguous!(values);
+    let values = row_major!(values);
     let text = labels.run(py, |table| json::write_vector(table, &values, time_ms))?;
     Ok(PyBytes::new(py, &text))
 }

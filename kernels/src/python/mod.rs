@@ -6,6 +6,7 @@ mod disk;
 mod errors;
 mod evaluate;
 mod gil;
+mod labels;
 
 use pyo3::prelude::*;
 
@@ -27,6 +28,7 @@ fn _kernels(module: &Bound<'_, PyModule>) -> PyResult<()> {
     module.add_function(wrap_pyfunction!(mutant_on, module)?)?;
     module.add_function(wrap_pyfunction!(gil::gil_reacquisitions, module)?)?;
     disk::register(module)?;
+    labels::register(module)?;
     evaluate::register(module)?;
     Ok(())
 }
