@@ -1,0 +1,133 @@
+//! A segment's name and header (docs/formats/record.md).
+//!
+//! Invariant: a segment is complete and its name durable before a record is written to it; the
+//! name repeats the header, so that a rotten header loses no record.
+
+use super::record::array;
+use crate::disk::{Disk, DiskFile, read_full, sync_parent};
+use crate::error::{KernelError, Result};
+use std::fmt;
+use std::io;
+use std::sync::Arc;
+
+const MAGIC: [u8; 8] = *b"SLUICEWJ";
+const VERSION: u32 = 1;
+pub const HEADER_BYTES: u64 = 64;
+const CRC_AT: usize = 60;
+const SUFFIX: &str = ".segment";
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub struct SegmentName {
+    /// Rises with every segment made in this directory.
+    pub number: u32,
+    pub first_sequence: u64,
+    /// Starts the CRC of every record header, so that no payload can pose as a record.
+    pub salt: u32,
+}
+
+impl fmt::Display for SegmentName {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{:08x}-{:016x}-{:08x}{SUFFIX}", self.number, self.first_sequence, self.salt)
+    }
+}
+
+impl SegmentName {
+    pub fn parse(name: &str) -> Option<SegmentName> {
+        let mut parts = name.strip_suffix(SUFFIX)?.split('-');
+        let mut part = |width| parts.next().filter(|part| part.len() == width);
+        let parsed = SegmentName {
+            number: u32::from_str_radix(part(8)?, 16).ok()?,
+            first_sequence: u64::from_str_radix(part(16)?, 16).ok()?,
+            salt: u32::from_str_radix(part(8)?, 16).ok()?,
+        };
+        (parsed.to_string() == name).then_some(parsed)
+    }
+
+    pub fn path(&self, directory: &str) -> String {
+        format!("{directory}/{self}")
+    }
+}
+
+/// Make a segment of `bytes`, all reserved, durable with its name. What a failure leaves is
+/// removed as well as can be; a leftover holds no record and does no harm.
+pub fn create(
+    disk: &dyn Disk,
+    directory: &str,
+    name: SegmentName,
+    fence: u64,
+    bytes: u64,
+) -> io::Result<Arc<dyn DiskFile>> {
+    let path = name.path(directory);
+    let file = disk.create(&path)?;
+    let mut header = Vec::with_capacity(HEADER_BYTES as usize);
+    header.extend(MAGIC);
+    header.extend(VERSION.to_le_bytes());
+    header.extend(name.salt.to_le_bytes());
+    header.extend(name.first_sequence.to_le_bytes());
+    header.extend(fence.to_le_bytes());
+    header.resize(CRC_AT, 0);
+    header.extend(crc32fast::hash(&header).to_le_bytes());
+    let made = file
+        .allocate(bytes)
+        .and_then(|()| file.write_at(0, &header))
+        .and_then(|()| file.sync_data())
+        .and_then(|()| sync_parent(disk, &path));
+    if let Err(error) = made {
+        let _ = disk.remove(&path);
+        return Err(error);
+    }
+    Ok(file)
+}
+
+/// Refuses what a newer build or a newer writer made. A rotten header is no reason to refuse.
+pub fn check(file: &dyn DiskFile, name: &SegmentName, fence: u64) -> Result<()> {
+    let mut header = [0; HEADER_BYTES as usize];
+    if read_full(file, 0, &mut header)? < header.len()
+        || header[..8] != MAGIC
+        || crc32fast::hash(&header[..CRC_AT]) != u32::from_le_bytes(array(&header, CRC_AT))
+    {
+        return Ok(());
+    }
+    let (version, writer) =
+        (u32::from_le_bytes(array(&header, 8)), u64::from_le_bytes(array(&header, 24)));
+    if version > VERSION {
+        return Err(KernelError::corruption(format!(
+            "journal segment {name} has format {version}; this build reads up to {VERSION}"
+        )));
+    }
+    if writer > fence {
+        return Err(KernelError::Backend(format!(
+            "journal segment {name} belongs to writer {writer}; this one is {fence}"
+        )));
+    }
+    Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::disk::MemoryDisk;
+
+    #[test]
+    fn names_come_back_and_newer_formats_are_refused() -> Result<()> {
+        let name = SegmentName { number: 7, first_sequence: 1 << 40, salt: 0xabcd };
+        assert_eq!(SegmentName::parse(&name.to_string()), Some(name));
+        for wrong in ["", "x.segment", "7-8-9.segment", &format!("{name}.quarantined")] {
+            assert_eq!(SegmentName::parse(wrong), None);
+        }
+        let disk = MemoryDisk::new();
+        disk.create_directory("j")?;
+        let file = create(&disk, "j", name, 5, 4096)?;
+        assert_eq!(file.byte_size()?, 4096);
+        check(&*file, &name, 5)?;
+        assert!(matches!(check(&*file, &name, 4), Err(KernelError::Backend(_))));
+        let mut header = [0; CRC_AT];
+        read_full(&*file, 0, &mut header)?;
+        header[8] = 2;
+        file.write_at(0, &header)?;
+        check(&*file, &name, 0)?;
+        file.write_at(CRC_AT as u64, &crc32fast::hash(&header).to_le_bytes())?;
+        assert!(matches!(check(&*file, &name, 5), Err(KernelError::Corruption(_))));
+        Ok(())
+    }
+}
