@@ -56,6 +56,13 @@ pub enum PayloadFormat {
     OtlpJson = 4,
 }
 
+impl PayloadFormat {
+    pub fn from_u8(code: u8) -> Option<PayloadFormat> {
+        use PayloadFormat::{OtlpJson, OtlpProtobuf, RemoteWrite1, RemoteWrite2};
+        [RemoteWrite1, RemoteWrite2, OtlpProtobuf, OtlpJson].into_iter().find(|f| *f as u8 == code)
+    }
+}
+
 /// ... and how it is compressed. The journal keeps the client's bytes as they came.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[repr(u8)]
@@ -64,6 +71,13 @@ pub enum PayloadEncoding {
     Snappy = 1,
     Gzip = 2,
     Zstd = 3,
+}
+
+impl PayloadEncoding {
+    pub fn from_u8(code: u8) -> Option<PayloadEncoding> {
+        use PayloadEncoding::{Gzip, Identity, Snappy, Zstd};
+        [Identity, Snappy, Gzip, Zstd].into_iter().find(|e| *e as u8 == code)
+    }
 }
 
 /// Why the gateway refused a row. The order is part of the record format: append only.
@@ -83,6 +97,20 @@ pub enum RejectReason {
     Unsupported = 10,
 }
 pub const REJECT_REASON_COUNT: usize = 11;
+/// The reasons' names in answers and the ledger, by their number.
+pub const REJECT_REASON_NAMES: [&str; REJECT_REASON_COUNT] = [
+    "invalid_labels",
+    "duplicate_label",
+    "missing_name",
+    "too_many_labels",
+    "label_too_long",
+    "too_far_in_future",
+    "invalid_histogram",
+    "unsupported_temporality",
+    "invalid_reference",
+    "invalid_utf8",
+    "unsupported",
+];
 
 /// One series of a batch: where its labels stand in `Batch::label_bytes` and their hash.
 ///

@@ -229,3 +229,14 @@ def format_float(value: float) -> str:
 
 def check_regex(pattern: str) -> None:
     """Raises: TenantFault 400 (Go's syntax; not a regular expression, or too large)."""
+
+# --- wire decoders (kernels/src/wire) ---------------------------------------------------------
+
+def decode_summary(body: bytes, format: int, encoding: int, received_ms: int) -> dict[str, Any]:
+    """A decoded request, for tests and tools; on the write path a batch never leaves Rust.
+
+    `series` = labels as dicts, `types` likewise; `series_index`, `times_ms`, `values` are arrays
+    [P]; `histograms` = [(series index, time, canonical bytes)]; `metadata` = [(name, type, help,
+    unit)]; `received`, `rejected` {reason: count}, `exemplars`, `first_error`.
+    Raises: TenantFault (400 not this format, 413 past a limit).
+    """

@@ -7,6 +7,7 @@ mod errors;
 mod evaluate;
 mod gil;
 mod labels;
+mod wire;
 
 use pyo3::prelude::*;
 
@@ -30,5 +31,6 @@ fn _kernels(module: &Bound<'_, PyModule>) -> PyResult<()> {
     disk::register(module)?;
     labels::register(module)?;
     evaluate::register(module)?;
+    wire::register(module)?;
     Ok(())
 }

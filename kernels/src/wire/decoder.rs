@@ -39,7 +39,10 @@ impl Decoder {
 
     /// Take a spent batch's buffer back: the next request decodes into warm memory.
     pub fn recycle(&self, batch: Batch) {
-        let mut buffer = batch.label_bytes;
+        self.give_buffer(batch.label_bytes);
+    }
+
+    pub(super) fn give_buffer(&self, mut buffer: Vec<u8>) {
         if (1..=BUFFER_BYTES_MAX).contains(&buffer.capacity()) {
             buffer.clear();
             let mut buffers = self.buffers.lock();

@@ -3,9 +3,9 @@
 //! Invariant: what `encode` writes, every reader may trust: spans and buckets agree, no count is
 //! negative, the schema is -4..8 or custom bounds.
 
-use super::labels::Refused;
+use super::labels::{Judged, Refused};
 use super::limits::HISTOGRAM_BUCKETS_MAX;
-use super::proto::{Cursor, Malformed, put_varint, unzigzag, zigzag};
+use super::proto::{Cursor, Read, put_varint, unzigzag, zigzag};
 use crate::model::{RejectReason, STALE_BITS};
 
 pub const CUSTOM_SCHEMA: i32 = -53;
@@ -68,7 +68,7 @@ impl Default for Draft {
 
 impl Draft {
     /// Read the `Histogram` message of remote write 1.0 and 2.0 (the same numbers in both).
-    pub fn from_remote_write(mut cursor: Cursor) -> Result<Draft, Malformed> {
+    pub fn from_remote_write(mut cursor: Cursor) -> Read<Draft> {
         const MAX: usize = HISTOGRAM_BUCKETS_MAX;
         let mut draft = Draft::default();
         while let Some(tag) = cursor.next_tag()? {
@@ -96,7 +96,7 @@ impl Draft {
     }
 
     /// Judge the histogram and append its canonical bytes. On refusal `out` is as it was.
-    pub fn encode(mut self, out: &mut Vec<u8>) -> Result<(), Refused> {
+    pub fn encode(mut self, out: &mut Vec<u8>) -> Judged<()> {
         if self.sum.to_bits() == STALE_BITS {
             out.push(STALE);
             return Ok(());
@@ -150,7 +150,7 @@ impl Draft {
         Ok(())
     }
 
-    fn judge_custom(&self) -> Result<(), Refused> {
+    fn judge_custom(&self) -> Judged<()> {
         let bounds = &self.custom_bounds;
         if bounds.len() > HISTOGRAM_BUCKETS_MAX {
             return Err(refuse("more custom bounds than a histogram may have buckets"));
@@ -179,7 +179,7 @@ impl Draft {
     }
 
     /// Integer counts must add up exactly; float ones only may not be negative (rounding).
-    fn judge_counts(&self, float: bool, positive: u64, negative: u64) -> Result<(), Refused> {
+    fn judge_counts(&self, float: bool, positive: u64, negative: u64) -> Judged<()> {
         match (self.count, self.zero_count) {
             (Count::Float(count), zero) if float => {
                 let zero = match zero {
@@ -215,7 +215,7 @@ impl Count {
 }
 
 impl Side {
-    fn push_span(&mut self, mut cursor: Cursor) -> Result<(), Malformed> {
+    fn push_span(&mut self, mut cursor: Cursor) -> Read<()> {
         let (mut offset, mut length) = (0, 0);
         while let Some(tag) = cursor.next_tag()? {
             match tag {
@@ -231,7 +231,7 @@ impl Side {
     }
 
     /// Check spans against buckets and make the spans canonical. Returns the sum of integer counts.
-    fn judge(&mut self, float: bool) -> Result<u64, Refused> {
+    fn judge(&mut self, float: bool) -> Judged<u64> {
         let buckets = if float { self.counts.len() } else { self.deltas.len() };
         let unused = if float { self.deltas.len() } else { self.counts.len() };
         if unused > 0 {

@@ -5,7 +5,8 @@
 //! series if and only if their canonical bytes are equal.
 
 use super::limits::{LABEL_NAME_BYTES_MAX, LABEL_VALUE_BYTES_MAX, LABELS_MAX, RESERVED_LABELS};
-use super::proto::{Cursor, Malformed, put_varint};
+use super::proto::{Cursor, Malformed, Read};
+use crate::labels::canonical::push_label;
 use crate::model::RejectReason;
 
 pub const METRIC_NAME: &[u8] = b"__name__";
@@ -27,6 +28,8 @@ impl Refused {
     }
 }
 
+pub type Judged<T> = Result<T, Refused>;
+
 /// What `judge_raw` found: not protobuf at all, or labels that break a rule.
 pub enum Fault {
     Malformed,
@@ -47,7 +50,7 @@ impl From<Refused> for Fault {
 
 /// Read one label of RW 1.0's `repeated Label labels = 1`, tag included.
 #[inline]
-fn raw_label<'a>(cursor: &mut Cursor<'a>) -> Result<Pair<'a>, Malformed> {
+fn raw_label<'a>(cursor: &mut Cursor<'a>) -> Read<Pair<'a>> {
     if cursor.varint()? != 0x0a {
         return Err(Malformed);
     }
@@ -63,7 +66,7 @@ fn raw_label<'a>(cursor: &mut Cursor<'a>) -> Result<Pair<'a>, Malformed> {
     Ok((name, value))
 }
 
-fn raw_pairs(raw: &[u8]) -> Result<Vec<Pair<'_>>, Malformed> {
+fn raw_pairs(raw: &[u8]) -> Read<Vec<Pair<'_>>> {
     let mut cursor = Cursor::new(raw);
     let mut pairs = Vec::with_capacity(16);
     while !cursor.done() {
@@ -96,7 +99,7 @@ pub fn judge_raw(raw: &[u8]) -> Result<(), Fault> {
 }
 
 /// Sort labels, drop the empty ones, and judge the set.
-pub fn judge(pairs: &mut Vec<Pair<'_>>) -> Result<(), Refused> {
+pub fn judge(pairs: &mut Vec<Pair<'_>>) -> Judged<()> {
     pairs.retain(|(_, value)| !value.is_empty());
     if !pairs.is_sorted() {
         pairs.sort_unstable();
@@ -112,7 +115,7 @@ pub fn judge(pairs: &mut Vec<Pair<'_>>) -> Result<(), Refused> {
 }
 
 #[inline]
-pub fn judge_label(name: &[u8], value: &[u8], ascii: bool) -> Result<(), Refused> {
+pub fn judge_label(name: &[u8], value: &[u8], ascii: bool) -> Judged<()> {
     if name.is_empty() || value.len() > LABEL_VALUE_BYTES_MAX || name.len() > LABEL_NAME_BYTES_MAX {
         return Err(refuse_size(name, value));
     }
@@ -144,7 +147,7 @@ pub fn judge_label(name: &[u8], value: &[u8], ascii: bool) -> Result<(), Refused
     Ok(())
 }
 
-fn judge_whole(count: usize, named: bool) -> Result<(), Refused> {
+fn judge_whole(count: usize, named: bool) -> Judged<()> {
     if !named {
         return Err(Refused::new(RejectReason::MissingName, "a series has no __name__"));
     }
@@ -173,15 +176,8 @@ pub fn shown(name: &[u8]) -> String {
     format!("\"{}\"", name[..name.len().min(64)].escape_ascii())
 }
 
-pub fn write_label(name: &[u8], value: &[u8], out: &mut Vec<u8>) {
-    put_varint(out, name.len() as u64);
-    out.extend_from_slice(name);
-    put_varint(out, value.len() as u64);
-    out.extend_from_slice(value);
-}
-
 /// From RW 1.0's raw label bytes, validated by `judge_raw`, to canonical. Appends to `out`.
-pub fn canonical_labels(raw: &[u8], out: &mut Vec<u8>) -> Result<(), Malformed> {
+pub fn canonical_labels(raw: &[u8], out: &mut Vec<u8>) -> Read<()> {
     let start = out.len();
     let mut cursor = Cursor::new(raw);
     let mut previous = &[][..];
@@ -194,17 +190,11 @@ pub fn canonical_labels(raw: &[u8], out: &mut Vec<u8>) -> Result<(), Malformed> 
             let mut pairs = raw_pairs(raw)?;
             pairs.sort_unstable();
             out.truncate(start);
-            pairs.iter().for_each(|(name, value)| write_label(name, value, out));
+            pairs.iter().for_each(|(name, value)| push_label(out, name, value));
             return Ok(());
         }
-        write_label(name, value, out);
+        push_label(out, name, value);
         previous = name;
     }
     Ok(())
-}
-
-/// The labels of canonical bytes, in order. Ends early on bytes that are not canonical.
-pub fn pairs_of(canonical: &[u8]) -> impl Iterator<Item = Pair<'_>> {
-    let mut cursor = Cursor::new(canonical);
-    std::iter::from_fn(move || Some((cursor.slice().ok()?, cursor.slice().ok()?)))
 }

@@ -12,6 +12,11 @@ pub const ZSTD_WINDOW_LOG_MAX: u32 = 23;
 /// Samples and histograms of one request: bounds the columns, which an empty sample (2 bytes on
 /// the wire, 20 in memory) would else blow up tenfold.
 pub const POINTS_MAX: usize = 500_000;
+/// Canonical labels built for one request: a reference to a symbol has 1 byte on the wire, the
+/// label it stands for up to 5,120.
+pub const LABEL_BYTES_MAX: usize = 32 << 20;
+/// Symbols of a remote write 2.0 request.
+pub const SYMBOLS_MAX: usize = 1 << 20;
 /// Metadata entries of one request.
 pub const METADATA_MAX: usize = 50_000;
 /// Bytes of help text kept; longer help is cut, not refused.

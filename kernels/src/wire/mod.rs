@@ -14,12 +14,12 @@ mod labels;
 pub mod limits;
 mod proto;
 mod remote_write1;
+mod remote_write2;
 mod rows;
 #[cfg(test)]
 mod tests;
 
 pub use decoder::Decoder;
-pub use labels::pairs_of;
 
 use crate::error::{KernelError, Result};
 use crate::model::{Batch, PayloadEncoding, PayloadFormat};
@@ -37,10 +37,13 @@ pub fn decode(
     decoder: &Decoder,
 ) -> Result<Batch> {
     let body = decompress::decompress(body, encoding, decoder)?;
-    match format {
-        PayloadFormat::RemoteWrite1 => remote_write1::decode(body, received_ms, decoder),
+    let batch = match format {
+        PayloadFormat::RemoteWrite1 => return remote_write1::decode(body, received_ms, decoder),
+        PayloadFormat::RemoteWrite2 => remote_write2::decode(&body, received_ms, decoder),
         _ => Err(KernelError::client(415, "sluiceway-format-unsupported", "not decoded yet")),
-    }
+    };
+    decoder.give_buffer(body);
+    batch
 }
 
 /// From remote write 1.0's raw `repeated Label` bytes (validated by `decode`) to the canonical

@@ -18,7 +18,7 @@ impl From<Malformed> for KernelError {
     }
 }
 
-type Read<T> = Result<T, Malformed>;
+pub type Read<T> = Result<T, Malformed>;
 
 pub const VARINT: u32 = 0;
 pub const FIXED64: u32 = 1;

@@ -42,7 +42,7 @@ fn series(mut cursor: Cursor, rows: &mut Rows) -> Result<()> {
     let mut scattered = false;
     while let Some(tag) = cursor.next_tag()? {
         match tag {
-            0x12 => sample(cursor.message()?, rows)?,
+            0x12 => rows.read_sample(cursor.message()?)?,
             0x22 => rows.push_histogram(Draft::from_remote_write(cursor.message()?)?)?,
             0x1a => {
                 cursor.range()?;
@@ -74,19 +74,6 @@ fn series(mut cursor: Cursor, rows: &mut Rows) -> Result<()> {
         rows.end_series_raw(label_range, hash);
     }
     Ok(())
-}
-
-#[inline(always)]
-fn sample(mut cursor: Cursor, rows: &mut Rows) -> Result<()> {
-    let (mut value, mut time_ms) = (0.0, 0);
-    while let Some(tag) = cursor.next_tag()? {
-        match tag {
-            0x09 => value = cursor.double()?,
-            0x10 => time_ms = cursor.varint()? as i64,
-            _ => cursor.skip(tag)?,
-        }
-    }
-    rows.push_sample(time_ms, value)
 }
 
 /// Labels with something else between them: gather, judge, make canonical.

@@ -7,8 +7,10 @@ use super::decoder::Decoder;
 use super::histogram::Draft;
 use super::labels::Refused;
 use super::limits::{
-    FUTURE_MAX_MS, HELP_BYTES_MAX, LABEL_NAME_BYTES_MAX, METADATA_MAX, POINTS_MAX, TIME_MIN_MS,
+    FUTURE_MAX_MS, HELP_BYTES_MAX, LABEL_BYTES_MAX, LABEL_NAME_BYTES_MAX, METADATA_MAX, POINTS_MAX,
+    TIME_MIN_MS,
 };
+use super::proto::Cursor;
 use crate::error::{KernelError, Result};
 use crate::model::{Batch, BatchSeries, FamilyMetadata, HistogramPoint, RejectReason, SeriesType};
 use std::ops::Range;
@@ -48,6 +50,20 @@ impl<'d> Rows<'d> {
     #[inline(always)]
     pub fn begin_series(&mut self) {
         self.mark = (self.batch.point_value.len(), self.batch.histograms.len());
+    }
+
+    /// Read a `Sample` message (the same in remote write 1.0 and 2.0).
+    #[inline(always)]
+    pub fn read_sample(&mut self, mut cursor: Cursor) -> Result<()> {
+        let (mut value, mut time_ms) = (0.0, 0);
+        while let Some(tag) = cursor.next_tag()? {
+            match tag {
+                0x09 => value = cursor.double()?,
+                0x10 => time_ms = cursor.varint()? as i64,
+                _ => cursor.skip(tag)?,
+            }
+        }
+        self.push_sample(time_ms, value)
     }
 
     /// One more sample of the series being read.
@@ -119,14 +135,13 @@ impl<'d> Rows<'d> {
     ) -> Result<()> {
         let start = self.made.len();
         write(&mut self.made);
-        let at = |position: usize| {
-            u32::try_from(self.body_bytes + position)
-                .map_err(|_| too_many("label bytes", u32::MAX as usize))
-        };
+        if self.made.len() > LABEL_BYTES_MAX {
+            return Err(too_many("bytes of labels", LABEL_BYTES_MAX));
+        }
         self.batch.series.push(BatchSeries {
             label_hash: self.decoder.hash_canonical(&self.made[start..]),
-            label_start: at(start)?,
-            label_end: at(self.made.len())?,
+            label_start: (self.body_bytes + start) as u32,
+            label_end: (self.body_bytes + self.made.len()) as u32,
             canonical: true,
             series_type,
         });
@@ -200,10 +215,10 @@ impl<'d> Rows<'d> {
         Ok(())
     }
 
-    /// The batch, with `body` and the labels made here as its label bytes.
-    pub fn finish(mut self, body: Vec<u8>) -> Batch {
+    /// The batch, with `body` (as long as `new` was told) and the labels made here behind it.
+    pub fn finish(mut self, mut body: Vec<u8>) -> Batch {
+        body.extend_from_slice(&self.made);
         self.batch.label_bytes = body;
-        self.batch.label_bytes.extend_from_slice(&self.made);
         self.batch
     }
 }

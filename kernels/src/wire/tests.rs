@@ -2,7 +2,7 @@
 //! counting equation always holds, and the cache of known labels never changes an answer.
 
 use super::*;
-use crate::model::{Batch, PayloadEncoding, PayloadFormat, RejectReason};
+use crate::model::{Batch, PayloadEncoding, PayloadFormat, RejectReason, SeriesType};
 use proptest::prelude::*;
 
 const NOW_MS: i64 = 1_700_000_000_000;
@@ -64,7 +64,9 @@ pub fn shown(batch: &Batch) -> Vec<String> {
             canonical.clear();
             canonical_labels(bytes, &mut canonical).expect("validated labels");
         }
-        let pairs = pairs_of(&canonical).map(|(n, v)| format!("{}={}", text(n), text(v)));
+        let pairs = crate::labels::canonical::labels(&canonical)
+            .map(|label| label.expect("canonical"))
+            .map(|(name, value, _)| format!("{}={}", text(name), text(value)));
         all.push(pairs.collect::<Vec<_>>().join(","));
     }
     all
@@ -180,6 +182,38 @@ fn native_histograms_and_metadata() {
     assert_eq!(batch.histogram_bytes, want);
 }
 
+/// Symbols, then series: a histogram's bucket with metadata, one bad reference, one odd list.
+fn rich_write2() -> Vec<u8> {
+    let symbols = ["", "__name__", "x_bucket", "le", "1", "seconds of x", "s"];
+    let table: Vec<u8> = symbols.iter().flat_map(|s| field(4, s.as_bytes())).collect();
+    let series = |parts: &[Vec<u8>]| field(5, &parts.concat());
+    let point = field(2, &[double(1, 4.0), number(2, 9), number(3, 1)].concat());
+    let metadata = field(5, &[number(1, 3), number(3, 5), number(4, 6)].concat());
+    let references = field(1, &[3, 4, 1, 2]);
+    [
+        table,
+        series(&[metadata, references.clone(), point.clone(), number(6, 5)]),
+        series(&[references, point.clone(), field(4, b"")]),
+        series(&[field(1, &[1, 99]), point.clone()]),
+        series(&[number(1, 1), point]),
+    ]
+    .concat()
+}
+
+#[test]
+fn remote_write_2_resolves_references() {
+    let body = rich_write2();
+    let batch = decode_with(&Decoder::new(1), PayloadFormat::RemoteWrite2, &body).expect("good");
+    assert_eq!(shown(&batch), ["__name__=x_bucket,le=1"; 2]);
+    assert_eq!(batch.series[0].series_type, SeriesType::Histogram);
+    assert_eq!(batch.series[0].label_hash, batch.series[1].label_hash);
+    assert_eq!(batch.points_rejected[RejectReason::InvalidReference as usize], 2);
+    assert_eq!((batch.points_received, batch.exemplars_received), (4, 1));
+    let family = &batch.metadata[..];
+    assert_eq!(family.len(), 1);
+    assert_eq!((family[0].name.as_str(), family[0].unit.as_str()), ("x", "s"));
+}
+
 fn mutate(mut body: Vec<u8>, changes: &[(usize, u8)], cut: usize) -> Vec<u8> {
     for (at, value) in changes {
         let at = at % body.len();
@@ -198,7 +232,10 @@ proptest! {
         changes in proptest::collection::vec((any::<usize>(), any::<u8>()), 0..6),
         cut in any::<usize>(),
     ) {
-        for (format, body) in [(PayloadFormat::RemoteWrite1, rich_write1())] {
+        for (format, body) in [
+            (PayloadFormat::RemoteWrite1, rich_write1()),
+            (PayloadFormat::RemoteWrite2, rich_write2()),
+        ] {
             let body = mutate(body, &changes, cut);
             let decoder = Decoder::new(1);
             if let Ok(batch) = decode_with(&decoder, format, &body) {
