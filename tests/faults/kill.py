@@ -1,0 +1,147 @@
+"""A1: kill -9 at random moments, restart, ask the oracle. Used by a short test and a long run.
+
+python -m tests.faults.kill --cycles 1000 --seed 7
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import random
+import sys
+import tempfile
+import threading
+import time
+from dataclasses import dataclass
+from http.client import HTTPConnection, HTTPException
+from pathlib import Path
+
+from tests.faults.oracle import METRIC, Ledger, Outcome, Report, found_in_matrix, remote_write_body
+from tests.faults.server import ServerUnderTest
+
+HEADERS = {
+    "Content-Type": "application/x-protobuf",
+    "Content-Encoding": "snappy",
+    "X-Prometheus-Remote-Write-Version": "0.1.0",
+}
+START_MS = 1_767_225_600_000
+FREQUENT_SEALS = {
+    "SLUICEWAY_SEAL_POINTS_MAX": "4000",
+    "SLUICEWAY_SEAL_S_MAX": "0.3",
+}
+
+
+@dataclass
+class Outcomes:
+    cycles: int
+    acked: int
+    unknown_batches: int
+    ready_s_max: float
+    report: Report
+
+
+class Writer(threading.Thread):
+    """One client: batches one after the other until told to stop or cut off."""
+
+    def __init__(self, server: ServerUnderTest, ledger: Ledger, seed: int) -> None:
+        super().__init__(daemon=True)
+        self.server, self.ledger = server, ledger
+        self.random = random.Random(seed)
+        self.stopping = threading.Event()
+
+    def run(self) -> None:
+        connection = HTTPConnection("127.0.0.1", self.server.port, timeout=10)
+        while not self.stopping.is_set():
+            batch = self.ledger.new_batch(self.random.randint(1, 400))
+            try:
+                connection.request(
+                    "POST", "/api/v1/write", remote_write_body(batch.points), HEADERS
+                )
+                answer = connection.getresponse()
+                answer.read()
+            except (OSError, HTTPException):
+                return  # the batch stays UNKNOWN
+            if answer.status in (200, 204):
+                batch.outcome = Outcome.ACK
+            elif 400 <= answer.status < 500 and answer.status != 429:
+                batch.outcome = Outcome.REJECT
+
+
+def ask(server: ServerUnderTest) -> dict[tuple[int, int], list[float]]:
+    """Every stored point, through the query API (a range selector over all time)."""
+    answer = server.instant(f"{METRIC}[3650d]", START_MS / 1000 + 3000 * 86400)
+    return found_in_matrix(answer)
+
+
+def run_cycles(directory: Path, cycles: int, seed: int, kill_ms: tuple[int, int]) -> Outcomes:
+    """`cycles` times: write, kill -9 at a random moment, start again; the oracle after each."""
+    chance = random.Random(seed)
+    ledgers = [Ledger(START_MS, 40, seed=1), Ledger(START_MS + 500, 40, seed=900_000)]
+    server = ServerUnderTest(directory, env=FREQUENT_SEALS)
+    ready_s_max = 0.0
+    merged = Ledger(START_MS, 40)
+    try:
+        server.start()
+        for cycle in range(cycles):
+            writers = [Writer(server, ledger, seed + cycle) for ledger in ledgers]
+            for writer in writers:
+                writer.start()
+            time.sleep(chance.randint(*kill_ms) / 1000)
+            server.kill()
+            for writer in writers:
+                writer.stopping.set()
+                writer.join()
+            server.start()
+            ready_s_max = max(ready_s_max, server.ready_s)
+            merged.batches = [batch for ledger in ledgers for batch in ledger.batches]
+            report = merged.check(ask(server))
+            assert report.clean, f"cycle {cycle}, seed {seed}: {report}"
+        check_equations(server)
+    finally:
+        server.kill()
+    return Outcomes(cycles, report.acked, report.unknown_batches, ready_s_max, report)
+
+
+def check_equations(server: ServerUnderTest) -> None:
+    """The ledger's flow and stock equations, exactly."""
+    for tenant in server.json("/api/v1/ledger")["tenants"]:
+        flow = dict(tenant["flow"])
+        received = flow.pop("received")
+        assert received == sum(flow.values()), tenant
+        stock = tenant["stock"]
+        assert stock["rows"] == (
+            stock["stored"]
+            + stock["derived"]
+            - stock["superseded"]
+            - stock["expired"]
+            - stock["deleted"]
+        ), tenant
+
+
+def main() -> int:
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--cycles", type=int, default=1000)
+    parser.add_argument("--seed", type=int, default=1)
+    arguments = parser.parse_args()
+    with tempfile.TemporaryDirectory(prefix="sluiceway-kill-") as base:
+        data = Path(base) / "data"
+        data.mkdir()
+        outcomes = run_cycles(data, arguments.cycles, arguments.seed, (50, 2000))
+    print(
+        json.dumps(
+            {
+                "test": "A1 kill -9",
+                "cycles": outcomes.cycles,
+                "acked": outcomes.acked,
+                "lost": len(outcomes.report.lost),
+                "duplicated": len(outcomes.report.duplicated),
+                "phantom": len(outcomes.report.phantom),
+                "ready_s_max": round(outcomes.ready_s_max, 2),
+            }
+        )
+    )
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())
