@@ -62,3 +62,14 @@ wheel: ## build an abi3 wheel into dist/
 
 clean: ## remove what was built
 	rm -rf $(VENV) kernels/target $(KERNEL_SO) dist
+
+bench: build ## side by side with VictoriaMetrics and Prometheus (long; see benches/peers.py)
+	$(BIN)/python benches/peers.py ingest
+	$(BIN)/python benches/peers.py queries
+	$(BIN)/python benches/peers.py sizes
+
+promql: build ## the shared PromQL cases over HTTP, one server a data set
+	$(BIN)/python ../shared/tools/promql_cases_run.py --cases ../shared/promql-cases --only core --ready-path /ready \
+	  --start '$(BIN)/sluiceway serve --data-dir {dir}/d --http 127.0.0.1:{port}'
+	$(BIN)/python ../shared/tools/promql_cases_run.py --cases ../shared/promql-compliance --ready-path /ready \
+	  --start '$(BIN)/sluiceway serve --data-dir {dir}/d --http 127.0.0.1:{port}'
