@@ -1,0 +1,237 @@
+"""The PromQL engine: text and times in, a result that writes its own JSON out.
+
+Invariant: an engine holds no state of a query but the cache of parsed texts, so any number of
+threads may ask it at once; everything that blocks is the reader.
+"""
+
+from dataclasses import dataclass, field
+from typing import Any
+
+import numpy as np
+
+from sluiceway.clock import Clock, SystemClock
+from sluiceway.kernels import CancelToken, write_matrix, write_vector
+from sluiceway.query.interface import Floats, ShardReader
+from sluiceway.query.promql.annotations import Annotations
+from sluiceway.query.promql.evaluator import Evaluator
+from sluiceway.query.promql.faults import ExecutionFault, InvalidQuery
+from sluiceway.query.promql.parser import ParsedQueries, ParserLimits
+from sluiceway.query.promql.plan import matchers_of
+from sluiceway.query.promql.raw import RawSeries, columns_to_raw, write_raw, write_string
+from sluiceway.query.promql.syntax import (
+    MATRIX,
+    STRING,
+    VECTOR,
+    Expression,
+    RangeSelector,
+    String,
+    Subquery,
+    type_of,
+    unwrap,
+)
+from sluiceway.query.promql.values import Grid, Vector, drop_names, format_value
+
+
+@dataclass(frozen=True, slots=True)
+class EngineLimits:
+    """`*_max` of one query; a shard's own limits hold besides."""
+
+    steps_max: int = 50_000
+    series_max: int = 1_000_000
+    points_max: int = 200_000_000
+    bytes_max: int = 1 << 30
+    lookback_ms: int = 300_000
+    subquery_step_ms: int = 60_000
+    parser: ParserLimits = field(default_factory=ParserLimits)
+
+
+@dataclass(slots=True)
+class Result:
+    """A query's answer. `type` is Prometheus' resultType; which fields hold it hangs on that."""
+
+    type: str
+    grid: Grid
+    vector: Vector | None = None
+    scalar: Floats | None = None
+    string: str | None = None
+    raw: RawSeries | None = None
+    warnings: list[str] = field(default_factory=list)
+    infos: list[str] = field(default_factory=list)
+    points_scanned: int = 0
+
+    def data_bytes(self) -> bytes:
+        """The `data` object of Prometheus' HTTP API. Touches label strings only here."""
+        return b'{"resultType":"%s","result":%s}' % (self.type.encode(), self._result_bytes())
+
+    def _result_bytes(self) -> bytes:
+        start_ms = self.grid.start_ms
+        if self.raw is not None:
+            return write_raw(self.raw)
+        if self.string is not None:
+            return write_string(self.string, start_ms)
+        if self.type == "scalar":
+            assert self.scalar is not None, "a scalar result has its value"
+            return f'[{format_value(start_ms / 1000)},"{format_value(self.scalar[0])}"]'.encode()
+        vector = self.vector
+        assert vector is not None, "what is left is a vector or a matrix"
+        values = np.ascontiguousarray(vector.values)
+        if self.type == "vector":
+            return write_vector(vector.labels, values[:, 0], start_ms)
+        present = np.ascontiguousarray(vector.present)
+        return write_matrix(vector.labels, values, present, start_ms, self.grid.step_ms)
+
+
+class Engine:
+    """Evaluates PromQL over a shard reader. Thread-safe."""
+
+    def __init__(
+        self,
+        reader: ShardReader,
+        limits: EngineLimits | None = None,
+        clock: Clock | None = None,
+    ) -> None:
+        self.reader = reader
+        self.limits = limits or EngineLimits()
+        self.clock = clock or SystemClock()
+        self.queries = ParsedQueries(self.limits.parser)
+
+    def query_range(
+        self,
+        tenant: str,
+        text: str,
+        start_ms: int,
+        end_ms: int,
+        step_ms: int,
+        deadline_s: float | None = None,
+        cancel: CancelToken | None = None,
+        lookback_ms: int | None = None,
+    ) -> Result:
+        """Evaluate at every step. Blocks; `deadline_s` is a reading of the clock's monotonic_s.
+
+        Raises: ParseFault, InvalidQuery, ExecutionFault, DeadlineExceeded, Cancelled, BackendUnavailable."""
+        root = self.queries.parse(text)
+        found = type_of(root)
+        if found in (MATRIX, STRING):
+            raise InvalidQuery(
+                f'invalid expression type "{found}" for range query, must be Scalar or'
+                " instant Vector"
+            )
+        if step_ms <= 0 or end_ms < start_ms:
+            raise InvalidQuery("end timestamp must not be before start time, step positive")
+        count = (end_ms - start_ms) // step_ms + 1
+        if count > self.limits.steps_max:
+            raise ExecutionFault(
+                f"query has {count} steps, over steps_max {self.limits.steps_max}",
+                "sluiceway-query-steps-limit",
+            )
+        grid = Grid(start_ms, step_ms, count)
+        # The end of the range is what was asked for, even where no step falls on it.
+        evaluator = self._evaluator(
+            tenant, text, grid, end_ms, deadline_s, cancel, lookback_ms
+        )
+        with np.errstate(all="ignore"):
+            value = evaluator.evaluate(root, grid)
+            if not isinstance(value, Vector):
+                value = evaluator.one_series({}, value)
+            vector = drop_names(value).without_absent_series()
+            order = vector.labels.sort_order()
+            vector = vector.take(order)
+        return self._finish(Result("matrix", grid, vector=vector), evaluator)
+
+    def query_instant(
+        self,
+        tenant: str,
+        text: str,
+        time_ms: int,
+        deadline_s: float | None = None,
+        cancel: CancelToken | None = None,
+        lookback_ms: int | None = None,
+    ) -> Result:
+        """Evaluate at one time. As `query_range`, but every type is allowed."""
+        root = self.queries.parse(text)
+        # A step of zero: what an instant query's step() is.
+        grid = Grid(time_ms, 0, 1)
+        evaluator = self._evaluator(
+            tenant, text, grid, time_ms, deadline_s, cancel, lookback_ms
+        )
+        with np.errstate(all="ignore"):
+            result = self._instant(evaluator, root, grid)
+        return self._finish(result, evaluator)
+
+    def _instant(self, evaluator: Evaluator, root: Expression, grid: Grid) -> Result:
+        found, node = type_of(root), unwrap(root)
+        if found == STRING:
+            assert isinstance(node, String), "only a literal is a string"
+            return Result("string", grid, string=node.value)
+        if found == MATRIX:
+            return Result("matrix", grid, raw=self._raw(evaluator, node, grid))
+        value = evaluator.evaluate(root, grid)
+        if found != VECTOR:
+            assert not isinstance(value, Vector), "types were checked by the parser"
+            return Result("scalar", grid, scalar=value)
+        assert isinstance(value, Vector), "types were checked by the parser"
+        vector = drop_names(value.without_absent_series())
+        return Result("vector", grid, vector=vector)
+
+    def _raw(self, evaluator: Evaluator, node: Expression, grid: Grid) -> RawSeries:
+        """The points of a range vector or a subquery."""
+        if isinstance(node, Subquery):
+            inner, vector, _ = evaluator.subquery_points(node, grid)
+            vector = drop_names(vector).without_absent_series()
+            return columns_to_raw(vector, inner.times_ms())
+        assert isinstance(node, RangeSelector), "only these are range vectors"
+        if node.selector.extension:
+            raise ExecutionFault(
+                f"{node.selector.extension} selectors need a function around them",
+                "sluiceway-query-unsupported",
+            )
+        times = evaluator.times_of(node.selector)
+        end_ms = (grid.start_ms if times.at_ms is None else times.at_ms) - times.offset_ms
+        plan: dict[str, Any] = {
+            "tenant": evaluator.tenant,
+            "matchers": matchers_of(node.selector),
+            "start_ms": end_ms - evaluator.duration(node.range, positive=True) + 1,
+            "end_ms": end_ms,
+            "limits": evaluator.leaf_limits,
+        }
+        labels, offsets, times_ms, values = self.reader.export(plan, evaluator.cancel)
+        return RawSeries(labels, offsets, times_ms, values)
+
+    def _evaluator(
+        self,
+        tenant: str,
+        text: str,
+        grid: Grid,
+        end_ms: int,
+        deadline_s: float | None,
+        cancel: CancelToken | None,
+        lookback_ms: int | None,
+    ) -> Evaluator:
+        limits = self.limits
+        return Evaluator(
+            reader=self.reader,
+            tenant=tenant,
+            text=text,
+            grid=grid,
+            query_end_ms=end_ms,
+            lookback_ms=lookback_ms or limits.lookback_ms,
+            subquery_step_ms=limits.subquery_step_ms,
+            steps_max=limits.steps_max,
+            leaf_limits={
+                "series_max": limits.series_max,
+                "points_max": limits.points_max,
+                "bytes_max": limits.bytes_max,
+            },
+            clock=self.clock,
+            deadline_s=deadline_s,
+            cancel=cancel,
+            annotations=Annotations(text),
+        )
+
+    def _finish(self, result: Result, evaluator: Evaluator) -> Result:
+        result.warnings = evaluator.annotations.warnings
+        result.infos = evaluator.annotations.infos
+        result.points_scanned = evaluator.points_scanned
+        return result
+
+
