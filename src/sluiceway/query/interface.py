@@ -10,11 +10,17 @@ from typing import Any, Protocol
 import numpy as np
 from numpy.typing import NDArray
 
-from sluiceway.kernels import CancelToken, LabelTable
+from sluiceway.kernels import LabelTable
 
 Floats = NDArray[np.float64]
 Bools = NDArray[np.bool_]
 Times = NDArray[np.int64]
+
+
+class Cancellation(Protocol):
+    """Whether the asker has gone; `kernels.CancelToken` is one. Any thread may look."""
+
+    def cancelled(self) -> bool: ...
 
 
 class StepColumns(Protocol):
@@ -35,15 +41,13 @@ class StepColumns(Protocol):
 class ShardReader(Protocol):
     """Evaluates plans (query/promql/plan.py says what stands in one) and lists labels."""
 
-    def evaluate(
-        self, plan: dict[str, Any], cancel: CancelToken | None = None
-    ) -> StepColumns:
+    def evaluate(self, plan: dict[str, Any], cancel: Cancellation | None = None) -> StepColumns:
         """Step columns of one selection. The answer holds every point acked before the call, or
         `warnings` says that it lags. Raises: TenantFault(422) over a limit, DeadlineExceeded."""
         ...
 
     def export(
-        self, plan: dict[str, Any], cancel: CancelToken | None = None
+        self, plan: dict[str, Any], cancel: Cancellation | None = None
     ) -> tuple[LabelTable, Times, Times, Floats]:
         """Raw points: labels [S], offsets [S+1], times and values [N], series after series."""
         ...

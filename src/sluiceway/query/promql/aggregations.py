@@ -19,12 +19,10 @@ from sluiceway.query.promql.values import Vector, count_present, empty_vector, f
 COUNT_VALUES_SERIES_MAX = 100_000
 
 
-def _grouped(
-    vector: Vector, grouping: list[str], without: bool
-) -> tuple[Times, LabelTable, Bools]:
+def _grouped(vector: Vector, grouping: list[str], without: bool) -> tuple[Times, LabelTable, Bools]:
     """Group numbers of the rows, the groups' labels, and which groups lose their name later."""
-    ids, labels = vector.labels.group(grouping, without)
-    ids = ids.astype(np.int64)
+    numbers, labels = vector.labels.group(grouping, without)
+    ids = numbers.astype(np.int64)
     drop_name = np.zeros(len(labels), dtype=bool)
     if not without and "__name__" in grouping:
         drop_name[ids[vector.drop_name]] = True
@@ -54,28 +52,13 @@ def aggregate(
     return Vector(labels, values, present > 0, drop_name)
 
 
-def _extremes(largest: bool) -> Callable[[Floats, Bools, Times, int], Floats]:
-    def reduce(values: Floats, present: Bools, ids: Times, group_count: int) -> Floats:
-        del group_count
-        # NaN stands only where there is nothing else: fmax and fmin pass over it.
-        rows = np.where(present, values, np.nan)
-        order = np.argsort(ids, kind="stable")
-        ordered = ids[order]
-        starts = np.flatnonzero(np.r_[True, ordered[1:] != ordered[:-1]])
-        reducer = np.fmax if largest else np.fmin
-        result: Floats = reducer.reduceat(rows[order], starts, axis=0)
-        return result
-
-    return reduce
-
-
 _REDUCTIONS: dict[str, Callable[[Floats, Bools, Times, int], Floats]] = {
     "sum": sums.group_sums,
     "avg": sums.group_means,
     "count": lambda values, present, ids, n: count_present(present, ids, n).astype(np.float64),
     "group": lambda values, present, ids, n: np.ones((n, values.shape[1])),
-    "min": _extremes(largest=False),
-    "max": _extremes(largest=True),
+    "min": lambda values, present, ids, n: sums.group_extremes(values, present, ids, False),
+    "max": lambda values, present, ids, n: sums.group_extremes(values, present, ids, True),
     "stdvar": sums.group_variances,
     "stddev": lambda values, present, ids, n: np.sqrt(
         sums.group_variances(values, present, ids, n)

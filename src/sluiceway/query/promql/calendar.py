@@ -17,17 +17,20 @@ def _days(seconds: Floats) -> _Days:
 
 
 def _month(days: _Days) -> Floats:
-    return (days.astype("datetime64[M]").astype(np.int64) % 12 + 1).astype(np.float64)
+    months: Floats = (days.astype("datetime64[M]").astype(np.int64) % 12 + 1).astype(np.float64)
+    return months
 
 
 def _since(days: _Days, unit: str) -> Floats:
-    return (days - days.astype(f"datetime64[{unit}]")).astype(np.int64).astype(np.float64)
+    passed: Floats = (days - days.astype(f"datetime64[{unit}]")).astype(np.int64).astype(np.float64)
+    return passed
 
 
 def _days_in_month(days: _Days) -> Floats:
     month = days.astype("datetime64[M]")
     length = (month + 1).astype("datetime64[D]") - month.astype("datetime64[D]")
-    return length.astype(np.int64).astype(np.float64)
+    days_each: Floats = length.astype(np.int64).astype(np.float64)
+    return days_each
 
 
 _FUNCTIONS: dict[str, Callable[[Floats], Floats]] = {

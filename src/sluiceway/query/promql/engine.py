@@ -10,9 +10,10 @@ from typing import Any
 import numpy as np
 
 from sluiceway.clock import Clock, SystemClock
-from sluiceway.kernels import CancelToken, write_matrix, write_vector
-from sluiceway.query.interface import Floats, ShardReader
+from sluiceway.kernels import write_matrix, write_vector
+from sluiceway.query.interface import Cancellation, Floats, ShardReader
 from sluiceway.query.promql.annotations import Annotations
+from sluiceway.query.promql.calls import one_series
 from sluiceway.query.promql.evaluator import Evaluator
 from sluiceway.query.promql.faults import ExecutionFault, InvalidQuery
 from sluiceway.query.promql.parser import ParsedQueries, ParserLimits
@@ -103,12 +104,13 @@ class Engine:
         end_ms: int,
         step_ms: int,
         deadline_s: float | None = None,
-        cancel: CancelToken | None = None,
+        cancel: Cancellation | None = None,
         lookback_ms: int | None = None,
     ) -> Result:
         """Evaluate at every step. Blocks; `deadline_s` is a reading of the clock's monotonic_s.
 
-        Raises: ParseFault, InvalidQuery, ExecutionFault, DeadlineExceeded, Cancelled, BackendUnavailable."""
+        Raises: ParseFault, InvalidQuery, ExecutionFault, DeadlineExceeded, Cancelled,
+        BackendUnavailable."""
         root = self.queries.parse(text)
         found = type_of(root)
         if found in (MATRIX, STRING):
@@ -126,13 +128,11 @@ class Engine:
             )
         grid = Grid(start_ms, step_ms, count)
         # The end of the range is what was asked for, even where no step falls on it.
-        evaluator = self._evaluator(
-            tenant, text, grid, end_ms, deadline_s, cancel, lookback_ms
-        )
+        evaluator = self._evaluator(tenant, text, grid, end_ms, deadline_s, cancel, lookback_ms)
         with np.errstate(all="ignore"):
             value = evaluator.evaluate(root, grid)
             if not isinstance(value, Vector):
-                value = evaluator.one_series({}, value)
+                value = one_series({}, value)
             vector = drop_names(value).without_absent_series()
             order = vector.labels.sort_order()
             vector = vector.take(order)
@@ -144,16 +144,14 @@ class Engine:
         text: str,
         time_ms: int,
         deadline_s: float | None = None,
-        cancel: CancelToken | None = None,
+        cancel: Cancellation | None = None,
         lookback_ms: int | None = None,
     ) -> Result:
         """Evaluate at one time. As `query_range`, but every type is allowed."""
         root = self.queries.parse(text)
         # A step of zero: what an instant query's step() is.
         grid = Grid(time_ms, 0, 1)
-        evaluator = self._evaluator(
-            tenant, text, grid, time_ms, deadline_s, cancel, lookback_ms
-        )
+        evaluator = self._evaluator(tenant, text, grid, time_ms, deadline_s, cancel, lookback_ms)
         with np.errstate(all="ignore"):
             result = self._instant(evaluator, root, grid)
         return self._finish(result, evaluator)
@@ -204,7 +202,7 @@ class Engine:
         grid: Grid,
         end_ms: int,
         deadline_s: float | None,
-        cancel: CancelToken | None,
+        cancel: Cancellation | None,
         lookback_ms: int | None,
     ) -> Evaluator:
         limits = self.limits
@@ -233,5 +231,3 @@ class Engine:
         result.infos = evaluator.annotations.infos
         result.points_scanned = evaluator.points_scanned
         return result
-
-

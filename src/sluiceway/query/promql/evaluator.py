@@ -12,11 +12,12 @@ import numpy as np
 
 from sluiceway.clock import Clock
 from sluiceway.errors import Cancelled, DeadlineExceeded
-from sluiceway.kernels import CancelToken, LabelTable, range_function
-from sluiceway.query.interface import Floats, ShardReader, Times
-from sluiceway.query.promql import aggregations, calendar, functions, histograms, operators
+from sluiceway.kernels import range_function
+from sluiceway.query.interface import Bools, Cancellation, Floats, ShardReader, Times
+from sluiceway.query.promql import aggregations, functions, operators
 from sluiceway.query.promql import matching as vector_matching
 from sluiceway.query.promql.annotations import Annotations
+from sluiceway.query.promql.calls import CALLS, absent
 from sluiceway.query.promql.durations import DurationFault, resolve, resolve_positive
 from sluiceway.query.promql.faults import ExecutionFault, ParseFault
 from sluiceway.query.promql.plan import (
@@ -26,7 +27,6 @@ from sluiceway.query.promql.plan import (
     SelectorTimes,
     evaluation_plan,
     fused_leaf,
-    leaf_of,
     metric_name,
 )
 from sluiceway.query.promql.signatures import RANGE_ARGUMENT
@@ -52,7 +52,6 @@ from sluiceway.query.promql.values import Grid, Vector, empty_vector, format_sho
 Value = Floats | Vector
 
 _COUNTER_SUFFIXES = ("_total", "_sum", "_count", "_bucket")
-_SORTS = frozenset(("sort", "sort_desc", "sort_by_label", "sort_by_label_desc"))
 
 
 def broadcast(value: Value, step_count: int) -> Value:
@@ -77,7 +76,7 @@ class Evaluator:
     leaf_limits: dict[str, int]
     clock: Clock
     deadline_s: float | None
-    cancel: CancelToken | None
+    cancel: Cancellation | None
     annotations: Annotations
     points_scanned: int = 0
     answers: dict[str, Vector] = field(default_factory=dict)
@@ -225,7 +224,7 @@ class Evaluator:
             self.check_quantile(arguments[0], call.arguments[0].start)
         if call.function.name in ("double_exponential_smoothing", "holt_winters"):
             for word, values in zip(("smoothing", "trend"), arguments, strict=True):
-                outside = ~((values > 0) & (values < 1))
+                outside: Bools = ~((values > 0) & (values < 1))
                 if outside.any():
                     shown = f"{values[outside.argmax()]:f}"
                     raise ExecutionFault(
@@ -234,7 +233,7 @@ class Evaluator:
         return arguments
 
     def check_quantile(self, quantile: Floats, start: int) -> None:
-        outside = ~((quantile >= 0) & (quantile <= 1))
+        outside: Bools = ~((quantile >= 0) & (quantile <= 1))
         for value in np.unique(quantile[outside]).tolist():
             self.annotations.warn(
                 f"quantile value should be between 0 and 1, got {format_short(value)}", start
@@ -274,7 +273,7 @@ class Evaluator:
         if name != ABSENT_OVER_TIME:
             return result
         matchers = ranged.selector.matchers if isinstance(ranged, RangeSelector) else []
-        return self.absent(result, functions.absent_labels(matchers))
+        return absent(result, functions.absent_labels(matchers))
 
     def subquery_points(self, node: Subquery, grid: Grid) -> tuple[Grid, Vector, Times]:
         """The inner steps, the vector over them, and where each outer step's window ends."""
@@ -345,9 +344,7 @@ class Evaluator:
             self.check_quantile(values, parameter.start)
         if node.operator == "limit_ratio" and parameter is not None and values is not None:
             return self.limit_ratio(vector, values, parameter.start)
-        return aggregations.aggregate(
-            node.operator, vector, node.grouping, node.without, values
-        )
+        return aggregations.aggregate(node.operator, vector, node.grouping, node.without, values)
 
     def limit_ratio(self, vector: Vector, ratio: Floats, start: int) -> Vector:
         if np.isnan(ratio).any():
@@ -370,182 +367,12 @@ class Evaluator:
         return node.value
 
     def call(self, node: Call, grid: Grid) -> Value:
-        name, arguments = node.function.name, node.arguments
+        name = node.function.name
         if name in RANGE_ARGUMENT:
             return self.range_call(node, grid)
-        if name in functions.ELEMENTWISE:
-            vector = self.vector(arguments[0], grid)
-            return vector.with_values(functions.ELEMENTWISE[name](vector.values))
-        if name in calendar.NAMES:
-            vector = self.times_vector(grid)
-            if arguments:
-                vector = self.vector(arguments[0], grid)
-            return vector.with_values(calendar.apply(name, vector.values))
-        if name in _SORTS:
-            return self.sort(node, grid)
-        if name.startswith("histogram_"):
-            return self.histogram_call(node, grid)
-        method = getattr(self, f"call_{name}", None)
-        if method is None:
+        function = CALLS.get(name)
+        if function is None:
             raise ExecutionFault(
                 f"function {name}() is not supported yet", "sluiceway-query-unsupported"
             )
-        result: Value = method(node, grid)
-        return result
-
-    def call_time(self, node: Call, grid: Grid) -> Value:
-        return grid.times_ms() / 1000
-
-    def call_pi(self, node: Call, grid: Grid) -> Value:
-        return np.full(grid.count, np.pi)
-
-    def call_start(self, node: Call, grid: Grid) -> Value:
-        return np.full(grid.count, self.grid.start_ms / 1000)
-
-    def call_end(self, node: Call, grid: Grid) -> Value:
-        return np.full(grid.count, self.query_end_ms / 1000)
-
-    def call_step(self, node: Call, grid: Grid) -> Value:
-        return np.full(grid.count, self.grid.step_ms / 1000)
-
-    def call_range(self, node: Call, grid: Grid) -> Value:
-        return np.full(grid.count, (self.query_end_ms - self.grid.start_ms) / 1000)
-
-    def call_min_of(self, node: Call, grid: Grid) -> Value:
-        first, second = (self.scalar(argument, grid) for argument in node.arguments)
-        return np.minimum(first, second)
-
-    def call_max_of(self, node: Call, grid: Grid) -> Value:
-        first, second = (self.scalar(argument, grid) for argument in node.arguments)
-        return np.maximum(first, second)
-
-    def call_scalar(self, node: Call, grid: Grid) -> Value:
-        return functions.to_scalar(self.vector(node.arguments[0], grid))
-
-    def call_vector(self, node: Call, grid: Grid) -> Value:
-        values = self.scalar(node.arguments[0], grid)
-        return self.one_series({}, values)
-
-    def one_series(self, labels: dict[str, str], values: Floats) -> Vector:
-        return Vector(
-            LabelTable.from_lists([labels]),
-            values[None, :],
-            np.ones((1, len(values)), dtype=bool),
-            np.zeros(1, dtype=bool),
-        )
-
-    def times_vector(self, grid: Grid) -> Vector:
-        return self.one_series({}, grid.times_ms() / 1000)
-
-    def call_timestamp(self, node: Call, grid: Grid) -> Value:
-        leaf = leaf_of(node)
-        if leaf is not None:
-            return self.leaf(leaf, grid, None)
-        vector = self.vector(node.arguments[0], grid)
-        times = np.broadcast_to(grid.times_ms() / 1000, vector.values.shape)
-        return vector.with_values(times)
-
-    def call_absent(self, node: Call, grid: Grid) -> Value:
-        argument = unwrap(node.arguments[0])
-        matchers = argument.matchers if isinstance(argument, Selector) else []
-        return self.absent(self.vector(argument, grid), functions.absent_labels(matchers))
-
-    def absent(self, vector: Vector, labels: dict[str, str]) -> Vector:
-        result = self.one_series(labels, np.ones(vector.present.shape[1]))
-        return result.filtered(~vector.present.any(axis=0)[None, :])
-
-    def call_round(self, node: Call, grid: Grid) -> Value:
-        vector = self.vector(node.arguments[0], grid)
-        nearest = np.ones(grid.count)
-        if len(node.arguments) > 1:
-            nearest = self.scalar(node.arguments[1], grid)
-        return vector.with_values(functions.round_to(vector.values, nearest))
-
-    def call_clamp(self, node: Call, grid: Grid) -> Value:
-        vector = self.vector(node.arguments[0], grid)
-        lowest, highest = (self.scalar(argument, grid) for argument in node.arguments[1:])
-        return functions.clamp(vector, lowest, highest)
-
-    def call_clamp_min(self, node: Call, grid: Grid) -> Value:
-        vector = self.vector(node.arguments[0], grid)
-        return functions.clamp(vector, self.scalar(node.arguments[1], grid), None)
-
-    def call_clamp_max(self, node: Call, grid: Grid) -> Value:
-        vector = self.vector(node.arguments[0], grid)
-        return functions.clamp(vector, None, self.scalar(node.arguments[1], grid))
-
-    def call_label_replace(self, node: Call, grid: Grid) -> Value:
-        target, replacement, source, pattern = map(self.string, node.arguments[1:])
-        vector = self.vector(node.arguments[0], grid)
-        return functions.label_replace(vector, target, replacement, source, pattern)
-
-    def call_label_join(self, node: Call, grid: Grid) -> Value:
-        target, separator, *sources = map(self.string, node.arguments[1:])
-        vector = self.vector(node.arguments[0], grid)
-        return functions.label_join(vector, target, separator, sources)
-
-    def sort(self, node: Call, grid: Grid) -> Vector:
-        name = node.function.name
-        vector = self.vector(node.arguments[0], grid)
-        if grid.count > 1:
-            self.annotations.warn(
-                "sort is ineffective for range queries since results are always ordered by labels",
-                node.start,
-            )
-            return vector
-        if "label" in name:
-            labels = [self.string(argument) for argument in node.arguments[1:]]
-            return functions.sort_by_label(vector, labels, name.endswith("_desc"))
-        return functions.sort(vector, name.endswith("_desc"))
-
-    def histogram_call(self, node: Call, grid: Grid) -> Vector:
-        """Classic histograms; what only native ones have is empty over floats."""
-        name, arguments = node.function.name, node.arguments
-        if name == "histogram_quantile":
-            quantile = self.scalar(arguments[0], grid)
-            self.check_quantile(quantile, arguments[0].start)
-            return histograms.over_buckets(
-                self.vector(arguments[1], grid),
-                lambda columns, steps: histograms.bucket_quantile(columns, quantile[steps]),
-                self.annotations,
-                arguments[1].start,
-            )
-        if name == "histogram_quantiles":
-            return self.histogram_quantiles(node, grid)
-        if name == "histogram_fraction":
-            lower, upper = (self.scalar(argument, grid) for argument in arguments[:2])
-            return histograms.over_buckets(
-                self.vector(arguments[2], grid),
-                lambda columns, steps: histograms.bucket_fraction(
-                    columns, lower[steps], upper[steps]
-                ),
-                self.annotations,
-                arguments[2].start,
-                check_monotonic=False,
-            )
-        vector = self.vector(arguments[0], grid)
-        return empty_vector(vector.present.shape[1])
-
-    def histogram_quantiles(self, node: Call, grid: Grid) -> Vector:
-        vector = self.vector(node.arguments[0], grid)
-        label = self.string(node.arguments[1])
-        results: list[Vector] = []
-        for argument in node.arguments[2:]:
-            quantile = self.scalar(argument, grid)
-            self.check_quantile(quantile, argument.start)
-            result = histograms.over_buckets(
-                vector,
-                lambda columns, steps, quantile=quantile: histograms.bucket_quantile(  # type: ignore[misc]
-                    columns, quantile[steps]
-                ),
-                self.annotations,
-                node.arguments[0].start,
-            )
-            result.labels = result.labels.set_label(label, format_short(float(quantile[0])))
-            results.append(result)
-        return Vector(
-            LabelTable.concat([result.labels for result in results]),
-            np.concatenate([result.values for result in results]),
-            np.concatenate([result.present for result in results]),
-            np.concatenate([result.drop_name for result in results]),
-        )
+        return function(self, node, grid)

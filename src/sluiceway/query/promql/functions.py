@@ -109,9 +109,7 @@ def label_replace(
     vector: Vector, target: str, replacement: str, source: str, pattern: str
 ) -> Vector:
     if not _valid_label_name(target):
-        raise ExecutionFault(
-            f"invalid destination label name in label_replace(): {_shown(target)}"
-        )
+        raise ExecutionFault(f"invalid destination label name in label_replace(): {_shown(target)}")
     if not vector.series_count:
         return vector
     labels = vector.labels.replace(target, replacement, source, pattern)

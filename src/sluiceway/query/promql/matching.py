@@ -13,6 +13,7 @@ from sluiceway.query.promql.faults import ExecutionFault
 from sluiceway.query.promql.operators import ARITHMETIC, COMPARE
 from sluiceway.query.promql.syntax import COMPARISONS, Binary, Matching
 from sluiceway.query.promql.values import (
+    RESERVED_LABELS,
     Vector,
     any_present,
     count_present,
@@ -61,9 +62,7 @@ def _union(left: Vector, right: Vector) -> Vector:
 
 
 def _signatures(left: Vector, right: Vector, matching: Matching) -> tuple[Times, Times, int]:
-    ids_left, ids_right, count = left.labels.match_with(
-        right.labels, matching.labels, matching.on
-    )
+    ids_left, ids_right, count = left.labels.match_with(right.labels, matching.labels, matching.on)
     return ids_left.astype(np.int64), ids_right.astype(np.int64), count
 
 
@@ -118,7 +117,7 @@ def _pair_up(
             present &= held
     labels = many.labels.take(rows_many)
     if not comparison:
-        labels = labels.drop(["__name__"])
+        labels = labels.drop(RESERVED_LABELS)
         drop_name = np.zeros(len(rows_many), dtype=bool)
     if not matching.group and matching.explicit:
         labels = labels.keep(matching.labels) if matching.on else labels.drop(matching.labels)
@@ -213,7 +212,7 @@ def _with_stand_ins(
     groups, rows = groups[needed], rows[needed]
     if not len(groups):
         return side
-    labels = other.labels.take(rows).drop(["__name__"])
+    labels = other.labels.take(rows).drop(RESERVED_LABELS)
     labels = labels.keep(matching.labels) if matching.on else labels.drop(matching.labels)
     present = lonely[groups]
     stand_in = Vector(

@@ -1,8 +1,8 @@
 """The PromQL parser: tokens to a checked tree, by precedence climbing.
 
-Invariant: recursion is bounded by `nesting_max` (at most seven frames of Python a level) and work by
-`tokens_max`, whatever the text. Chains of left-associative operators cost no depth. The first error from the left is reported, in
-Prometheus' words.
+Invariant: recursion is bounded by `nesting_max` (at most seven frames of Python a level) and work
+by `tokens_max`, whatever the text. Chains of left-associative operators cost no depth. The first
+error from the left is reported, in Prometheus' words.
 """
 
 from collections import OrderedDict
@@ -72,7 +72,8 @@ _PRECEDENCE = {
 _POWER = 6
 _WORD_OPERATORS = frozenset(("and", "or", "unless", "atan2"))
 _KEYWORDS = frozenset(
-    ["offset", "smoothed", "anchored", "by", "without", "on", "ignoring", "group_left", "group_right", "bool", "fill", "fill_left", "fill_right"]
+    {"offset", "smoothed", "anchored", "by", "without", "on", "ignoring", "group_left"}
+    | {"group_right", "bool", "fill", "fill_left", "fill_right"}
 )
 # Keywords that cannot be a metric's name where an expression is expected.
 _RESERVED = frozenset(("on", "ignoring", "group_left", "group_right", "bool", "atan2"))

@@ -28,7 +28,7 @@ from sluiceway.query.promql.syntax import (
 from sluiceway.query.promql.values import Grid
 
 # Aggregations that a shard carries out while it scans.
-FUSED = frozenset("sum avg count min max group stddev stdvar".split())
+FUSED = frozenset(("sum", "avg", "count", "min", "max", "group", "stddev", "stdvar"))
 # Functions of ranges that are worked out from another one's columns.
 ABSENT_OVER_TIME = "absent_over_time"
 # Range functions that keep the metric's name.

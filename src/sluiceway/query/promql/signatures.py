@@ -2,12 +2,11 @@
 
 from sluiceway.query.promql.syntax import MATRIX, SCALAR, STRING, VECTOR, Signature, ValueType
 
-AGGREGATIONS = frozenset(
-    ["sum", "avg", "count", "min", "max", "group", "stddev", "stdvar", "topk", "bottomk", "count_values", "quantile", "limitk", "limit_ratio"]
-)
+_PLAIN_AGGREGATIONS = ("sum", "avg", "count", "min", "max", "group", "stddev", "stdvar")
 PARAMETER_AGGREGATIONS = frozenset(
     ("topk", "bottomk", "count_values", "quantile", "limitk", "limit_ratio")
 )
+AGGREGATIONS = PARAMETER_AGGREGATIONS.union(_PLAIN_AGGREGATIONS)
 
 FUNCTIONS: dict[str, Signature] = {}
 
@@ -72,5 +71,6 @@ RANGE_ARGUMENT = {
 
 # Answers that hang on the evaluation time even where every argument is fixed by `@`.
 TIME_DEPENDENT = frozenset(
-    ["time", "timestamp", "predict_linear", "day_of_month", "day_of_week", "day_of_year", "days_in_month", "hour", "minute", "month", "year"]
+    {"time", "timestamp", "predict_linear", "day_of_month", "day_of_week", "day_of_year"}
+    | {"days_in_month", "hour", "minute", "month", "year"}
 )

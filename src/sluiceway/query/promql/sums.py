@@ -40,6 +40,18 @@ def group_sums(values: Floats, present: Bools, ids: Times, group_count: int) -> 
     return result
 
 
+def group_extremes(values: Floats, present: Bools, ids: Times, largest: bool) -> Floats:
+    """[G, T] least or largest values; every group has a row. NaN where there is nothing else."""
+    # fmin and fmax pass over NaN, so it can stand for what is absent.
+    rows = np.where(present, values, np.nan)
+    order = np.argsort(ids, kind="stable")
+    ordered = ids[order]
+    starts = np.flatnonzero(np.r_[True, ordered[1:] != ordered[:-1]])
+    reducer = np.fmax if largest else np.fmin
+    result: Floats = reducer.reduceat(rows[order], starts, axis=0)
+    return result
+
+
 def _two_sum(a: Floats, b: Floats) -> tuple[Floats, Floats]:
     total = a + b
     shadow = total - a
@@ -52,16 +64,21 @@ def group_means(values: Floats, present: Bools, ids: Times, group_count: int) ->
     counts = count_present(present, ids, group_count)
     sums = group_sums(values, present, ids, group_count)
     means = sums / counts
-    overflown = np.isinf(sums)
-    if overflown.any() and np.isfinite(values[present]).any():
+    overflown = ~np.isfinite(sums)
+    if overflown.any():
+        endless = count_present(present & ~np.isfinite(values), ids, group_count) > 0
+        overflown &= ~endless
+    if overflown.any():
         scaled = group_sums(values * _SCALE, present, ids, group_count) / counts
         means = np.where(overflown, scaled / _SCALE, means)
     return means
 
 
 def group_variances(values: Floats, present: Bools, ids: Times, group_count: int) -> Floats:
-    """[G, T] population variances, in two passes."""
+    """[G, T] population variances, in two passes over the distances from one of the values, so
+    that equal values have none."""
     counts = count_present(present, ids, group_count)
+    values = values - group_extremes(values, present, ids, largest=False)[ids]
     means = group_means(values, present, ids, group_count)
     distances = values - means[ids]
     squares = group_sums(distances * distances, present, ids, group_count)

@@ -12,6 +12,8 @@ from sluiceway.kernels import LabelTable
 from sluiceway.query.interface import Bools, Floats, Times
 from sluiceway.query.promql.faults import ExecutionFault
 
+# What goes with the metric's name: its type and unit are told of the metric, not of a result.
+RESERVED_LABELS = ["__name__", "__type__", "__unit__"]
 SAME_LABELSET = "vector cannot contain metrics with the same labelset"
 
 
@@ -152,18 +154,16 @@ def drop_names(vector: Vector) -> Vector:
     if not vector.drop_name.any():
         return vector
     if vector.drop_name.all():
-        labels = vector.labels.drop(["__name__"])
+        labels = vector.labels.drop(RESERVED_LABELS)
         values, present = vector.values, vector.present
     else:
         kept, dropped = np.flatnonzero(~vector.drop_name), np.flatnonzero(vector.drop_name)
         order = np.argsort(np.r_[kept, dropped], kind="stable")
         labels = LabelTable.concat(
-            [vector.labels.take(kept), vector.labels.take(dropped).drop(["__name__"])]
+            [vector.labels.take(kept), vector.labels.take(dropped).drop(RESERVED_LABELS)]
         ).take(order)
         values, present = vector.values, vector.present
-    return merge_equal_series(
-        Vector(labels, values, present, np.zeros(len(labels), dtype=bool))
-    )
+    return merge_equal_series(Vector(labels, values, present, np.zeros(len(labels), dtype=bool)))
 
 
 def format_value(value: float) -> str:
@@ -172,7 +172,7 @@ def format_value(value: float) -> str:
         return "NaN"
     if value in (float("inf"), float("-inf")):
         return "+Inf" if value > 0 else "-Inf"
-    text = repr(value)
+    text = repr(float(value))
     if "e" in text:
         text = np.format_float_positional(value, trim="-")
     return text.removesuffix(".0")
@@ -182,12 +182,7 @@ def format_short(value: float) -> str:
     """A float as Go's %g prints it, for messages."""
     if value != value or value in (float("inf"), float("-inf")):
         return format_value(value)
-    text = repr(value)
-    mantissa, _, exponent = f"{value:e}".partition("e")
-    del mantissa
-    if value and not -5 < int(exponent) < 21:
-        digits = f"{np.format_float_scientific(value, trim='-')}"
-        return digits
-    if "e" in text:
-        text = np.format_float_positional(value, trim="-")
-    return text.removesuffix(".0")
+    exponent = int(f"{value:e}".partition("e")[2])
+    if value and not -5 < exponent < 21:
+        return str(np.format_float_scientific(value, trim="-"))
+    return format_value(value)

@@ -1,0 +1,84 @@
+"""Every shared PromQL case against the engine, in process, over series in memory.
+
+Each case of the tiers that must hold is one test; the others are counted, so that a regression in
+what already works is seen."""
+
+import json
+from functools import cache
+from typing import Any
+
+import pytest
+
+from fakes.memory_reader import MemoryReader
+from fakes.promql_cases import SHARED, difference, load, read_cases
+from sluiceway.errors import TenantFault
+from sluiceway.query.promql.engine import Engine
+
+pytestmark = [
+    pytest.mark.shared,
+    pytest.mark.skipif(
+        not (SHARED / "promql-cases").is_dir(),
+        reason=f"THE SHARED PROMQL CASES ARE NOT HERE: {SHARED}/promql-cases is absent",
+    ),
+]
+_PRESENT = (SHARED / "promql-cases").is_dir()
+
+
+@cache
+def corpus(name: str) -> tuple[list[dict[str, Any]], dict[str, Any]]:
+    return read_cases(name)
+
+
+@cache
+def data(corpus_name: str, dataset: str | None) -> MemoryReader:
+    return load(corpus(corpus_name)[1].get(dataset or ""))
+
+
+def ask(reader: MemoryReader, case: dict[str, Any]) -> dict[str, Any]:
+    """The API's answer to a case."""
+    engine = Engine(reader)
+    try:
+        if case["kind"] == "instant":
+            result = engine.query_instant("default", case["expr"], case["at_ms"])
+        else:
+            result = engine.query_range(
+                "default", case["expr"], case["start_ms"], case["end_ms"], case["step_ms"]
+            )
+    except TenantFault as fault:
+        return {"error": fault.message}
+    return {
+        "data": json.loads(result.data_bytes()),
+        "warnings": result.warnings,
+        "infos": result.infos,
+    }
+
+
+def required(name: str) -> list[Any]:
+    if not _PRESENT:
+        return []
+    return [
+        pytest.param(name, case, id=case["id"])
+        for case in corpus(name)[0]
+        if case["tier"] == "core"
+    ]
+
+
+@pytest.mark.parametrize(("name", "case"), required("promql-cases") + required("promql-compliance"))
+def test_core(name: str, case: dict[str, Any]) -> None:
+    found = difference(case, ask(data(name, case["dataset"]), case))
+    assert found is None, f"{case['expr']}: {found}"
+
+
+# How many cases beyond core hold at the least; raise it with the work that makes more of them hold.
+EXPERIMENTAL_MIN = 100
+
+
+def test_experimental() -> None:
+    cases = [case for case in corpus("promql-cases")[0] if case["tier"] == "experimental"]
+    failures = [
+        f"{case['expr']}: {found}"
+        for case in cases
+        if (found := difference(case, ask(data("promql-cases", case["dataset"]), case)))
+    ]
+    print("\n".join(failures))
+    assert len(cases) - len(failures) >= EXPERIMENTAL_MIN
