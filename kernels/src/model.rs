@@ -46,6 +46,22 @@ impl SeriesType {
     }
 }
 
+impl SeriesType {
+    /// Prometheus' word for it.
+    pub fn name(self) -> &'static str {
+        match self {
+            SeriesType::Unknown => "unknown",
+            SeriesType::Counter => "counter",
+            SeriesType::Gauge => "gauge",
+            SeriesType::Histogram => "histogram",
+            SeriesType::GaugeHistogram => "gaugehistogram",
+            SeriesType::Summary => "summary",
+            SeriesType::Info => "info",
+            SeriesType::StateSet => "stateset",
+        }
+    }
+}
+
 /// How a request's payload is laid out (its door) ...
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[repr(u8)]

@@ -18,8 +18,19 @@ pub enum Aggregation {
     Stdvar,
 }
 
-/// Bytes a (group, step) takes at most while aggregating.
-pub const STATE_BYTES: usize = size_of::<Mean>();
+impl Aggregation {
+    /// Bytes of the state of one (group, step), and of its answer.
+    pub fn state_bytes(self) -> usize {
+        let state = match self {
+            Aggregation::Sum => size_of::<(f64, f64)>() + 1,
+            Aggregation::Avg => size_of::<Mean>(),
+            Aggregation::Count | Aggregation::Group => size_of::<f64>(),
+            Aggregation::Min | Aggregation::Max => size_of::<f64>() + 1,
+            Aggregation::Stddev | Aggregation::Stdvar => size_of::<(f64, f64, f64)>(),
+        };
+        state + size_of::<f64>() + 1
+    }
+}
 
 /// The states of `group_count` groups over `step_count` steps.
 #[derive(Clone)]
@@ -116,47 +127,52 @@ impl Aggregate {
         }
     }
 
-    /// Take in the states of later series, cell by cell.
-    pub fn merge(&mut self, later: Aggregate) {
-        match (&mut self.columns, later.columns) {
-            (Columns::Sum { pairs, seen }, Columns::Sum { pairs: other, seen: other_seen }) => {
-                let later = other.into_iter().zip(other_seen);
-                for ((pair, seen), (other, present)) in pairs.iter_mut().zip(seen).zip(later) {
-                    if !present {
-                        continue;
-                    }
-                    if *seen {
-                        let (sum, compensation) = add(other.0, pair.0, pair.1);
-                        *pair = (sum, compensation + other.1);
-                    } else {
-                        *pair = other;
-                    }
-                    *seen = true;
-                }
-            }
-            (Columns::Mean(means), Columns::Mean(other)) => {
-                means.iter_mut().zip(other).for_each(|(mean, other)| mean.merge(other));
-            }
-            (Columns::Count(counts), Columns::Count(other)) => {
-                counts.iter_mut().zip(other).for_each(|(count, other)| *count += other);
-            }
-            (
-                Columns::Extreme { best, seen },
-                Columns::Extreme { best: other, seen: other_seen },
-            ) => {
-                let maximum = self.op == Aggregation::Max;
-                let later = other.into_iter().zip(other_seen);
-                for ((best, seen), (other, present)) in best.iter_mut().zip(seen).zip(later) {
-                    if present {
-                        *seen = true;
-                        take_better(best, other, maximum);
+    /// Take in the states of later series: group `i` of `later` is our group `groups[i]`.
+    pub fn merge(&mut self, groups: &[u32], later: &Aggregate) {
+        let (steps, maximum) = (self.step_count, self.op == Aggregation::Max);
+        for (theirs, &ours) in groups.iter().enumerate() {
+            let theirs = theirs * steps..(theirs + 1) * steps;
+            let ours = ours as usize * steps..(ours as usize + 1) * steps;
+            match (&mut self.columns, &later.columns) {
+                (Columns::Sum { pairs, seen }, Columns::Sum { pairs: other, seen: other_seen }) => {
+                    let states = pairs[ours.clone()].iter_mut().zip(&mut seen[ours]);
+                    let later = other[theirs.clone()].iter().zip(&other_seen[theirs]);
+                    for ((pair, seen), (other, &present)) in states.zip(later) {
+                        if present && *seen {
+                            let (sum, compensation) = add(other.0, pair.0, pair.1);
+                            *pair = (sum, compensation + other.1);
+                        } else if present {
+                            (*pair, *seen) = (*other, true);
+                        }
                     }
                 }
+                (Columns::Mean(means), Columns::Mean(other)) => {
+                    let states = means[ours].iter_mut().zip(&other[theirs]);
+                    states.for_each(|(mean, other)| mean.merge(*other));
+                }
+                (Columns::Count(counts), Columns::Count(other)) => {
+                    let states = counts[ours].iter_mut().zip(&other[theirs]);
+                    states.for_each(|(count, other)| *count += other);
+                }
+                (
+                    Columns::Extreme { best, seen },
+                    Columns::Extreme { best: other, seen: other_seen },
+                ) => {
+                    let states = best[ours.clone()].iter_mut().zip(&mut seen[ours]);
+                    let later = other[theirs.clone()].iter().zip(&other_seen[theirs]);
+                    for ((best, seen), (&other, &present)) in states.zip(later) {
+                        if present {
+                            *seen = true;
+                            take_better(best, other, maximum);
+                        }
+                    }
+                }
+                (Columns::Spread(states), Columns::Spread(other)) => {
+                    let states = states[ours].iter_mut().zip(&other[theirs]);
+                    states.for_each(|(state, other)| merge_spread(state, *other));
+                }
+                _ => debug_assert!(false, "states of two aggregations never meet"),
             }
-            (Columns::Spread(states), Columns::Spread(other)) => {
-                states.iter_mut().zip(other).for_each(|(state, other)| merge_spread(state, other));
-            }
-            _ => debug_assert!(false, "states of two aggregations never meet"),
         }
     }
 
@@ -248,7 +264,7 @@ mod tests {
                 };
                 let cut = cut.min(rows.len());
                 let mut merged = feed(&rows[..cut]);
-                merged.merge(feed(&rows[cut..]));
+                merged.merge(&[0, 1, 2], &feed(&rows[cut..]));
                 let ((got, here), (want, there)) = (merged.finish(), feed(&rows).finish());
                 proptest::prop_assert_eq!(&here, &there);
                 for i in (0..got.len()).filter(|&i| here[i]) {

@@ -47,6 +47,20 @@ functions! {
     TimeOfMinimum = "ts_of_min_over_time",
 }
 
+impl Function {
+    /// Can its selector be `anchored`?
+    pub fn anchors(self) -> bool {
+        use Function::{Changes, Delta, Increase, Rate, Resets};
+        matches!(self, Changes | Delta | Increase | Rate | Resets)
+    }
+
+    /// Can its selector be `smoothed`?
+    pub fn smooths(self) -> bool {
+        use Function::{Delta, Increase, Last, Rate};
+        matches!(self, Delta | Increase | Rate | Last)
+    }
+}
+
 /// The `anchored` and `smoothed` modifiers of a range selector.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, serde::Deserialize)]
 #[serde(rename_all = "lowercase")]

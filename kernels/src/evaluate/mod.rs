@@ -7,9 +7,16 @@
 
 pub mod access;
 pub mod aggregate;
+pub mod budget;
+pub mod client;
+pub mod execute;
 mod extended;
 mod fold;
+pub mod frame;
 pub mod functions;
+pub mod memory;
 mod numeric;
+pub mod plan;
+pub mod server;
 pub mod subquery;
 pub mod window;
