@@ -5,6 +5,7 @@ its arguments for the call only.
 """
 
 from collections.abc import Sequence
+from os import PathLike
 from typing import Any
 
 import numpy as np
@@ -98,12 +99,39 @@ class Shard:
 
 # --- evaluate (E) -----------------------------------------------------------------------------
 
+class MemoryShard:
+    """A shard in memory that an EvaluateServer can serve: for tests of what stands above it."""
+
+    def __init__(
+        self,
+        series: Sequence[
+            tuple[
+                dict[str, str],
+                Sequence[int] | NDArray[np.int64],
+                Sequence[float] | NDArray[np.float64],
+            ]
+        ],
+        metadata: Sequence[tuple[str, int, str, str]] = (),
+    ) -> None:
+        """Series as (labels, times in ms, ascending, values); metadata as (name, type, help, unit).
+        All belong to the tenant `default`."""
+
 class EvaluateServer:
     """Serves the evaluate protocol of one shard on a Unix socket, in threads of its own."""
 
-    def __init__(self, shard: Shard, socket_path: str, options: dict[str, Any]) -> None: ...
+    def __init__(
+        self,
+        shard: Shard | MemoryShard,
+        socket_path: str | PathLike[str],
+        options: dict[str, int] | None = None,
+    ) -> None:
+        """Options: query_threads, query_bytes_max (all queries together), series_max, points_max,
+        bytes_max (each per query), visibility_wait_max_ms, timeout_max_ms, connections_max."""
     def start(self) -> None: ...
-    def stop(self) -> None: ...
+    def stop(self) -> None:
+        """Cancels what runs and waits for it, at most 5 s."""
+    def stats(self) -> dict[str, int]:
+        """{"connections", "query_bytes"} right now."""
 
 class CancelToken:
     def __init__(self) -> None: ...
@@ -112,28 +140,67 @@ class CancelToken:
     def cancelled(self) -> bool: ...
 
 class Columns:
+    """Step columns of S series or groups over T steps; those without a value are left out.
+    Columns own their memory and are writable."""
+
     labels: LabelTable
     values: NDArray[np.float64]
+    """[S, T]; 0 where absent."""
     present: NDArray[np.bool_]
+    """[S, T]."""
+    stats: dict[str, Any]
+    """series_selected, points_scanned, evaluate_us, lag_records."""
+    warnings: list[str]
+
+class RawPoints:
+    """Series i owns `[offsets[i]:offsets[i + 1]]` of times and values."""
+
+    labels: LabelTable
+    offsets: NDArray[np.int64]
+    times_ms: NDArray[np.int64]
+    values: NDArray[np.float64]
     stats: dict[str, Any]
     warnings: list[str]
 
 class ShardClient:
-    """The read side's end of the evaluate protocol. Blocking, thread-safe, pooled connections."""
+    """The read side's end of the evaluate protocol. Blocking, thread-safe, pooled connections.
 
-    def __init__(self, path: str) -> None: ...
+    Requests are docs/formats/evaluate.md's, without `op`; floats may be NaN or infinite, scalar
+    arguments may be arrays. Raises: TenantFault (a limit, a bad plan or matcher), Overloaded,
+    BackendUnavailable (no shard there), DeadlineExceeded, Cancelled. A `warnings` list gets the
+    answer's warnings appended (that the shard lags).
+    """
+
+    def __init__(self, path: str | PathLike[str]) -> None: ...
     def evaluate(self, plan: dict[str, Any], cancel: CancelToken | None = None) -> Columns: ...
+    def points(self, request: dict[str, Any], cancel: CancelToken | None = None) -> RawPoints:
+        """Raw points in (start_ms, end_ms], without stale markers unless `keep_stale`."""
     def label_names(
-        self, request: dict[str, Any], cancel: CancelToken | None = None
+        self,
+        request: dict[str, Any],
+        cancel: CancelToken | None = None,
+        warnings: list[str] | None = None,
     ) -> list[str]: ...
     def label_values(
-        self, request: dict[str, Any], cancel: CancelToken | None = None
+        self,
+        request: dict[str, Any],
+        cancel: CancelToken | None = None,
+        warnings: list[str] | None = None,
     ) -> list[str]: ...
-    def series(self, request: dict[str, Any], cancel: CancelToken | None = None) -> LabelTable: ...
+    def series(
+        self,
+        request: dict[str, Any],
+        cancel: CancelToken | None = None,
+        warnings: list[str] | None = None,
+    ) -> LabelTable: ...
     def metadata(
         self, request: dict[str, Any], cancel: CancelToken | None = None
-    ) -> dict[str, Any]: ...
+    ) -> dict[str, Any]:
+        """{name: [{"type", "help", "unit"}]}, as Prometheus' API words it."""
     def stats(
+        self, request: dict[str, Any], cancel: CancelToken | None = None
+    ) -> dict[str, Any]: ...
+    def ledger(
         self, request: dict[str, Any], cancel: CancelToken | None = None
     ) -> dict[str, Any]: ...
 

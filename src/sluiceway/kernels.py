@@ -7,8 +7,14 @@ contracts stand in `_kernels.pyi`. A name moves from the lower list to the upper
 from typing import TYPE_CHECKING
 
 from sluiceway._kernels import (
+    CancelToken,
+    Columns,
     Disk,
+    EvaluateServer,
     LabelTable,
+    MemoryShard,
+    RawPoints,
+    ShardClient,
     arm_mutant,
     check_regex,
     decode_summary,
@@ -24,12 +30,8 @@ from sluiceway._kernels import (
 if TYPE_CHECKING:
     # On their way; remove from here (and import above) with the merge that brings the kernel.
     from sluiceway._kernels import (
-        CancelToken,
-        Columns,
-        EvaluateServer,
         Receipt,
         Shard,
-        ShardClient,
     )
 
 # Codes of the record format (kernels/src/model.rs): the door's payload and its compression.
@@ -56,6 +58,8 @@ __all__ = [
     "Disk",
     "EvaluateServer",
     "LabelTable",
+    "MemoryShard",
+    "RawPoints",
     "Receipt",
     "Shard",
     "ShardClient",

@@ -46,9 +46,7 @@ impl Interrupt {
         let mut byte = [0u8; 1];
         match recv(peer, &mut byte, RecvFlags::PEEK | RecvFlags::DONTWAIT) {
             Ok((read, _)) => read == 0,
-            Err(error) => {
-                error != rustix::io::Errno::AGAIN && error != rustix::io::Errno::INTR
-            }
+            Err(error) => error != rustix::io::Errno::AGAIN && error != rustix::io::Errno::INTR,
         }
     }
 }

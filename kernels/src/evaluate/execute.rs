@@ -314,7 +314,8 @@ impl Scan<'_> {
             let points = self.source.read(batch.clone(), &mut columns)?;
             let scanned = self.scanned.fetch_add(points, Ordering::Relaxed) + points;
             if scanned > self.limits.points_max {
-                let message = format!("the query reads more than {} points", self.limits.points_max);
+                let message =
+                    format!("the query reads more than {} points", self.limits.points_max);
                 return Err(KernelError::client(422, "sluiceway-query-points-limit", message));
             }
             if self.source.histogram_series_count(batch.clone())? > 0 {
@@ -336,11 +337,7 @@ impl Scan<'_> {
     }
 
     /// Run `work(0..lanes)`, on as many threads as may evaluate.
-    fn in_parallel(
-        &self,
-        lanes: usize,
-        work: impl Fn(usize) -> Result<()> + Sync,
-    ) -> Result<()> {
+    fn in_parallel(&self, lanes: usize, work: impl Fn(usize) -> Result<()> + Sync) -> Result<()> {
         let next = AtomicUsize::new(0);
         let run = || {
             loop {

@@ -246,14 +246,10 @@ impl From<WireError> for KernelError {
     fn from(error: WireError) -> KernelError {
         let message = error.message;
         match error.kind.as_str() {
-            "client" => KernelError::Client {
-                status: error.status,
-                id: known_id(&error.id),
-                message,
-            },
-            "overloaded" => {
-                KernelError::Overloaded { retry_after_s: error.retry_after_s, message }
+            "client" => {
+                KernelError::Client { status: error.status, id: known_id(&error.id), message }
             }
+            "overloaded" => KernelError::Overloaded { retry_after_s: error.retry_after_s, message },
             "corruption" => KernelError::Corruption(message),
             "deadline" => KernelError::Deadline(message),
             "cancelled" => KernelError::Cancelled(message),

@@ -88,12 +88,7 @@ impl ShardAccess for MemoryShard {
         LabelTable::from_lists(&lists)
     }
 
-    fn group(
-        &self,
-        keys: &[SeriesKey],
-        names: &[String],
-        without: bool,
-    ) -> (Vec<u32>, LabelTable) {
+    fn group(&self, keys: &[SeriesKey], names: &[String], without: bool) -> (Vec<u32>, LabelTable) {
         let mut numbers: HashMap<Vec<(String, String)>, u32> = HashMap::new();
         let mut groups = Vec::new();
         let group_of = keys.iter().map(|key| {

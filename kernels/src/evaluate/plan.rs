@@ -256,8 +256,7 @@ mod tests {
     use super::*;
 
     fn plan(text: &str) -> Result<Evaluation> {
-        let plan: Plan =
-            serde_json::from_str(text).map_err(|error| bad_plan(error.to_string()))?;
+        let plan: Plan = serde_json::from_str(text).map_err(|error| bad_plan(error.to_string()))?;
         Evaluation::of(&plan)
     }
 

@@ -157,7 +157,8 @@ struct Reply {
 
 impl Reply {
     fn new(columns: Vec<(&str, Column)>, lag_records: u64) -> Reply {
-        let lagging = format!("the answer lags: {lag_records} durable requests are not applied yet");
+        let lagging =
+            format!("the answer lags: {lag_records} durable requests are not applied yet");
         let head = AnswerHead {
             columns: columns.iter().map(|(name, column)| column.head(name)).collect(),
             series: 0,
@@ -198,7 +199,8 @@ fn answer(shared: &Shared, stream: &UnixStream, payload: &[u8]) -> Result<Reply>
     let interrupt =
         Interrupt::new(asked.min(options.timeout_max), Some(stream.try_clone()?.into()));
     let waits = !matches!(envelope.request, Request::Metadata(_) | Request::Ledger(_));
-    let wait = if waits { options.visibility_wait_max.min(interrupt.remaining()) } else { Duration::ZERO };
+    let wait =
+        if waits { options.visibility_wait_max.min(interrupt.remaining()) } else { Duration::ZERO };
     let lag_records = if waits { shard.wait_visible(wait).records } else { 0 };
     match envelope.request {
         Request::Evaluate(plan) => {

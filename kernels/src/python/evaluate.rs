@@ -1,76 +1,420 @@
-//! Range functions over columns for Python.
+//! The evaluate protocol for Python: the shard's server, the read side's client, a shard in memory.
 
 use super::gil::detached;
-use crate::evaluate::functions::{Call, Extension, Function};
-use crate::evaluate::subquery::range_columns;
-use crate::evaluate::window::Steps;
-use numpy::{
-    IntoPyArray, PyArray2, PyArrayMethods, PyReadonlyArray1, PyReadonlyArray2,
-    PyUntypedArrayMethods,
-};
-use pyo3::exceptions::PyValueError;
+use super::labels::LabelTable;
+use crate::error::KernelError;
+use crate::evaluate::access::ShardAccess;
+use crate::evaluate::client::{self, Client, Reply};
+use crate::evaluate::execute::EvaluateOptions;
+use crate::evaluate::frame::Column;
+use crate::evaluate::memory::{self, MemorySeries};
+use crate::evaluate::server::Server;
+use crate::labels;
+use crate::model::{FamilyMetadata, SeriesType};
+use numpy::{IntoPyArray, PyArray1, PyArray2, PyArrayMethods, PyReadonlyArray1};
+use parking_lot::Mutex;
+use pyo3::exceptions::{PyTypeError, PyValueError};
 use pyo3::prelude::*;
+use pyo3::types::{PyBool, PyDict, PyFloat, PyInt, PyList, PyString};
+use serde_json::{Map, Value};
+use std::path::PathBuf;
+use std::sync::Arc;
+use std::time::Duration;
 
-type ColumnArrays<'py> = (Bound<'py, PyArray2<f64>>, Bound<'py, PyArray2<bool>>);
+const TIMEOUT: Duration = Duration::from_secs(120);
 
-#[pyfunction]
-#[pyo3(signature = (function, times_ms, values, present, eval_times_ms, range_ms, args, *,
-                    end_times_ms=None, extension=None, lookback_ms=300_000))]
-#[allow(clippy::too_many_arguments, clippy::needless_pass_by_value)]
-fn range_function<'py>(
-    py: Python<'py>,
-    function: &str,
-    times_ms: PyReadonlyArray1<'py, i64>,
-    values: PyReadonlyArray2<'py, f64>,
-    present: PyReadonlyArray2<'py, bool>,
-    eval_times_ms: PyReadonlyArray1<'py, i64>,
-    range_ms: i64,
-    args: Vec<Bound<'py, PyAny>>,
-    end_times_ms: Option<PyReadonlyArray1<'py, i64>>,
-    extension: Option<&str>,
-    lookback_ms: i64,
-) -> PyResult<ColumnArrays<'py>> {
-    let eval_ms = eval_times_ms.as_slice()?;
-    let end_ms = end_times_ms.as_ref().map_or(Ok(eval_ms), |ends| ends.as_slice())?;
-    let arguments = args.iter().map(scalar_argument).collect::<PyResult<Vec<_>>>()?;
-    let mut call = Call::new(Function::parse(function)?, arguments, eval_ms.len())?;
-    call.lookback_ms = lookback_ms;
-    call.extension = match extension {
-        None => None,
-        Some("anchored") => Some(Extension::Anchored),
-        Some("smoothed") => Some(Extension::Smoothed),
-        Some(other) => return Err(PyValueError::new_err(format!("unknown extension {other:?}"))),
-    };
-    let times_ms = times_ms.as_slice()?;
-    if values.shape() != present.shape()
-        || values.shape()[1] != times_ms.len()
-        || end_ms.len() != eval_ms.len()
-        || !times_ms.is_sorted_by(|a, b| a < b)
-        || !end_ms.is_sorted()
-    {
-        return Err(PyValueError::new_err("columns and times do not fit each other"));
+/// Python data as JSON. Floats become text, so that NaN and infinities pass and no digit is lost.
+fn to_json(data: &Bound<'_, PyAny>) -> PyResult<Value> {
+    if data.is_none() {
+        return Ok(Value::Null);
     }
-    let (series_count, step_count) = (values.shape()[0], eval_ms.len());
-    let (values, present) = (values.as_slice()?, present.as_slice()?);
-    let steps = Steps { eval_ms, end_ms, range_ms };
-    let (out, out_present) =
-        detached(py, || range_columns(&call, times_ms, values, present, &steps));
-    let (mut out, mut out_present) = (out, out_present);
-    out.resize(series_count * step_count, 0.0);
-    out_present.resize(series_count * step_count, false);
-    let shape = [series_count, step_count];
-    Ok((out.into_pyarray(py).reshape(shape)?, out_present.into_pyarray(py).reshape(shape)?))
+    if data.is_instance_of::<PyBool>() {
+        return Ok(Value::Bool(data.extract()?));
+    }
+    if data.is_instance_of::<PyInt>() {
+        return Ok(Value::from(data.extract::<i64>()?));
+    }
+    if data.is_instance_of::<PyFloat>() {
+        return Ok(Value::String(data.extract::<f64>()?.to_string()));
+    }
+    if data.is_instance_of::<PyString>() {
+        return Ok(Value::String(data.extract()?));
+    }
+    if let Ok(dict) = data.cast::<PyDict>() {
+        let pairs = dict.iter().map(|(key, value)| Ok((key.extract()?, to_json(&value)?)));
+        return Ok(Value::Object(pairs.collect::<PyResult<Map<String, Value>>>()?));
+    }
+    if let Ok(array) = data.extract::<PyReadonlyArray1<'_, f64>>() {
+        return Ok(Value::Array(
+            array.as_array().iter().map(|value| Value::String(value.to_string())).collect(),
+        ));
+    }
+    let items = data
+        .try_iter()
+        .map_err(|_| PyTypeError::new_err(format!("a request cannot hold {}", data.get_type())))?;
+    Ok(Value::Array(items.map(|item| to_json(&item?)).collect::<PyResult<_>>()?))
 }
 
-/// One float, or an array with one a step.
-fn scalar_argument(argument: &Bound<'_, PyAny>) -> PyResult<Vec<f64>> {
-    if let Ok(array) = argument.extract::<PyReadonlyArray1<'_, f64>>() {
+fn from_json<'py>(py: Python<'py>, json: &[u8]) -> PyResult<Bound<'py, PyAny>> {
+    py.import("json")?.call_method1("loads", (pyo3::types::PyBytes::new(py, json),))
+}
+
+fn stats<'py>(py: Python<'py>, reply: &Reply) -> PyResult<Bound<'py, PyAny>> {
+    from_json(py, reply.head.stats.to_string().as_bytes())
+}
+
+/// A shard in memory that an `EvaluateServer` can serve; for tests of what stands above it.
+#[pyclass(frozen, module = "sluiceway._kernels")]
+struct MemoryShard {
+    inner: Arc<memory::MemoryShard>,
+}
+
+type SeriesArgument<'py> = (Vec<(String, String)>, Bound<'py, PyAny>, Bound<'py, PyAny>);
+
+#[pymethods]
+impl MemoryShard {
+    #[new]
+    #[pyo3(signature = (series, metadata=Vec::new()))]
+    fn new(
+        series: Vec<(Bound<'_, PyDict>, Bound<'_, PyAny>, Bound<'_, PyAny>)>,
+        metadata: Vec<(String, u8, String, String)>,
+    ) -> PyResult<MemoryShard> {
+        let series = series.into_iter().map(|(labels, times, values)| {
+            let pairs = labels.iter().map(|(n, v)| Ok((n.extract()?, v.extract()?)));
+            Ok((pairs.collect::<PyResult<_>>()?, times, values))
+        });
+        let series = series.map(|one: PyResult<SeriesArgument<'_>>| {
+            let (labels, times, values) = one?;
+            Ok(MemorySeries {
+                labels,
+                times_ms: numbers::<i64>(&times)?,
+                values: numbers::<f64>(&values)?,
+            })
+        });
+        let mut shard = memory::MemoryShard::new(series.collect::<PyResult<_>>()?)?;
+        shard.metadata = metadata
+            .into_iter()
+            .map(|(name, series_type, help, unit)| FamilyMetadata {
+                name,
+                series_type: SeriesType::from_u8(series_type),
+                help,
+                unit,
+            })
+            .collect();
+        Ok(MemoryShard { inner: Arc::new(shard) })
+    }
+}
+
+fn numbers<T>(data: &Bound<'_, PyAny>) -> PyResult<Vec<T>>
+where
+    T: numpy::Element + Copy,
+    for<'a, 'py> T: FromPyObject<'a, 'py, Error = PyErr>,
+{
+    if let Ok(array) = data.extract::<PyReadonlyArray1<'_, T>>() {
         return Ok(array.as_array().to_vec());
     }
-    Ok(vec![argument.extract::<f64>()?])
+    data.try_iter()?.map(|item| item?.extract::<T>()).collect()
+}
+
+/// The shard behind a Python object that can be served.
+fn shard_access(shard: &Bound<'_, PyAny>) -> PyResult<Arc<dyn ShardAccess>> {
+    if let Ok(shard) = shard.cast::<MemoryShard>() {
+        return Ok(Arc::clone(&shard.get().inner) as Arc<dyn ShardAccess>);
+    }
+    Err(PyTypeError::new_err("EvaluateServer serves a Shard or a MemoryShard"))
+}
+
+#[pyclass(frozen, module = "sluiceway._kernels")]
+struct EvaluateServer {
+    shard: Arc<dyn ShardAccess>,
+    path: PathBuf,
+    options: EvaluateOptions,
+    server: Mutex<Option<Server>>,
+}
+
+#[pymethods]
+impl EvaluateServer {
+    #[new]
+    #[pyo3(signature = (shard, socket_path, options=None))]
+    fn new(
+        shard: &Bound<'_, PyAny>,
+        socket_path: PathBuf,
+        options: Option<&Bound<'_, PyDict>>,
+    ) -> PyResult<EvaluateServer> {
+        let mut own = EvaluateOptions::default();
+        for (key, value) in options.iter().flat_map(|options| options.iter()) {
+            let (key, number) = (key.extract::<String>()?, value.extract::<u64>()?);
+            let size = usize::try_from(number)?;
+            match key.as_str() {
+                "query_threads" => own.query_threads = size,
+                "query_bytes_max" => own.query_bytes_max = size,
+                "series_max" => own.limits.series_max = size,
+                "points_max" => own.limits.points_max = number,
+                "bytes_max" => own.limits.bytes_max = size,
+                "visibility_wait_max_ms" => {
+                    own.visibility_wait_max = Duration::from_millis(number);
+                }
+                "timeout_max_ms" => own.timeout_max = Duration::from_millis(number),
+                "connections_max" => own.connections_max = size,
+                _ => return Err(PyValueError::new_err(format!("unknown option {key:?}"))),
+            }
+        }
+        let shard = shard_access(shard)?;
+        Ok(EvaluateServer { shard, path: socket_path, options: own, server: Mutex::new(None) })
+    }
+
+    /// Listen; returns at once.
+    fn start(&self) -> PyResult<()> {
+        let mut server = self.server.lock();
+        if server.is_none() {
+            *server = Some(Server::start(Arc::clone(&self.shard), &self.path, self.options)?);
+        }
+        Ok(())
+    }
+
+    /// Cancel what runs and wait for it, at most 5 s.
+    fn stop(&self, py: Python<'_>) {
+        let server = self.server.lock().take();
+        detached(py, || drop(server));
+    }
+
+    /// {"connections", "query_bytes"} right now.
+    fn stats<'py>(&self, py: Python<'py>) -> PyResult<Bound<'py, PyDict>> {
+        let (connections, bytes) = self.server.lock().as_ref().map_or((0, 0), Server::load);
+        let stats = PyDict::new(py);
+        stats.set_item("connections", connections)?;
+        stats.set_item("query_bytes", bytes)?;
+        Ok(stats)
+    }
+}
+
+#[pyclass(frozen, module = "sluiceway._kernels")]
+struct CancelToken {
+    inner: client::CancelToken,
+}
+
+#[pymethods]
+impl CancelToken {
+    #[new]
+    fn new() -> CancelToken {
+        CancelToken { inner: client::CancelToken::default() }
+    }
+    fn cancel(&self) {
+        self.inner.cancel();
+    }
+    fn cancelled(&self) -> bool {
+        self.inner.cancelled()
+    }
+}
+
+/// Step columns of S series (or groups): values and presence [S, T].
+#[pyclass(frozen, get_all, module = "sluiceway._kernels")]
+struct Columns {
+    labels: Py<LabelTable>,
+    values: Py<PyArray2<f64>>,
+    present: Py<PyArray2<bool>>,
+    stats: Py<PyAny>,
+    warnings: Vec<String>,
+}
+
+/// Raw points of S series: series i owns `[offsets[i]:offsets[i + 1]]` of times and values.
+#[pyclass(frozen, get_all, module = "sluiceway._kernels")]
+struct RawPoints {
+    labels: Py<LabelTable>,
+    offsets: Py<PyArray1<i64>>,
+    times_ms: Py<PyArray1<i64>>,
+    values: Py<PyArray1<f64>>,
+    stats: Py<PyAny>,
+    warnings: Vec<String>,
+}
+
+fn missing(name: &str) -> KernelError {
+    KernelError::corruption(format!("evaluate answer: no column {name}"))
+}
+
+fn label_table(py: Python<'_>, reply: &mut Reply) -> PyResult<Py<LabelTable>> {
+    let bytes = reply.bytes("labels")?;
+    let table = detached(py, || labels::LabelTable::from_bytes(&bytes))?;
+    Py::new(py, LabelTable { inner: Arc::new(table) })
+}
+
+#[pyclass(frozen, module = "sluiceway._kernels")]
+struct ShardClient {
+    client: Client,
+}
+
+type Cancel<'a, 'py> = Option<&'a Bound<'py, CancelToken>>;
+
+impl ShardClient {
+    fn call(
+        &self,
+        py: Python<'_>,
+        op: &str,
+        request: &Bound<'_, PyDict>,
+        cancel: Cancel<'_, '_>,
+    ) -> PyResult<Reply> {
+        let mut request = to_json(request.as_any())?;
+        request["op"] = Value::from(op);
+        let timeout = request["timeout_ms"].as_u64().map_or(TIMEOUT, Duration::from_millis);
+        let text = request.to_string();
+        let cancel = cancel.map(|token| &token.get().inner);
+        Ok(detached(py, || self.client.call(text.as_bytes(), timeout, cancel))?)
+    }
+
+    fn json<'py>(
+        &self,
+        py: Python<'py>,
+        op: &str,
+        request: &Bound<'_, PyDict>,
+        cancel: Cancel<'_, '_>,
+        warnings: Option<&Bound<'_, PyList>>,
+    ) -> PyResult<Bound<'py, PyAny>> {
+        let mut reply = self.call(py, op, request, cancel)?;
+        if let Some(warnings) = warnings {
+            reply.head.warnings.iter().try_for_each(|warning| warnings.append(warning))?;
+        }
+        from_json(py, &reply.bytes("json")?)
+    }
+}
+
+#[pymethods]
+impl ShardClient {
+    #[new]
+    fn new(path: PathBuf) -> ShardClient {
+        ShardClient { client: Client::new(path) }
+    }
+
+    #[pyo3(signature = (plan, cancel=None))]
+    fn evaluate(
+        &self,
+        py: Python<'_>,
+        plan: &Bound<'_, PyDict>,
+        cancel: Cancel<'_, '_>,
+    ) -> PyResult<Columns> {
+        let mut reply = self.call(py, "evaluate", plan, cancel)?;
+        let shape = [reply.head.series, reply.head.steps];
+        let Some(Column::F64(values)) = reply.take("values") else {
+            return Err(missing("values").into());
+        };
+        let mut present = match reply.take("present") {
+            Some(Column::Bits(present)) => present,
+            _ => vec![true; values.len()],
+        };
+        present.truncate(values.len());
+        Ok(Columns {
+            labels: label_table(py, &mut reply)?,
+            values: values.into_pyarray(py).reshape(shape)?.unbind(),
+            present: present.into_pyarray(py).reshape(shape)?.unbind(),
+            stats: stats(py, &reply)?.unbind(),
+            warnings: reply.head.warnings,
+        })
+    }
+
+    #[pyo3(signature = (request, cancel=None))]
+    fn points(
+        &self,
+        py: Python<'_>,
+        request: &Bound<'_, PyDict>,
+        cancel: Cancel<'_, '_>,
+    ) -> PyResult<RawPoints> {
+        let mut reply = self.call(py, "points", request, cancel)?;
+        let (Some(Column::I64(offsets)), Some(Column::I64(times_ms)), Some(Column::F64(values))) =
+            (reply.take("offsets"), reply.take("times"), reply.take("values"))
+        else {
+            return Err(missing("offsets, times or values").into());
+        };
+        Ok(RawPoints {
+            labels: label_table(py, &mut reply)?,
+            offsets: offsets.into_pyarray(py).unbind(),
+            times_ms: times_ms.into_pyarray(py).unbind(),
+            values: values.into_pyarray(py).unbind(),
+            stats: stats(py, &reply)?.unbind(),
+            warnings: reply.head.warnings,
+        })
+    }
+
+    #[pyo3(signature = (request, cancel=None, warnings=None))]
+    fn series(
+        &self,
+        py: Python<'_>,
+        request: &Bound<'_, PyDict>,
+        cancel: Cancel<'_, '_>,
+        warnings: Option<&Bound<'_, PyList>>,
+    ) -> PyResult<Py<LabelTable>> {
+        let mut reply = self.call(py, "series", request, cancel)?;
+        if let Some(warnings) = warnings {
+            reply.head.warnings.iter().try_for_each(|warning| warnings.append(warning))?;
+        }
+        label_table(py, &mut reply)
+    }
+
+    #[pyo3(signature = (request, cancel=None, warnings=None))]
+    fn label_names<'py>(
+        &self,
+        py: Python<'py>,
+        request: &Bound<'py, PyDict>,
+        cancel: Cancel<'_, '_>,
+        warnings: Option<&Bound<'_, PyList>>,
+    ) -> PyResult<Bound<'py, PyAny>> {
+        self.json(py, "label_names", request, cancel, warnings)
+    }
+
+    #[pyo3(signature = (request, cancel=None, warnings=None))]
+    fn label_values<'py>(
+        &self,
+        py: Python<'py>,
+        request: &Bound<'py, PyDict>,
+        cancel: Cancel<'_, '_>,
+        warnings: Option<&Bound<'_, PyList>>,
+    ) -> PyResult<Bound<'py, PyAny>> {
+        self.json(py, "label_values", request, cancel, warnings)
+    }
+
+    /// {name: [{"type", "help", "unit"}]}.
+    #[pyo3(signature = (request, cancel=None))]
+    fn metadata<'py>(
+        &self,
+        py: Python<'py>,
+        request: &Bound<'py, PyDict>,
+        cancel: Cancel<'_, '_>,
+    ) -> PyResult<Bound<'py, PyDict>> {
+        let families = self.json(py, "metadata", request, cancel, None)?;
+        let by_name = PyDict::new(py);
+        for family in families.try_iter()? {
+            let family = family?.cast_into::<PyDict>()?;
+            let name = family.as_any().call_method1("pop", ("name",))?;
+            by_name.set_item(name, PyList::new(py, [family])?)?;
+        }
+        Ok(by_name)
+    }
+
+    #[pyo3(signature = (request, cancel=None))]
+    fn stats<'py>(
+        &self,
+        py: Python<'py>,
+        request: &Bound<'py, PyDict>,
+        cancel: Cancel<'_, '_>,
+    ) -> PyResult<Bound<'py, PyAny>> {
+        self.json(py, "stats", request, cancel, None)
+    }
+
+    #[pyo3(signature = (request, cancel=None))]
+    fn ledger<'py>(
+        &self,
+        py: Python<'py>,
+        request: &Bound<'py, PyDict>,
+        cancel: Cancel<'_, '_>,
+    ) -> PyResult<Bound<'py, PyAny>> {
+        self.json(py, "ledger", request, cancel, None)
+    }
 }
 
 pub fn register(module: &Bound<'_, PyModule>) -> PyResult<()> {
-    module.add_function(wrap_pyfunction!(range_function, module)?)?;
+    module.add_class::<MemoryShard>()?;
+    module.add_class::<EvaluateServer>()?;
+    module.add_class::<CancelToken>()?;
+    module.add_class::<Columns>()?;
+    module.add_class::<RawPoints>()?;
+    module.add_class::<ShardClient>()?;
     Ok(())
 }

@@ -7,6 +7,7 @@ mod errors;
 mod evaluate;
 mod gil;
 mod labels;
+mod range_function;
 mod wire;
 
 use pyo3::prelude::*;
@@ -32,5 +33,6 @@ fn _kernels(module: &Bound<'_, PyModule>) -> PyResult<()> {
     labels::register(module)?;
     evaluate::register(module)?;
     wire::register(module)?;
+    range_function::register(module)?;
     Ok(())
 }
