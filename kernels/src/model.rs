@@ -18,9 +18,10 @@ pub enum Signal {
 }
 
 /// What a series measures. Declared (RW 2.0, OTLP, metadata) beats the suffix, which beats unknown.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash, PartialOrd, Ord)]
 #[repr(u8)]
 pub enum SeriesType {
+    #[default]
     Unknown = 0,
     Counter = 1,
     Gauge = 2,

@@ -87,9 +87,14 @@ impl Interner {
 
     /// The symbol of `string`, made if new. The text may not pass 4 GiB (`byte_size` tells).
     pub fn intern(&mut self, string: &str) -> u32 {
-        if let Some(symbol) = self.find(string.as_bytes()) {
-            return symbol;
+        match self.find(string.as_bytes()) {
+            Some(symbol) => symbol,
+            None => self.add_new(string),
         }
+    }
+
+    /// The symbol of a string that the caller knows not to be there yet.
+    pub fn add_new(&mut self, string: &str) -> u32 {
         let symbol = self.ends.len() as u32;
         self.text.push_str(string);
         self.ends.push(u32::try_from(self.text.len()).expect("interned text passed 4 GiB"));

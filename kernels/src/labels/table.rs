@@ -228,6 +228,11 @@ impl LabelTableBuilder {
         self.strings.intern(string)
     }
 
+    /// As `intern`, for a string that was not given before.
+    pub fn add_new(&mut self, string: &str) -> u32 {
+        self.strings.add_new(string)
+    }
+
     /// One label of the open series; names must ascend, the value must not be empty.
     pub fn label(&mut self, name: u32, value: u32) {
         self.names.push(name);

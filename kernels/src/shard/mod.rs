@@ -1,5 +1,7 @@
 //! The shard: one writer's state of a signal, standing at exactly one journal sequence.
 
+mod aliases;
+pub mod alive;
 pub mod block;
 pub mod block_reader;
 pub mod block_writer;
@@ -8,5 +10,10 @@ pub mod dedup;
 pub mod ledger;
 pub mod matcher;
 pub mod merge;
+pub mod metadata;
 pub mod page_cache;
+mod postings;
+pub mod registry;
+pub mod registry_state;
+mod select;
 pub mod state_file;

@@ -1,0 +1,172 @@
+//! The index of one tenant: label pair -> rows, name -> its pairs, shape -> rows.
+//!
+//! Invariant: rows only ever arrive in ascending order, so every posting is sorted and appending
+//! costs no search. Pair numbers are dense and the tenant's own; names and values are symbols.
+
+use crate::model::{SeriesRow, Symbol};
+use hashbrown::{HashMap, HashTable};
+use roaring::RoaringBitmap;
+use rustc_hash::{FxBuildHasher, FxHasher};
+use std::hash::Hasher;
+
+/// Rows of one pair. Most pairs of a large registry have one row (an instance, a pod, an id), so
+/// a bitmap each would be most of the memory.
+#[derive(Clone, Debug)]
+pub enum Posting {
+    One(SeriesRow),
+    Few(Vec<SeriesRow>),
+    Many(Box<RoaringBitmap>),
+}
+
+/// Above this a bitmap is smaller than four bytes a row.
+const FEW_MAX: usize = 48;
+
+impl Posting {
+    /// Append a row above all others.
+    fn push(&mut self, row: SeriesRow) {
+        match self {
+            Posting::One(first) => *self = Posting::Few(vec![*first, row]),
+            Posting::Few(rows) if rows.len() < FEW_MAX => rows.push(row),
+            Posting::Few(rows) => {
+                let mut bitmap: RoaringBitmap = rows.iter().copied().collect();
+                append(&mut bitmap, row);
+                *self = Posting::Many(Box::new(bitmap));
+            }
+            Posting::Many(bitmap) => append(bitmap, row),
+        }
+    }
+
+    pub fn count(&self) -> u64 {
+        match self {
+            Posting::One(_) => 1,
+            Posting::Few(rows) => rows.len() as u64,
+            Posting::Many(bitmap) => bitmap.len(),
+        }
+    }
+
+    pub fn to_bitmap(&self) -> RoaringBitmap {
+        match self {
+            Posting::One(row) => std::iter::once(*row).collect(),
+            Posting::Few(few) => few.iter().copied().collect(),
+            Posting::Many(bitmap) => (**bitmap).clone(),
+        }
+    }
+
+    pub fn retain_in(&self, rows: &mut RoaringBitmap) {
+        match self {
+            Posting::Many(bitmap) => *rows &= &**bitmap,
+            few => *rows &= few.to_bitmap(),
+        }
+    }
+
+    fn memory_bytes(&self) -> usize {
+        match self {
+            Posting::One(_) => 0,
+            Posting::Few(rows) => rows.capacity() * 4 + 8,
+            Posting::Many(bitmap) => bitmap.serialized_size() + 64,
+        }
+    }
+}
+
+/// Rows ascend, so appending needs no search.
+fn append(rows: &mut RoaringBitmap, row: SeriesRow) {
+    let appended = rows.try_push(row);
+    debug_assert!(appended.is_ok(), "row {row} is not above the others");
+}
+
+/// One tenant's index.
+#[derive(Default, Debug)]
+pub struct TenantIndex {
+    /// (name, value) of each pair.
+    pairs: Vec<(Symbol, Symbol)>,
+    postings: Vec<Posting>,
+    numbers: HashTable<u32>,
+    /// The pairs of each name, in the order they came.
+    names: HashMap<Symbol, Vec<u32>, FxBuildHasher>,
+    shapes: HashMap<u32, Posting, FxBuildHasher>,
+    rows: RoaringBitmap,
+}
+
+fn hash_pair(name: Symbol, value: Symbol) -> u64 {
+    let mut hasher = FxHasher::default();
+    hasher.write_u64(u64::from(name) << 32 | u64::from(value));
+    hasher.finish()
+}
+
+impl TenantIndex {
+    /// The pair's number, if any series has it.
+    pub fn find(&self, name: Symbol, value: Symbol) -> Option<u32> {
+        let same = |&pair: &u32| self.pairs[pair as usize] == (name, value);
+        self.numbers.find(hash_pair(name, value), same).copied()
+    }
+
+    /// Add `row` to a pair; answers the pair's number.
+    pub fn add(&mut self, name: Symbol, value: Symbol, row: SeriesRow) -> u32 {
+        if let Some(pair) = self.find(name, value) {
+            self.postings[pair as usize].push(row);
+            return pair;
+        }
+        let pair = self.pairs.len() as u32;
+        self.pairs.push((name, value));
+        self.postings.push(Posting::One(row));
+        let pairs = &self.pairs;
+        self.numbers.insert_unique(hash_pair(name, value), pair, |&pair| {
+            let (name, value) = pairs[pair as usize];
+            hash_pair(name, value)
+        });
+        self.names.entry(name).or_default().push(pair);
+        pair
+    }
+
+    /// Add `row` to a pair known by its number.
+    pub fn add_known(&mut self, pair: u32, row: SeriesRow) {
+        self.postings[pair as usize].push(row);
+    }
+
+    /// Note the row itself and its shape: once a row, after its pairs.
+    pub fn add_row(&mut self, shape: u32, row: SeriesRow) {
+        append(&mut self.rows, row);
+        self.shapes.entry(shape).and_modify(|rows| rows.push(row)).or_insert(Posting::One(row));
+    }
+
+    pub fn rows(&self) -> &RoaringBitmap {
+        &self.rows
+    }
+
+    pub fn posting(&self, pair: u32) -> &Posting {
+        &self.postings[pair as usize]
+    }
+
+    /// (value, rows) of every pair of a name.
+    pub fn values(&self, name: Symbol) -> impl ExactSizeIterator<Item = (Symbol, &Posting)> {
+        let pairs: &[u32] = self.names.get(&name).map_or(&[], Vec::as_slice);
+        pairs.iter().map(|&pair| (self.pairs[pair as usize].1, &self.postings[pair as usize]))
+    }
+
+    pub fn names(&self) -> impl Iterator<Item = (Symbol, usize)> {
+        self.names.iter().map(|(&name, pairs)| (name, pairs.len()))
+    }
+
+    /// (name, value, rows) of every pair.
+    pub fn pairs(&self) -> impl Iterator<Item = (Symbol, Symbol, &Posting)> {
+        self.pairs.iter().zip(&self.postings).map(|(&(name, value), rows)| (name, value, rows))
+    }
+
+    pub fn shapes(&self) -> impl Iterator<Item = (u32, &Posting)> {
+        self.shapes.iter().map(|(&shape, rows)| (shape, rows))
+    }
+
+    /// Walks all postings: for status and tests, not for every record.
+    pub fn memory_bytes(&self) -> usize {
+        let heap: usize = self.postings.iter().map(Posting::memory_bytes).sum();
+        let shapes: usize = self.shapes.values().map(Posting::memory_bytes).sum();
+        let names: usize = self.names.values().map(|pairs| pairs.capacity() * 4 + 40).sum();
+        heap + shapes
+            + names
+            + self.rows.serialized_size()
+            + self.pairs.capacity() * 8
+            + self.postings.capacity() * size_of::<Posting>()
+            + self.numbers.allocation_size()
+            + self.shapes.allocation_size()
+    }
+}

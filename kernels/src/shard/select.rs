@@ -1,0 +1,368 @@
+//! Finding series: matchers -> rows, and the labels of rows as tables.
+//!
+//! Look-ups come before scans, and a scan tests whichever is smaller: the values of the name, or
+//! the rows still left.
+
+use super::matcher::{CompiledMatcher, Matcher, Test};
+use super::postings::{Posting, TenantIndex};
+use super::registry::Registry;
+use crate::error::{KernelError, Result};
+use crate::labels::{Grouping, LabelTable, LabelTableBuilder, METRIC_NAME, Projection};
+use crate::model::{SeriesRow, Symbol, TenantNumber};
+use hashbrown::{HashMap, HashSet};
+use roaring::RoaringBitmap;
+use rustc_hash::FxBuildHasher;
+
+/// Half-open, in ms.
+pub type TimeRange = Option<(i64, i64)>;
+
+impl Registry {
+    /// Rows of a tenant that pass all matchers and were alive in the range, sorted by `SeriesKey`.
+    ///
+    /// Errors: a matcher's regular expression (400); `sluiceway-query-series-limit` (422) where
+    /// more than `series_max` match.
+    pub fn select(
+        &self,
+        tenant: TenantNumber,
+        matchers: &[Matcher],
+        range: TimeRange,
+        series_max: usize,
+    ) -> Result<Vec<SeriesRow>> {
+        let found = self.find_rows(tenant, matchers, range)?;
+        if found.len() > series_max as u64 {
+            let message = format!(
+                "the query selects {} series, the limit is {series_max}: narrow the selector",
+                found.len()
+            );
+            return Err(KernelError::client(422, "sluiceway-query-series-limit", message));
+        }
+        let mut rows: Vec<SeriesRow> = found.iter().collect();
+        let metric = |row: &SeriesRow| self.rows[*row as usize].metric;
+        if !rows.is_sorted_by_key(metric) {
+            rows.sort_unstable_by_key(|row| (metric(row), *row));
+        }
+        Ok(rows)
+    }
+
+    fn find_rows(
+        &self,
+        tenant: TenantNumber,
+        matchers: &[Matcher],
+        range: TimeRange,
+    ) -> Result<RoaringBitmap> {
+        let compiled = matchers.iter().map(Matcher::compile).collect::<Result<Vec<_>>>()?;
+        let Some(tenant) = self.tenants.get(tenant as usize) else {
+            return Ok(RoaringBitmap::new());
+        };
+        let mut selection = Selection { registry: self, index: &tenant.index, rows: None };
+        let (look_ups, scans): (Vec<_>, Vec<_>) =
+            compiled.iter().partition(|matcher| matches!(matcher.test, Test::OneOf(_)));
+        // What must be one of some values narrows most, and smallest first; what must not be, or
+        // may be absent, only takes away.
+        let (mut narrow, take): (Vec<_>, Vec<_>) =
+            look_ups.into_iter().partition(|matcher| !matcher.matches("") && !matcher.negated);
+        narrow.sort_by_cached_key(|matcher| selection.size(matcher));
+        for matcher in narrow.into_iter().chain(take).chain(scans) {
+            selection.apply(matcher);
+        }
+        let mut rows = selection.rows.unwrap_or_else(|| tenant.index.rows().clone());
+        if let Some((from_ms, until_ms)) = range {
+            self.alive.retain(&mut rows, from_ms, until_ms);
+        }
+        Ok(rows)
+    }
+
+    /// Names of the labels of the matching series, ascending.
+    pub fn label_names(
+        &self,
+        tenant: TenantNumber,
+        matchers: &[Matcher],
+        range: TimeRange,
+    ) -> Result<Vec<String>> {
+        let rows = self.find_rows(tenant, matchers, range)?;
+        let mut shapes: HashSet<u32, FxBuildHasher> = HashSet::default();
+        shapes.extend(rows.iter().map(|row| self.rows[row as usize].shape));
+        let names = shapes.into_iter().flat_map(|shape| self.shapes.get(shape));
+        Ok(self.sorted_strings(names.copied().collect()))
+    }
+
+    /// Values of one label over the matching series, ascending.
+    pub fn label_values(
+        &self,
+        tenant: TenantNumber,
+        name: &str,
+        matchers: &[Matcher],
+        range: TimeRange,
+    ) -> Result<Vec<String>> {
+        let index = self.tenants.get(tenant as usize).map(|tenant| &tenant.index);
+        let (Some(name), Some(index)) = (self.strings.find(name.as_bytes()), index) else {
+            return Ok(Vec::new());
+        };
+        if matchers.is_empty() && range.is_none() {
+            return Ok(self.sorted_strings(index.values(name).map(|(value, _)| value).collect()));
+        }
+        let rows = self.find_rows(tenant, matchers, range)?;
+        let values = rows.iter().map(|row| self.value(row, name)).filter(|&value| value != 0);
+        Ok(self.sorted_strings(values.collect()))
+    }
+
+    fn sorted_strings(&self, symbols: HashSet<Symbol, FxBuildHasher>) -> Vec<String> {
+        let mut strings: Vec<&str> = symbols.into_iter().map(|s| self.strings.get(s)).collect();
+        strings.sort_unstable();
+        strings.into_iter().map(str::to_owned).collect()
+    }
+
+    /// The row's value of a name, 0 where absent.
+    fn value(&self, row: SeriesRow, name: Symbol) -> Symbol {
+        let (_, names, values) = self.parts(row);
+        names.iter().position(|&known| known == name).map_or(0, |at| values[at])
+    }
+
+    /// Labels of rows, in their order.
+    pub fn label_table(&self, rows: &[SeriesRow]) -> LabelTable {
+        let mut copy = TableCopy::new(self);
+        for &row in rows {
+            let (_, names, values) = self.parts(row);
+            copy.push(names, values);
+        }
+        copy.builder.finish()
+    }
+
+    /// Group of each row under `by (names)` or `without (names)` (which drops `__name__` too),
+    /// numbered by first appearance, and the groups' labels.
+    pub fn group_rows(
+        &self,
+        rows: &[SeriesRow],
+        names: &[String],
+        without: bool,
+    ) -> (Vec<u32>, LabelTable) {
+        let implied = without.then_some(METRIC_NAME);
+        let names = names.iter().map(String::as_str).chain(implied);
+        let symbols = names.filter_map(|name| self.strings.find(name.as_bytes()));
+        let mut grouping = Grouping::new(Projection::new(symbols, without));
+        let group_of = |&row: &SeriesRow| {
+            let (shape, names, values) = self.parts(row);
+            grouping.group_of(shape, names, values)
+        };
+        let groups = rows.iter().map(group_of).collect();
+        let (shapes, shape_of, starts, values) = grouping.into_parts();
+        let mut copy = TableCopy::new(self);
+        for (group, &shape) in shape_of.iter().enumerate() {
+            let values = &values[starts[group] as usize..starts[group + 1] as usize];
+            copy.push(shapes.get(shape), values);
+        }
+        (groups, copy.builder.finish())
+    }
+
+    /// Series of each metric, values of each label, series of each pair; each list longest first
+    /// and cut at `top`. Walks the whole index.
+    pub fn largest(&self, tenant: TenantNumber, top: usize) -> Largest {
+        let Some(tenant) = self.tenants.get(tenant as usize) else { return Largest::default() };
+        let text = |symbol| self.strings.get(symbol);
+        let metrics = tenant.index.values(self.metric_name());
+        let pairs = tenant.index.pairs();
+        Largest {
+            series_by_metric: longest(
+                metrics.map(|(metric, rows)| (rows.count(), metric)),
+                top,
+                |metric| text(metric).to_owned(),
+            ),
+            values_by_label: longest(
+                tenant.index.names().map(|(name, values)| (values as u64, name)),
+                top,
+                |name| text(name).to_owned(),
+            ),
+            series_by_pair: longest(
+                pairs.map(|(name, value, rows)| (rows.count(), (name, value))),
+                top,
+                |(name, value)| format!("{}={}", text(name), text(value)),
+            ),
+            label_name_count: tenant.index.names().count() as u64,
+        }
+    }
+}
+
+/// The heads of a tenant's index.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Largest {
+    pub series_by_metric: Vec<(String, u64)>,
+    pub values_by_label: Vec<(String, u64)>,
+    pub series_by_pair: Vec<(String, u64)>,
+    pub label_name_count: u64,
+}
+
+fn longest<T: Copy>(
+    counted: impl Iterator<Item = (u64, T)>,
+    top: usize,
+    text: impl Fn(T) -> String,
+) -> Vec<(String, u64)> {
+    let mut all: Vec<(u64, T)> = counted.collect();
+    if top < all.len() {
+        all.select_nth_unstable_by_key(top, |(count, _)| std::cmp::Reverse(*count));
+        all.truncate(top);
+    }
+    let mut named: Vec<(String, u64)> = all.into_iter().map(|(n, what)| (text(what), n)).collect();
+    named.sort_unstable_by(|a, b| b.1.cmp(&a.1).then_with(|| a.0.cmp(&b.0)));
+    named
+}
+
+/// The rows left while matchers are applied; `None` = all of the tenant.
+struct Selection<'a> {
+    registry: &'a Registry,
+    index: &'a TenantIndex,
+    rows: Option<RoaringBitmap>,
+}
+
+impl<'a> Selection<'a> {
+    fn postings(&self, matcher: &CompiledMatcher) -> Vec<&'a Posting> {
+        let Test::OneOf(members) = &matcher.test else { return Vec::new() };
+        let Some(name) = self.registry.strings.find(matcher.name.as_bytes()) else {
+            return Vec::new();
+        };
+        let pair = |value: &String| {
+            let value = self.registry.strings.find(value.as_bytes())?;
+            self.index.find(name, value)
+        };
+        members.iter().filter_map(pair).map(|pair| self.index.posting(pair)).collect()
+    }
+
+    fn size(&self, matcher: &CompiledMatcher) -> u64 {
+        self.postings(matcher).iter().map(|rows| rows.count()).sum()
+    }
+
+    /// A series passes when it has a value that passes, or has none and the empty value passes.
+    fn apply(&mut self, matcher: &CompiledMatcher) {
+        let absent_passes = matcher.matches("");
+        if self.rows.as_ref().is_some_and(RoaringBitmap::is_empty) {
+            return;
+        }
+        let name = self.registry.strings.find(matcher.name.as_bytes());
+        match &matcher.test {
+            Test::OneOf(_) if absent_passes == matcher.negated => {
+                // The values are those that pass (and absence does not), or the other way round.
+                let postings = self.postings(matcher);
+                match (absent_passes, postings.as_slice(), &mut self.rows) {
+                    (false, [one], Some(rows)) => one.retain_in(rows),
+                    (false, many, _) => self.retain(union(many.iter().copied())),
+                    (true, many, _) => self.remove(&union(many.iter().copied())),
+                }
+            }
+            Test::OneOf(_) => {
+                let mut others = self.with_name(name);
+                others -= union(self.postings(matcher));
+                if absent_passes { self.remove(&others) } else { self.retain(others) }
+            }
+            Test::Anything if !matcher.negated => {}
+            Test::Anything => self.rows = Some(RoaringBitmap::new()),
+            Test::Something if matcher.negated => self.remove(&self.with_name(name)),
+            Test::Something => self.retain(self.with_name(name)),
+            _ => self.scan(matcher, name, absent_passes),
+        }
+    }
+
+    fn scan(&mut self, matcher: &CompiledMatcher, name: Option<Symbol>, absent_passes: bool) {
+        let strings = &self.registry.strings;
+        let Some(name) = name else {
+            return if absent_passes {
+            } else {
+                self.rows = Some(RoaringBitmap::new())
+            };
+        };
+        let values = self.index.values(name);
+        match &mut self.rows {
+            Some(rows) if rows.len() < values.len() as u64 => {
+                let mut tested: HashMap<Symbol, bool, FxBuildHasher> = HashMap::default();
+                let mut passes = |row: &SeriesRow| {
+                    let value = self.registry.value(*row, name);
+                    *tested.entry(value).or_insert_with(|| matcher.matches(strings.get(value)))
+                };
+                *rows = rows.iter().filter(|row| passes(row)).collect();
+            }
+            _ => {
+                let wanted = values
+                    .filter(|(value, _)| matcher.matches(strings.get(*value)) != absent_passes);
+                let found = union(wanted.map(|(_, rows)| rows));
+                if absent_passes { self.remove(&found) } else { self.retain(found) }
+            }
+        }
+    }
+
+    fn retain(&mut self, wanted: RoaringBitmap) {
+        match &mut self.rows {
+            Some(rows) => *rows &= wanted,
+            None => self.rows = Some(wanted),
+        }
+    }
+
+    fn remove(&mut self, unwanted: &RoaringBitmap) {
+        *self.rows.get_or_insert_with(|| self.index.rows().clone()) -= unwanted;
+    }
+
+    /// All rows that have the label.
+    fn with_name(&self, name: Option<Symbol>) -> RoaringBitmap {
+        let Some(name) = name else { return RoaringBitmap::new() };
+        let shapes = self.index.shapes();
+        let wanted = shapes.filter(|(shape, _)| self.registry.shapes.get(*shape).contains(&name));
+        union(wanted.map(|(_, rows)| rows))
+    }
+}
+
+/// Rows of any of the postings: single rows are gathered and sorted once.
+fn union<'a>(postings: impl IntoIterator<Item = &'a Posting>) -> RoaringBitmap {
+    let mut rows = RoaringBitmap::new();
+    let mut loose: Vec<SeriesRow> = Vec::new();
+    for posting in postings {
+        match posting {
+            Posting::One(row) => loose.push(*row),
+            Posting::Few(few) => loose.extend_from_slice(few),
+            Posting::Many(bitmap) => rows |= &**bitmap,
+        }
+    }
+    loose.sort_unstable();
+    loose.dedup();
+    if rows.is_empty() {
+        return loose.into_iter().collect();
+    }
+    rows.extend(loose);
+    rows
+}
+
+/// Copies series out of the registry into a table with symbols of its own.
+struct TableCopy<'a> {
+    registry: &'a Registry,
+    builder: LabelTableBuilder,
+    symbols: HashMap<Symbol, u32, FxBuildHasher>,
+    /// (theirs, ours) at each position of the series before: mostly the same again.
+    recent: Vec<(u32, u32)>,
+}
+
+impl<'a> TableCopy<'a> {
+    fn new(registry: &'a Registry) -> TableCopy<'a> {
+        let builder = LabelTableBuilder::default();
+        TableCopy { registry, builder, symbols: HashMap::default(), recent: Vec::new() }
+    }
+
+    fn push(&mut self, names: &[Symbol], values: &[Symbol]) {
+        if self.recent.len() < names.len() * 2 {
+            self.recent.resize(names.len() * 2, (0, 0));
+        }
+        for (at, (&name, &value)) in names.iter().zip(values).enumerate() {
+            let name = self.symbol(at * 2, name);
+            let value = self.symbol(at * 2 + 1, value);
+            self.builder.label(name, value);
+        }
+        self.builder.end_series();
+    }
+
+    fn symbol(&mut self, at: usize, theirs: Symbol) -> u32 {
+        if self.recent[at].0 != theirs {
+            let (registry, builder) = (self.registry, &mut self.builder);
+            let ours = *self
+                .symbols
+                .entry(theirs)
+                .or_insert_with(|| builder.add_new(registry.strings.get(theirs)));
+            self.recent[at] = (theirs, ours);
+        }
+        self.recent[at].1
+    }
+}
