@@ -177,6 +177,10 @@ class Metrics:
     def value(self, name: MetricName, labels: Labels = ()) -> float:
         return self._values.get((name, labels), 0)
 
+    def unlabelled(self) -> dict[str, float]:
+        """Every counter and gauge that has no labels."""
+        return {name: value for (name, labels), value in self._values.items() if not labels}
+
     def render(self) -> bytes:
         """Everything in Prometheus' text format, in the order of the list."""
         lines: list[str] = []

@@ -82,7 +82,7 @@ class Receiver:
                 admission.release(room)
             admission.note_drained(room)
             answer = door.accepted(payload, receipt)
-            self._count(door, receipt, len(body))
+            self._count(door.name, receipt, len(body))
             self._metrics.observe(
                 "sluiceway_write_ack_seconds", self._clock.monotonic_s() - started_s
             )
@@ -93,6 +93,43 @@ class Receiver:
             answer = self._refuse(door, headers, error, unread)
         self._metrics.count("sluiceway_write_requests_total", (door.name, str(answer.status)))
         await respond(answer, send)
+
+    async def take_whole(
+        self, door_name: str, payload: Payload, headers: Headers, body: bytes
+    ) -> Receipt:
+        """The same journey for a door that has read the body itself (gRPC).
+
+        Raises: TenantFault, Overloaded, BackendUnavailable; the door words them.
+        """
+        admission, status = self._admission, "failed"
+        try:
+            if not self.accepting:
+                raise Overloaded(1.0, "shutting down")
+            tenant = self._keyring.authorize(headers, "write").tenant
+            if not admission.admit(len(body)):
+                await admission.park(len(body))
+            try:
+                receipt = await self._enqueue(body, tenant, payload)
+                await self._acks.wait(receipt.ticket)
+            finally:
+                admission.release(len(body))
+            admission.note_drained(len(body))
+            self._count(door_name, receipt, len(body))
+            status = "200"
+            return receipt
+        except TenantFault as fault:
+            status = str(fault.status)
+            raise
+        except (Overloaded, BackendUnavailable):
+            status = "503"
+            raise
+        finally:
+            self._metrics.count("sluiceway_write_requests_total", (door_name, status))
+
+    def retry_after_s(self, error: Overloaded | BackendUnavailable) -> int:
+        """When to come back after such an error, with jitter."""
+        drain_s = error.retry_after_s if isinstance(error, Overloaded) else 1.0
+        return self._admission.retry_after_s(drain_s)
 
     async def _enqueue(self, body: bytes, tenant: str, payload: Payload) -> Receipt:
         """Decode and queue: at once where it is quick, on a thread where the loop would stand."""
@@ -154,10 +191,8 @@ class Receiver:
             refusal = Refusal(error.status, error.id, error.message)
         else:
             overloaded = isinstance(error, Overloaded)
-            drain_s = error.retry_after_s if isinstance(error, Overloaded) else 1.0
-            retry_after_s = self._admission.retry_after_s(drain_s)
             stable_id = "sluiceway-overloaded" if overloaded else "sluiceway-backend"
-            refusal = Refusal(503, stable_id, str(error), retry_after_s)
+            refusal = Refusal(503, stable_id, str(error), self.retry_after_s(error))
         if unread:
             length = headers.get(b"content-length", b"")
             self._metrics.count("sluiceway_write_refused_unread_total", (refusal.id,))
@@ -172,14 +207,14 @@ class Receiver:
             return Answer(answer.status, answer.headers + CLOSE, answer.body)
         return answer
 
-    def _count(self, door: Door, receipt: Receipt, body_bytes: int) -> None:
+    def _count(self, door_name: str, receipt: Receipt, body_bytes: int) -> None:
         count = self._metrics.count
         good = receipt.samples + receipt.histograms
-        count("sluiceway_write_points_total", (door.name, "accepted"), good)
-        count("sluiceway_write_body_bytes_total", (door.name,), body_bytes)
+        count("sluiceway_write_points_total", (door_name, "accepted"), good)
+        count("sluiceway_write_body_bytes_total", (door_name,), body_bytes)
         if receipt.rejected:
             refused = receipt.points_received - good
-            count("sluiceway_write_points_total", (door.name, "rejected"), refused)
+            count("sluiceway_write_points_total", (door_name, "rejected"), refused)
 
     def close(self) -> None:
         self._decoders.shutdown(wait=False, cancel_futures=True)

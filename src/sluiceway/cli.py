@@ -1,0 +1,141 @@
+"""The `sluiceway` command.
+
+Invariant: a command imports what it needs when it runs, so that `--help` stays quick.
+"""
+
+import sys
+from pathlib import Path
+from typing import Annotated, Optional
+
+import typer
+
+app = typer.Typer(
+    name="sluiceway",
+    help="An ingestion pipeline for metrics: durable, one command, PromQL.",
+    no_args_is_help=True,
+    add_completion=False,
+    pretty_exceptions_enable=False,
+    rich_markup_mode=None,
+)
+keys_app = typer.Typer(help="Keys that clients show.", no_args_is_help=True)
+app.add_typer(keys_app, name="keys")
+
+# Every option of `serve` that stands in a file or the environment as well is None here: not given.
+Text = Optional[str]  # noqa: UP045  (typer reads the annotation when it runs)
+File = Optional[Path]  # noqa: UP045
+
+
+def fail(message: str) -> typer.Exit:
+    """Say what is wrong, in one line, and end with status 1."""
+    print(f"sluiceway: {message}", file=sys.stderr)
+    return typer.Exit(1)
+
+
+@app.command()
+def serve(
+    data_dir: Annotated[File, typer.Option(help="Where everything is kept.")] = None,
+    http: Annotated[Text, typer.Option(help="HOST:PORT of the public address.")] = None,
+    otlp_grpc: Annotated[Text, typer.Option(help="HOST:PORT for OTLP over gRPC.")] = None,
+    tls_cert: Annotated[File, typer.Option(help="Certificate chain, PEM.")] = None,
+    tls_key: Annotated[File, typer.Option(help="Its private key, PEM.")] = None,
+    tls_client_ca: Annotated[File, typer.Option(help="Clients must show one of its.")] = None,
+    auth: Annotated[Text, typer.Option(help="off, or keys: every request shows a key.")] = None,
+    auth_keys: Annotated[File, typer.Option(help="Key file; DATA_DIR/keys.toml.")] = None,
+    allow_insecure: Annotated[
+        Optional[bool],  # noqa: UP045
+        typer.Option("--allow-insecure", help="Serve off loopback without TLS or keys."),
+    ] = None,
+    config: Annotated[File, typer.Option(help="Settings in TOML.")] = None,
+    roles: Annotated[Text, typer.Option(help="all: both sides on this machine.")] = None,
+    memory_max: Annotated[Text, typer.Option(help="As 8GiB; 60 % of what there is.")] = None,
+    series_max: Annotated[Text, typer.Option(help="Series in memory.")] = None,
+    disk_max: Annotated[Text, typer.Option(help="Bytes of the data directory.")] = None,
+    log_level: Annotated[Text, typer.Option(help="debug, info, warning or error.")] = None,
+) -> None:
+    """Take writes and answer queries until SIGTERM."""
+    flags = {name: value for name, value in locals().items() if name != "config"}
+    from pydantic import ValidationError
+
+    from sluiceway import config as configuration
+    from sluiceway.errors import SluicewayError
+
+    try:
+        loaded = configuration.load(config, **flags)
+    except ValidationError as error:
+        problems = [
+            ": ".join(filter(None, (".".join(map(str, e["loc"])), e["msg"])))
+            for e in error.errors()
+        ]
+        raise fail("; ".join(problems)) from None
+    except (OSError, ValueError) as error:
+        raise fail(str(error)) from None
+
+    from sluiceway.wiring.write_side import serve as run
+
+    try:
+        run(loaded)
+    except (SluicewayError, OSError) as error:
+        raise fail(str(error)) from None
+
+
+@app.command()
+def status(
+    http: Annotated[str, typer.Option(help="HOST:PORT or URL of the server.")] = "127.0.0.1:9090",
+    key: Annotated[Text, typer.Option(envvar="SLUICEWAY_KEY", help="A key that may read.")] = None,
+    tls_ca: Annotated[Text, typer.Option(help="Certificate authority to trust.")] = None,
+) -> None:
+    """Say in ten lines what is wrong."""
+    from sluiceway.status import report
+
+    text, well = report(http, key, tls_ca)
+    print(text)
+    if not well:
+        raise typer.Exit(1)
+
+
+@app.command()
+def demo(
+    data_dir: Annotated[File, typer.Option(help="Where to keep it; a temporary one.")] = None,
+    port: Annotated[Optional[int], typer.Option(help="Of the server; a free one.")] = None,  # noqa: UP045
+    keep: Annotated[bool, typer.Option("--keep", help="Leave the data behind.")] = False,
+) -> None:
+    """Start a server, push a small fleet's life, show the answers."""
+    from sluiceway.demo.run import run
+
+    raise typer.Exit(run(data_dir, port, keep))
+
+
+@keys_app.command("new")
+def keys_new(
+    name: Annotated[str, typer.Argument(help="Whose key it is.")],
+    data_dir: Annotated[Path, typer.Option(help="Data directory of the server.")] = Path(
+        "sluiceway-data"
+    ),
+    file: Annotated[File, typer.Option(help="Key file; DATA_DIR/keys.toml.")] = None,
+    scopes: Annotated[str, typer.Option(help="Of write, read, admin, by comma.")] = "write,read",
+    tenant: Annotated[str, typer.Option(help="Whom the key stands for.")] = "default",
+) -> None:
+    """Make a key, add its hash to the key file and print the key, once."""
+    from sluiceway.gateway.keys import SCOPES, new_key
+
+    chosen = tuple(scope for scope in SCOPES if scope in scopes.split(","))
+    if len(chosen) != len(set(scopes.split(","))):
+        raise fail(f"scopes are {', '.join(SCOPES)}")
+    try:
+        key, text = new_key(tenant, name, chosen)
+        path = file or data_dir / "keys.toml"
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.touch(mode=0o600)
+        with path.open("a") as keys:
+            keys.write(text)
+    except (OSError, ValueError) as error:
+        raise fail(str(error)) from None
+    print(key)
+
+
+def main() -> None:
+    app()
+
+
+if __name__ == "__main__":
+    main()

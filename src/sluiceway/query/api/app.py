@@ -1,0 +1,210 @@
+"""The read side's ASGI application: envelope, errors by type, deadlines, withdrawal.
+
+Invariant: the event loop never evaluates anything: every endpoint runs on a worker thread, at most
+`concurrency_max` at once, and is cancelled when its client goes. Reached only through the gateway,
+which has checked the key and set `x-sluiceway-tenant`.
+"""
+
+import asyncio
+import logging
+from collections.abc import Awaitable, Callable, MutableMapping
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+from typing import Any
+
+from sluiceway.clock import Clock
+from sluiceway.errors import (
+    BackendUnavailable,
+    Cancelled,
+    DeadlineExceeded,
+    Overloaded,
+    SluicewayError,
+    TenantFault,
+)
+from sluiceway.kernels import CancelToken
+from sluiceway.query.api.interface import Asker
+from sluiceway.query.api.parameters import Parameters, bad
+from sluiceway.query.api.prometheus import Data, Endpoint, PrometheusApi, Request, dumps
+from sluiceway.query.api.turns import Turns
+from sluiceway.query.limits import QueryConfig
+from sluiceway.telemetry import Metrics
+
+ReceiveCall = Callable[[], Awaitable[MutableMapping[str, Any]]]
+SendCall = Callable[[MutableMapping[str, Any]], Awaitable[None]]
+
+PREFIX = "/api/v1/"
+GET_ONLY = frozenset({"label/*/values", "metadata", "rules", "alerts"})
+JSON_TYPE = (b"content-type", b"application/json")
+TEXT_TYPE = (b"content-type", b"text/plain; version=0.0.4; charset=utf-8")
+log = logging.getLogger("sluiceway.query")
+
+
+@dataclass(frozen=True)
+class Reply:
+    """A whole answer of the read side."""
+
+    status: int
+    body: bytes
+    content_type: tuple[bytes, bytes] = JSON_TYPE
+    retry: bool = False
+
+
+class QueryApp:
+    """The application of the read side."""
+
+    def __init__(
+        self, api: PrometheusApi, limits: QueryConfig, clock: Clock, metrics: Metrics
+    ) -> None:
+        self._api = api
+        self._limits = limits
+        self._clock = clock
+        self._metrics = metrics
+        self._turns = Turns(limits.concurrency_max, limits.waiting_max)
+        self._workers = ThreadPoolExecutor(limits.concurrency_max, "query")
+
+    async def __call__(
+        self, scope: MutableMapping[str, Any], receive: ReceiveCall, send: SendCall
+    ) -> None:
+        started_s = self._clock.monotonic_s()
+        path = scope["path"]
+        endpoint_name, variable = route(path.removeprefix(PREFIX))
+        endpoint = self._api.endpoints.get(endpoint_name)
+        if path == "/metrics":
+            reply = Reply(200, self._render_metrics(), TEXT_TYPE)
+        elif path == "/ready":
+            reply = Reply(200, b'{"status":"success"}')
+        elif endpoint is None or not path.startswith(PREFIX):
+            reply = failure(404, "not_found", "nothing lives at this path")
+        else:
+            reply = await self._run(scope, receive, endpoint_name, endpoint, variable)
+            seconds = self._clock.monotonic_s() - started_s
+            self._metrics.observe("sluiceway_query_seconds", seconds, (endpoint_name,))
+            self._metrics.count(
+                "sluiceway_query_requests_total", (endpoint_name, str(reply.status))
+            )
+        headers = [reply.content_type, (b"content-length", b"%d" % len(reply.body))]
+        if reply.retry:
+            headers.append((b"retry-after", b"1"))
+        await send({"type": "http.response.start", "status": reply.status, "headers": headers})
+        await send({"type": "http.response.body", "body": reply.body})
+
+    async def _run(
+        self,
+        scope: MutableMapping[str, Any],
+        receive: ReceiveCall,
+        endpoint_name: str,
+        endpoint: Endpoint,
+        variable: str,
+    ) -> Reply:
+        """Read the request, wait for a turn, work on a thread, put the answer into words."""
+        cancel = CancelToken()
+        try:
+            if scope["method"] == "POST" and endpoint_name in GET_ONLY:
+                return failure(405, "bad_data", "only GET is taken here")
+            headers = dict(scope["headers"])
+            form = await _read_form(receive, headers)
+            parameters = Parameters(scope["query_string"], form)
+            timeout_s = self._timeout_s(parameters)
+            deadline_s = self._clock.monotonic_s() + timeout_s
+            tenant = headers.get(b"x-sluiceway-tenant", b"default").decode()
+            request = Request(variable, parameters, Asker(tenant, deadline_s, cancel))
+            watcher = asyncio.ensure_future(_cancel_when_gone(receive, cancel))
+            try:
+                async with self._turns.turn(timeout_s):
+                    loop = asyncio.get_running_loop()
+                    return await loop.run_in_executor(self._workers, work, endpoint, request)
+            finally:
+                watcher.cancel()
+        except SluicewayError as error:
+            return reply_of(error)
+
+    def _timeout_s(self, parameters: Parameters) -> float:
+        longest_s = self._limits.timeout_s_max
+        asked_s = parameters.duration_ms("timeout", int(longest_s * 1000)) / 1000
+        if asked_s <= 0:
+            raise bad('invalid parameter "timeout": must be positive')
+        return min(asked_s, longest_s)
+
+    def _render_metrics(self) -> bytes:
+        self._metrics.set("sluiceway_query_running", self._turns.running_count)
+        self._metrics.set("sluiceway_query_waiting", self._turns.waiting_count)
+        return self._metrics.render()
+
+    def close(self) -> None:
+        self._workers.shutdown(wait=False, cancel_futures=True)
+
+
+def route(path: str) -> tuple[str, str]:
+    """(the endpoint's name, the variable part of the path)."""
+    if path.startswith("label/") and path.endswith("/values"):
+        return "label/*/values", path[len("label/") : -len("/values")]
+    return path, ""
+
+
+def work(endpoint: Endpoint, request: Request) -> Reply:
+    """Run one endpoint to its reply; on a worker thread."""
+    try:
+        if request.asker.cancel.cancelled():
+            raise Cancelled("the client went away")
+        return success(endpoint(request))
+    except SluicewayError as error:
+        return reply_of(error)
+    except MemoryError:
+        return failure(503, "unavailable", "out of memory", retry=True)
+    except Exception:
+        log.exception("a query failed in a way that nobody foresaw")
+        return failure(500, "internal", "an internal error; the server's log has it")
+
+
+def success(data: Data) -> Reply:
+    parts = [b'{"status":"success","data":', data.json]
+    if data.warnings:
+        parts += [b',"warnings":', dumps(data.warnings)]
+    if data.infos:
+        parts += [b',"infos":', dumps(data.infos)]
+    parts.append(b"}")
+    return Reply(200, b"".join(parts))
+
+
+def failure(status: int, kind: str, message: str, retry: bool = False) -> Reply:
+    body = dumps({"status": "error", "errorType": kind, "error": message})
+    return Reply(status, body, retry=retry)
+
+
+def reply_of(error: SluicewayError) -> Reply:
+    """Who must act, in the error types of Prometheus' API."""
+    match error:
+        case TenantFault(status=422):
+            return failure(422, "execution", f"{error.message} ({error.id})")
+        case TenantFault():
+            kind = "not_found" if error.status == 404 else "bad_data"
+            return failure(error.status, kind, error.message)
+        case DeadlineExceeded():
+            return failure(503, "timeout", str(error))
+        case Cancelled():
+            return failure(499, "canceled", str(error))
+        case Overloaded() | BackendUnavailable():
+            return failure(503, "unavailable", str(error), retry=True)
+        case _:
+            log.error("a query failed: %s", error)
+            return failure(500, "internal", str(error))
+
+
+async def _read_form(receive: ReceiveCall, headers: dict[bytes, bytes]) -> bytes:
+    """The request's body, which the gateway has bounded; empty unless it is a form."""
+    pieces = []
+    while True:
+        message = await receive()
+        if message["type"] == "http.disconnect":
+            raise Cancelled("the client went away")
+        pieces.append(message.get("body", b""))
+        if not message.get("more_body", False):
+            break
+    content_type = headers.get(b"content-type", b"").partition(b";")[0].strip().lower()
+    return b"".join(pieces) if content_type == b"application/x-www-form-urlencoded" else b""
+
+
+async def _cancel_when_gone(receive: ReceiveCall, cancel: CancelToken) -> None:
+    while (await receive())["type"] != "http.disconnect":
+        pass
+    cancel.cancel()

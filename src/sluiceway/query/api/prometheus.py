@@ -1,0 +1,301 @@
+"""Prometheus' HTTP API, as Grafana's data source calls it.
+
+Invariant: an endpoint is a function of (request) to the bytes of `data`; envelopes, error types
+and statuses are in app.py. Label strings are written by kernels wherever there can be many.
+"""
+
+import json
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from typing import Any
+
+import numpy as np
+
+from sluiceway import __version__
+from sluiceway.clock import Clock
+from sluiceway.errors import TenantFault
+from sluiceway.kernels import LabelTable, write_series
+from sluiceway.query.api.interface import Asker, LabelReader, QueryEngine
+from sluiceway.query.api.parameters import (
+    TIME_MAX_MS,
+    TIME_MIN_MS,
+    Parameters,
+    bad,
+    invalid,
+    unescape_name,
+)
+from sluiceway.query.limits import QueryConfig
+from sluiceway.query.promql.parser import parse_selector
+from sluiceway.query.promql.plan import matchers_of
+from sluiceway.query.promql.syntax import Matcher
+
+TRUNCATED = "results truncated due to limit"
+# What Grafana and other clients take features from: the Prometheus whose API this is.
+COMPATIBLE_VERSION = "3.5.0"
+
+
+@dataclass(frozen=True)
+class Request:
+    """One call: its path's variable part, its parameters, who asks."""
+
+    name: str
+    parameters: Parameters
+    asker: Asker
+
+
+@dataclass(frozen=True)
+class Data:
+    """What goes into the envelope; `json` is the value of `data`."""
+
+    json: bytes
+    warnings: list[str] = field(default_factory=list)
+    infos: list[str] = field(default_factory=list)
+
+
+Endpoint = Callable[[Request], Data]
+
+
+def dumps(value: Any) -> bytes:
+    return json.dumps(value, separators=(",", ":"), ensure_ascii=False).encode()
+
+
+class PrometheusApi:
+    """The endpoints. Each is called on a worker thread."""
+
+    def __init__(
+        self, engine: QueryEngine, labels: LabelReader, limits: QueryConfig, clock: Clock
+    ) -> None:
+        self._engine = engine
+        self._labels = labels
+        self._limits = limits
+        self._clock = clock
+        self._started_ms = clock.now_ms()
+        self.endpoints: dict[str, Endpoint] = {
+            "query": self.query,
+            "query_range": self.query_range,
+            "query_exemplars": lambda _: Data(b"[]"),
+            "labels": self.label_names,
+            "label/*/values": self.label_values,
+            "series": self.series,
+            "metadata": self.metadata,
+            "rules": lambda _: Data(b'{"groups":[]}'),
+            "alerts": lambda _: Data(b'{"alerts":[]}'),
+            "alertmanagers": lambda _: Data(
+                b'{"activeAlertmanagers":[],"droppedAlertmanagers":[]}'
+            ),
+            "targets": lambda _: Data(b'{"activeTargets":[],"droppedTargets":[]}'),
+            "status/buildinfo": self.build_information,
+            "status/runtimeinfo": self.runtime_information,
+            "status/config": lambda _: Data(b'{"yaml":""}'),
+            "status/flags": lambda _: Data(b"{}"),
+            "status/tsdb": self.tsdb,
+            "cardinality": self.cardinality,
+            "ledger": self.ledger,
+        }
+
+    def query(self, request: Request) -> Data:
+        parameters = request.parameters
+        time_ms = parameters.time_ms("time", self._clock.now_ms())
+        asker = request.asker
+        result = self._engine.query_instant(
+            asker.tenant,
+            parameters.text("query"),
+            time_ms,
+            asker.deadline_s,
+            asker.cancel,
+            self._lookback_ms(parameters),
+        )
+        return Data(result.data_bytes(), result.warnings, result.infos)
+
+    def query_range(self, request: Request) -> Data:
+        parameters = request.parameters
+        start_ms = parameters.time_ms("start")
+        end_ms = parameters.time_ms("end")
+        if end_ms < start_ms:
+            raise invalid("end", "end timestamp must not be before start time")
+        step_ms = parameters.duration_ms("step")
+        if step_ms <= 0:
+            raise invalid(
+                "step",
+                "zero or negative query resolution step widths are not accepted. "
+                "Try a positive integer",
+            )
+        if (end_ms - start_ms) // step_ms > self._limits.steps_max:
+            raise bad(
+                f"exceeded maximum resolution of {self._limits.steps_max:,} points per timeseries."
+                " Try decreasing the query resolution (?step=XX)"
+            )
+        asker = request.asker
+        result = self._engine.query_range(
+            asker.tenant,
+            parameters.text("query"),
+            start_ms,
+            end_ms,
+            step_ms,
+            asker.deadline_s,
+            asker.cancel,
+            self._lookback_ms(parameters),
+        )
+        return Data(result.data_bytes(), result.warnings, result.infos)
+
+    def label_names(self, request: Request) -> Data:
+        asked = [
+            self._labels.label_names(selection, request.asker.cancel)
+            for selection in self._selections(request)
+        ]
+        return self._list(request, asked)
+
+    def label_values(self, request: Request) -> Data:
+        name = unescape_name(request.name)
+        if not name:
+            raise bad(f'invalid label name: "{request.name}"')
+        asked = [
+            self._labels.label_values({**selection, "name": name}, request.asker.cancel)
+            for selection in self._selections(request)
+        ]
+        return self._list(request, asked)
+
+    def series(self, request: Request) -> Data:
+        if not request.parameters.all("match[]"):
+            raise bad("no match[] parameter provided")
+        limit = request.parameters.count("limit", self._limits.label_names_limit_max)
+        tables = [
+            self._labels.series(selection, request.asker.cancel)
+            for selection in self._selections(request)
+        ]
+        table = tables[0]
+        if len(tables) > 1:
+            table = _distinct(LabelTable.concat(tables))
+        truncated = len(table) > limit
+        if truncated:
+            table = table.take(np.arange(limit, dtype=np.int64))
+        return Data(write_series(table), [TRUNCATED] if truncated else [])
+
+    def metadata(self, request: Request) -> Data:
+        parameters = request.parameters
+        limit = parameters.count("limit", self._limits.label_names_limit_max)
+        rows = self._labels.metadata(
+            {
+                **self._common(request),
+                "metric": parameters.text("metric") or None,
+                "limit": limit,
+            },
+            request.asker.cancel,
+        )
+        families: dict[str, list[dict[str, Any]]] = {}
+        for row in rows:
+            entry = {key: row[key] for key in ("type", "help", "unit")}
+            families.setdefault(row["name"], []).append(entry)
+        return Data(dumps(families))
+
+    def build_information(self, request: Request) -> Data:
+        return Data(
+            dumps(
+                {
+                    "version": COMPATIBLE_VERSION,
+                    "revision": f"sluiceway-{__version__}",
+                    "branch": "sluiceway",
+                    "buildUser": "",
+                    "buildDate": "",
+                    "goVersion": "",
+                }
+            )
+        )
+
+    def runtime_information(self, request: Request) -> Data:
+        return Data(dumps({"startTimeUnixMs": self._started_ms, "reloadConfigSuccess": True}))
+
+    def tsdb(self, request: Request) -> Data:
+        stats = self._stats(request)
+
+        def pairs(key: str) -> list[dict[str, Any]]:
+            return [{"name": name, "value": count} for name, count in stats.get(key, [])]
+
+        return Data(
+            dumps(
+                {
+                    "headStats": {
+                        "numSeries": stats.get("series_count", 0),
+                        "numLabelPairs": stats.get("label_name_count", 0),
+                        "chunkCount": 0,
+                        "minTime": stats.get("min_time_ms", 0),
+                        "maxTime": stats.get("max_time_ms", 0),
+                    },
+                    "seriesCountByMetricName": pairs("series_by_metric"),
+                    "labelValueCountByLabelName": pairs("values_by_label"),
+                    "memoryInBytesByLabelName": [],
+                    "seriesCountByLabelValuePair": pairs("series_by_pair"),
+                }
+            )
+        )
+
+    def cardinality(self, request: Request) -> Data:
+        return Data(dumps(self._stats(request)))
+
+    def ledger(self, request: Request) -> Data:
+        raw_scan = request.parameters.text("raw_scan") in ("1", "true")
+        asked = {**self._common(request), "raw_scan": raw_scan}
+        return Data(dumps(self._labels.ledger(asked, request.asker.cancel)))
+
+    def _stats(self, request: Request) -> dict[str, Any]:
+        top = request.parameters.count("limit", 10_000) if request.parameters.text("limit") else 10
+        return self._labels.stats({**self._common(request), "top": top}, request.asker.cancel)
+
+    def _common(self, request: Request) -> dict[str, Any]:
+        left_s = request.asker.deadline_s - self._clock.monotonic_s()
+        return {
+            "tenant": request.asker.tenant,
+            "timeout_ms": max(1, int(left_s * 1000)),
+        }
+
+    def _selections(self, request: Request) -> list[dict[str, Any]]:
+        """One request for each `match[]`; one for everything where there is none."""
+        parameters = request.parameters
+        start_ms = parameters.time_ms("start", TIME_MIN_MS)
+        end_ms = parameters.time_ms("end", TIME_MAX_MS)
+        if end_ms < start_ms:
+            raise bad("end timestamp must not be before start time")
+        common = {**self._common(request), "start_ms": start_ms, "end_ms": end_ms}
+        chosen = [self._matchers(text) for text in parameters.all("match[]")] or [[]]
+        limits = {"series_max": self._limits.series_max}
+        return [{**common, "matchers": matchers, "limits": limits} for matchers in chosen]
+
+    def _matchers(self, text: str) -> list[dict[str, str]]:
+        try:
+            selector = parse_selector(text)
+        except TenantFault as fault:
+            raise invalid("match[]", fault.message) from None
+        if all(matches_empty(matcher) for matcher in selector.matchers):
+            raise bad("match[] must contain at least one non-empty matcher")
+        return matchers_of(selector)
+
+    def _list(self, request: Request, asked: list[list[str]]) -> Data:
+        limit = request.parameters.count("limit", self._limits.label_names_limit_max)
+        values = asked[0] if len(asked) == 1 else sorted(set().union(*asked))
+        truncated = len(values) > limit
+        return Data(dumps(values[:limit]), [TRUNCATED] if truncated else [])
+
+    def _lookback_ms(self, parameters: Parameters) -> int:
+        lookback_ms = parameters.duration_ms("lookback_delta", self._limits.lookback_ms)
+        if lookback_ms <= 0:
+            raise invalid("lookback_delta", "must be positive")
+        return lookback_ms
+
+
+def matches_empty(matcher: Matcher) -> bool:
+    """Does this matcher match a series without the label? A guard of the API, not of safety."""
+    match matcher.operator:
+        case "=":
+            return not matcher.value
+        case "!=":
+            return bool(matcher.value)
+        case "=~":
+            return matcher.value in ("", ".*")
+        case _:
+            return matcher.value not in ("", ".*")
+
+
+def _distinct(table: LabelTable) -> LabelTable:
+    """The first of each label set."""
+    _, first = np.unique(table.dedup_ids(), return_index=True)
+    return table.take(np.sort(first).astype(np.int64))

@@ -1,0 +1,1 @@
+"""The two processes, put together: the only place that names backends."""

@@ -1,0 +1,162 @@
+"""The paths that the write side answers itself: readiness, health, metrics, flush.
+
+Invariant: none of them waits on the loop; readiness says no as soon as it is not true.
+"""
+
+import asyncio
+import json
+from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
+from typing import Any, cast, get_args
+from urllib.parse import parse_qs
+
+from sluiceway.config import Config
+from sluiceway.errors import BackendUnavailable, TenantFault
+from sluiceway.gateway.admission import Admission
+from sluiceway.gateway.app import JSON, METRICS_TEXT, TEXT, Own
+from sluiceway.gateway.doors.interface import Answer
+from sluiceway.gateway.keys import Scope as KeyScope
+from sluiceway.gateway.proxy import ReadProxy
+from sluiceway.gateway.receive import Scope
+from sluiceway.processor.interface import ShardWorker
+from sluiceway.telemetry import DEFINITIONS, MetricName, Metrics, memory_bytes
+from sluiceway.wiring.read_process import ReadProcess
+
+PREFIX = "sluiceway_"
+
+
+class OwnPaths:
+    """Handlers by path, for the gateway's application."""
+
+    def __init__(
+        self,
+        config: Config,
+        worker: ShardWorker,
+        read: ReadProcess,
+        proxy: ReadProxy,
+        admission: Admission,
+        metrics: Metrics,
+        accepting: Callable[[], bool],
+    ) -> None:
+        self._config = config
+        self._worker = worker
+        self._read = read
+        self._proxy = proxy
+        self._admission = admission
+        self._metrics = metrics
+        self._accepting = accepting
+        # Flushes are long and rare: one at a time, on a thread of their own.
+        self._admin = ThreadPoolExecutor(1, "admin")
+        self._flushes_waiting = 0
+
+    def table(self) -> dict[str, tuple[Own, KeyScope | None]]:
+        return {
+            "/ready": (self.ready, None),
+            "/-/ready": (self.ready, None),
+            "/healthz": (self.healthy, None),
+            "/-/healthy": (self.healthy, None),
+            "/metrics": (self.own_metrics, "read"),
+            "/admin/v1/flush": (self.flush, "admin"),
+            "/admin/v1/status": (self.status, "read"),
+        }
+
+    async def ready(self, scope: Scope) -> Answer:
+        """200 when it acks and answers; with `for=write`, when it acks."""
+        missing = []
+        if not self._accepting():
+            missing.append("not accepting")
+        if _parameter(scope, "for") != "write":
+            if not self._worker.recovered():
+                missing.append("replaying the journal")
+            # A read side that has just come up is asked at once: the watcher may be behind.
+            if not self._read.up and not await self._read.answers():
+                missing.append("the read side is not up")
+        if missing:
+            return Answer(503, TEXT, ("; ".join(missing) + "\n").encode())
+        return Answer(200, TEXT, b"Sluiceway is ready.\n")
+
+    async def healthy(self, scope: Scope) -> Answer:
+        return Answer(200, TEXT, b"Sluiceway is healthy.\n")
+
+    async def flush(self, scope: Scope) -> Answer:
+        """Seal, and with `merge=all` merge, before answering."""
+        if scope["method"] != "POST":
+            raise TenantFault(405, "sluiceway-method", "only POST is taken here")
+        merge_all = _parameter(scope, "merge") == "all"
+        if self._flushes_waiting >= 8:
+            raise BackendUnavailable("too many flushes wait already")
+        self._flushes_waiting += 1
+        try:
+            loop = asyncio.get_running_loop()
+            await loop.run_in_executor(self._admin, self._worker.flush, merge_all)
+        finally:
+            self._flushes_waiting -= 1
+        return Answer(200, JSON, b'{"status":"success"}')
+
+    async def own_metrics(self, scope: Scope) -> Answer:
+        """Both sides' metrics; the read side's only where it answers in a second."""
+        self._collect()
+        text = self._metrics.render()
+        try:
+            status, body = await self._proxy.fetch("/metrics")
+            if status == 200:
+                text = merge_texts(text, body)
+        except (BackendUnavailable, TimeoutError):
+            pass
+        return Answer(200, METRICS_TEXT, text)
+
+    async def status(self, scope: Scope) -> Answer:
+        """What `sluiceway status` reads: every gauge and counter without labels, and readiness."""
+        self._collect()
+        ready = await self.ready(scope)
+        told = {
+            "ready": ready.status == 200,
+            "missing": "" if ready.status == 200 else ready.body.decode().strip(),
+            "metrics": self._metrics.unlabelled(),
+            "points": self._worker.stats().get("points", {}),
+        }
+        return Answer(200, JSON, json.dumps(told).encode())
+
+    def _collect(self) -> None:
+        metrics = self._metrics
+        metrics.set("sluiceway_write_bytes_in_flight", self._admission.bytes_in_flight)
+        metrics.set("sluiceway_write_requests_parked", self._admission.parked_count)
+        metrics.set("sluiceway_memory_bytes", memory_bytes(), ("write",))
+        set_worker_figures(metrics, self._worker.stats())
+
+    def close(self) -> None:
+        self._admin.shutdown(wait=False, cancel_futures=True)
+
+
+def set_worker_figures(metrics: Metrics, stats: dict[str, Any]) -> None:
+    """Figures whose key is the name of a metric of ours; others are for people to read."""
+    for key, value in stats.items():
+        name = PREFIX + key
+        if key == "points":
+            for outcome, count in value.items():
+                metrics.set("sluiceway_points_total", count, (outcome,))
+        elif name in get_args(MetricName) and isinstance(value, int | float):
+            known = cast(MetricName, name)
+            if not DEFINITIONS[known].labels:
+                metrics.set(known, value)
+
+
+def merge_texts(first: bytes, second: bytes) -> bytes:
+    """Two expositions as one: HELP and TYPE once a name, all samples of a name together."""
+    blocks: dict[bytes, list[bytes]] = {}
+    for text in (first, second):
+        name = b""
+        for line in text.splitlines():
+            if line.startswith((b"# HELP ", b"# TYPE ")):
+                name = line.split(b" ", 3)[2]
+                head = blocks.setdefault(name, [])
+                if line not in head:
+                    head.append(line)
+            elif line:
+                blocks.setdefault(name, []).append(line)
+    return b"\n".join(line for lines in blocks.values() for line in lines) + b"\n"
+
+
+def _parameter(scope: Scope, name: str) -> str:
+    values = parse_qs(scope["query_string"].decode("latin-1")).get(name)
+    return values[0] if values else ""
