@@ -91,7 +91,8 @@ class Shard:
         """An eventfd, readable once per committed or failed group."""
     def drain_acks(self) -> tuple[int, list[tuple[int, int, str]]]:
         """(decided, failures): every ticket < `decided` is durable, except those in
-        `failures` = [(first, last, error)], both ends inclusive; each failure is told once."""
+        `failures` = [(first, last, error)], both ends inclusive; each failure is told once.
+        Resets the eventfd."""
     def advance(self, now_ms: int, wait_ms: int) -> tuple[str, Any]:
         """Apply durable records until something needs Python: (event, detail)."""
     def stats(self) -> dict[str, Any]:

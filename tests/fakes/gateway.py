@@ -1,6 +1,7 @@
 """Fakes of the gateway's tests: a shard that never decodes, and a caller of ASGI applications."""
 
 import asyncio
+import contextlib
 import os
 from collections.abc import Iterable
 from dataclasses import dataclass, field
@@ -56,6 +57,8 @@ class FakeShard:
         return self.fd
 
     def drain_acks(self) -> tuple[int, list[tuple[int, int, str]]]:
+        with contextlib.suppress(BlockingIOError):
+            os.eventfd_read(self.fd)
         failures, self.failures = self.failures, []
         return self.decided, failures
 

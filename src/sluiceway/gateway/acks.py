@@ -5,8 +5,6 @@ methods run on the loop's thread. Tickets are dense, so a group is a range of th
 """
 
 import asyncio
-import contextlib
-import os
 from collections import deque
 
 from sluiceway.clock import Clock
@@ -59,8 +57,6 @@ class Acks:
         return future
 
     def _on_group(self) -> None:
-        with contextlib.suppress(BlockingIOError):  # the shard may have reset it already
-            os.eventfd_read(self._shard.ack_fd())
         decided, failures = self._shard.drain_acks()
         self._failures.extend(failures)
         before, self._decided = self._decided, max(decided, self._decided)

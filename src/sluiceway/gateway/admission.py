@@ -36,7 +36,12 @@ class Admission:
 
     def admit(self, body_bytes: int) -> bool:
         """Take room for a body if there is some and nobody waits for it already."""
-        if self._parked or not self._fits(body_bytes):
+        limits = self._limits
+        if (
+            self._parked
+            or self.bytes_in_flight + body_bytes > limits.bodies_in_flight_bytes_max
+            or self.requests_in_flight >= limits.requests_in_flight_max
+        ):
             return False
         self.bytes_in_flight += body_bytes
         self.requests_in_flight += 1

@@ -49,5 +49,6 @@ class WriteShard(Protocol):
 
     def drain_acks(self) -> tuple[int, list[tuple[int, int, str]]]:
         """(decided, failures): tickets < `decided` are durable but for those in `failures`
-        = [(first, last, error)], both ends inclusive, each told once. Never blocks."""
+        = [(first, last, error)], both ends inclusive, each told once. Resets the eventfd.
+        Never blocks."""
         ...

@@ -8,6 +8,7 @@ is how the read side learns that nobody waits.
 
 import asyncio
 from collections import deque
+from typing import cast
 
 import httptools
 
@@ -52,8 +53,7 @@ class Upstream(asyncio.Protocol):
 
     # asyncio.Protocol
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
-        assert isinstance(transport, asyncio.Transport)
-        self._transport = transport
+        self._transport = cast(asyncio.Transport, transport)  # uvloop's does not inherit
 
     def connection_lost(self, exc: Exception | None) -> None:
         self.closed = True

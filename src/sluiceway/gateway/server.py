@@ -10,7 +10,7 @@ import socket
 import ssl
 from collections.abc import Awaitable, Callable, Iterator
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import uvicorn
 from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
@@ -24,15 +24,14 @@ def limited_protocol(limits: GatewayConfig) -> type[HttpToolsProtocol]:
     """uvicorn's protocol with a deadline and a size limit on heads."""
 
     class LimitedProtocol(HttpToolsProtocol):
-        head_open = True
         head_bytes = 0
         head_timer: asyncio.TimerHandle | None = None
 
         def connection_made(self, transport: asyncio.BaseTransport) -> None:
-            assert isinstance(transport, asyncio.Transport)
-            super().connection_made(transport)
+            # uvloop's transports are asyncio's in all but inheritance.
+            super().connection_made(cast(asyncio.Transport, transport))
             if len(self.connections) > limits.connections_max:
-                transport.abort()
+                self.transport.abort()
                 return
             self.head_timer = self.loop.call_later(limits.header_s_max, self._cut)
 
@@ -43,7 +42,7 @@ def limited_protocol(limits: GatewayConfig) -> type[HttpToolsProtocol]:
 
         def data_received(self, data: bytes) -> None:
             super().data_received(data)
-            if self.head_open and self.parser is not None:
+            if self.parser is not None and self.head_open():
                 # A head in pieces: count what came, and wait for the rest only so long.
                 self.head_bytes += len(data)
                 if self.head_bytes > limits.header_bytes_max:
@@ -51,15 +50,16 @@ def limited_protocol(limits: GatewayConfig) -> type[HttpToolsProtocol]:
                 elif self.head_timer is None:
                     self.head_timer = self.loop.call_later(limits.header_s_max, self._cut)
 
-        def on_message_begin(self) -> None:
-            self.head_open = True
-            super().on_message_begin()
+        def head_open(self) -> bool:
+            """Is a head on its way? uvicorn puts the method into the scope at its end."""
+            return self.scope is None or "method" not in self.scope
 
         def on_headers_complete(self) -> None:
-            size = len(self.url) + sum([len(n) + len(v) for n, v in self.headers])
+            size = len(self.url)
+            for name, value in self.headers:
+                size += len(name) + len(value)
             if size > limits.header_bytes_max:
                 raise ValueError("head too long")  # the parser's caller answers 400
-            self.head_open = False
             self.head_bytes = 0
             if self.head_timer is not None:
                 self.head_timer.cancel()
@@ -68,7 +68,7 @@ def limited_protocol(limits: GatewayConfig) -> type[HttpToolsProtocol]:
 
         def _cut(self) -> None:
             self.head_timer = None
-            if self.head_open and not self.transport.is_closing():
+            if self.head_open() and not self.transport.is_closing():
                 self.transport.abort()
 
     return LimitedProtocol

@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import uvloop
 
 from fakes.gateway import FakeShard, Reply, call
 from sluiceway.clock import ManualClock, SystemClock
@@ -59,7 +60,7 @@ def run(
         assert gateway.admission.bytes_in_flight == 0
         assert gateway.admission.requests_in_flight == 0
 
-    asyncio.run(main())
+    uvloop.run(main())
 
 
 def test_an_ack_waits_for_the_disk() -> None:

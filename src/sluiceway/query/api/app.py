@@ -175,7 +175,9 @@ def reply_of(error: SluicewayError) -> Reply:
     """Who must act, in the error types of Prometheus' API."""
     match error:
         case TenantFault(status=422):
-            return failure(422, "execution", f"{error.message} ({error.id})")
+            # Prometheus' own errors keep its words; limits of ours are named.
+            named = "" if error.id == "sluiceway-query-execution" else f" ({error.id})"
+            return failure(422, "execution", error.message + named)
         case TenantFault():
             kind = "not_found" if error.status == 404 else "bad_data"
             return failure(error.status, kind, error.message)

@@ -5,7 +5,8 @@ and statuses are in app.py. Label strings are written by kernels wherever there 
 """
 
 import json
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -97,14 +98,16 @@ class PrometheusApi:
         parameters = request.parameters
         time_ms = parameters.time_ms("time", self._clock.now_ms())
         asker = request.asker
-        result = self._engine.query_instant(
-            asker.tenant,
-            parameters.text("query"),
-            time_ms,
-            asker.deadline_s,
-            asker.cancel,
-            self._lookback_ms(parameters),
-        )
+        lookback_ms = self._lookback_ms(parameters)
+        with _naming("query"):
+            result = self._engine.query_instant(
+                asker.tenant,
+                parameters.text("query"),
+                time_ms,
+                asker.deadline_s,
+                asker.cancel,
+                lookback_ms,
+            )
         return Data(result.data_bytes(), result.warnings, result.infos)
 
     def query_range(self, request: Request) -> Data:
@@ -126,16 +129,18 @@ class PrometheusApi:
                 " Try decreasing the query resolution (?step=XX)"
             )
         asker = request.asker
-        result = self._engine.query_range(
-            asker.tenant,
-            parameters.text("query"),
-            start_ms,
-            end_ms,
-            step_ms,
-            asker.deadline_s,
-            asker.cancel,
-            self._lookback_ms(parameters),
-        )
+        lookback_ms = self._lookback_ms(parameters)
+        with _naming("query"):
+            result = self._engine.query_range(
+                asker.tenant,
+                parameters.text("query"),
+                start_ms,
+                end_ms,
+                step_ms,
+                asker.deadline_s,
+                asker.cancel,
+                lookback_ms,
+            )
         return Data(result.data_bytes(), result.warnings, result.infos)
 
     def label_names(self, request: Request) -> Data:
@@ -261,10 +266,8 @@ class PrometheusApi:
         return [{**common, "matchers": matchers, "limits": limits} for matchers in chosen]
 
     def _matchers(self, text: str) -> list[dict[str, str]]:
-        try:
+        with _naming("match[]"):
             selector = parse_selector(text)
-        except TenantFault as fault:
-            raise invalid("match[]", fault.message) from None
         if all(matches_empty(matcher) for matcher in selector.matchers):
             raise bad("match[] must contain at least one non-empty matcher")
         return matchers_of(selector)
@@ -280,6 +283,18 @@ class PrometheusApi:
         if lookback_ms <= 0:
             raise invalid("lookback_delta", "must be positive")
         return lookback_ms
+
+
+@contextmanager
+def _naming(parameter: str) -> Iterator[None]:
+    """Faults of a text name the parameter that it came in, as Prometheus does."""
+    try:
+        yield
+    except TenantFault as fault:
+        if fault.status != 400:
+            raise
+        words = f'invalid parameter "{parameter}": {fault.message}'
+        raise TenantFault(400, fault.id, words) from None
 
 
 def matches_empty(matcher: Matcher) -> bool:

@@ -1,0 +1,209 @@
+"""The HTTP server and the proxy over real sockets: slow heads, long ones, streams, departures."""
+
+import asyncio
+import random
+from collections.abc import Awaitable, Callable
+from pathlib import Path
+from typing import Any
+
+import uvloop
+
+from fakes.gateway import FakeShard
+from sluiceway.clock import SystemClock
+from sluiceway.gateway.acks import Acks
+from sluiceway.gateway.admission import Admission
+from sluiceway.gateway.app import GatewayApp
+from sluiceway.gateway.keys import Keyring
+from sluiceway.gateway.limits import GatewayConfig
+from sluiceway.gateway.proxy import ANSWER_BUFFER_BYTES_MAX, ReadProxy
+from sluiceway.gateway.receive import Receiver
+from sluiceway.gateway.server import http_server, listen
+from sluiceway.telemetry import Metrics
+from sluiceway.wiring.http import http_server as read_server
+
+
+class ReadFake:
+    """A read side: echoes, streams, or hangs until its client goes."""
+
+    def __init__(self) -> None:
+        self.gone = 0
+        self.heads: list[dict[bytes, bytes]] = []
+        self.connections: set[Any] = set()
+
+    async def __call__(self, scope: Any, receive: Any, send: Any) -> None:
+        self.heads.append(dict(scope["headers"]))
+        body = b""
+        while True:
+            message = await receive()
+            body += message.get("body", b"")
+            if not message.get("more_body"):
+                break
+        if scope["path"] == "/api/v1/hang":
+            while (await receive())["type"] != "http.disconnect":
+                pass
+            self.gone += 1
+            return
+        if scope["path"] == "/api/v1/large":
+            await send({"type": "http.response.start", "status": 200, "headers": []})
+            for _ in range(64):
+                await send({"type": "http.response.body", "body": b"x" * 65536, "more_body": True})
+            await send({"type": "http.response.body", "body": b""})
+            return
+        answer = scope["query_string"] + b"|" + body
+        headers = [(b"content-length", b"%d" % len(answer)), (b"x-kept", b"1")]
+        await send({"type": "http.response.start", "status": 201, "headers": headers})
+        await send({"type": "http.response.body", "body": answer})
+
+
+Story = Callable[[int, ReadFake, FakeShard], Awaitable[None]]
+
+
+def run(tmp_path: Path, story: Story, limits: GatewayConfig | None = None) -> None:
+    limits = limits or GatewayConfig()
+
+    async def main() -> None:
+        clock, metrics, keyring, shard = SystemClock(), Metrics(), Keyring(None), FakeShard()
+        acks = Acks(shard, clock, 5.0)
+        acks.start()
+        admission = Admission(limits, clock, random.Random(1))
+        receiver = Receiver(shard, acks, admission, keyring, limits, clock, metrics)
+        proxy = ReadProxy(str(tmp_path / "r.sock"), limits)
+        app = GatewayApp(receiver, proxy, keyring, {}, metrics)
+        server = http_server(app, limits, None, 2.0)
+        listener = listen("127.0.0.1", 0)
+        port = listener.getsockname()[1]
+        fake = ReadFake()
+        upstream = read_server(fake, str(tmp_path / "r.sock"))
+        tasks = [
+            asyncio.ensure_future(server.serve([listener])),
+            asyncio.ensure_future(upstream.serve()),
+        ]
+        while not (server.started and upstream.started):
+            await asyncio.sleep(0.01)
+        try:
+            await asyncio.wait_for(story(port, fake, shard), 15)
+        finally:
+            proxy.close()
+            acks.stop()
+            receiver.close()
+            server.should_exit = upstream.should_exit = True
+            server.force_exit = upstream.force_exit = True
+            await asyncio.gather(*tasks)
+
+    uvloop.run(main())
+
+
+async def talk(port: int, request: bytes) -> bytes:
+    """Send bytes and read until the server closes."""
+    reader, writer = await asyncio.open_connection("127.0.0.1", port)
+    writer.write(request)
+    answer = await reader.read()
+    writer.close()
+    return answer
+
+
+def get(path: str, extra: str = "") -> bytes:
+    return f"GET {path} HTTP/1.1\r\nHost: a\r\nConnection: close\r\n{extra}\r\n".encode()
+
+
+def test_a_write_over_a_socket(tmp_path: Path) -> None:
+    async def story(port: int, _: ReadFake, shard: FakeShard) -> None:
+        head = b"POST /api/v1/write HTTP/1.1\r\nHost: a\r\nConnection: close\r\n"
+        body = b"z" * 200_000
+        answer = await talk(port, head + b"Content-Length: %d\r\n\r\n" % len(body) + body)
+        assert answer.startswith(b"HTTP/1.1 204")
+        assert shard.bodies[0][0] == body
+        chunked = b"Transfer-Encoding: chunked\r\n\r\n3\r\nabc\r\n2\r\nde\r\n0\r\n\r\n"
+        answer = await talk(port, head + chunked)
+        assert answer.startswith(b"HTTP/1.1 204")
+        assert shard.bodies[1][0] == b"abcde"
+
+    run(tmp_path, story)
+
+
+def test_early_refusal_keeps_the_connection(tmp_path: Path) -> None:
+    async def story(port: int, _: ReadFake, shard: FakeShard) -> None:
+        reader, writer = await asyncio.open_connection("127.0.0.1", port)
+        head = b"POST /api/v1/write HTTP/1.1\r\nHost: a\r\nContent-Length: %d\r\n\r\n"
+        writer.write(head % 5_000_000 + b"x" * 5_000_000)
+        answer = await reader.readuntil(b"\r\n\r\n")
+        assert answer.startswith(b"HTTP/1.1 413")
+        length = int(answer.lower().partition(b"content-length: ")[2].partition(b"\r")[0])
+        await reader.readexactly(length)
+        writer.write(head % 3 + b"abc")
+        assert (await reader.readuntil(b"\r\n\r\n")).startswith(b"HTTP/1.1 204")
+        writer.close()
+        assert [body for body, *_ in shard.bodies] == [b"abc"]
+
+    run(tmp_path, story, GatewayConfig(body_bytes_max=1_000_000))
+
+
+def test_slow_and_long_heads_are_cut(tmp_path: Path) -> None:
+    async def story(port: int, _: ReadFake, __: FakeShard) -> None:
+        started_s = asyncio.get_running_loop().time()
+        assert await talk(port, b"") == b""
+        assert await talk(port, b"GET / HTTP/1.1\r\nHost") == b""
+        assert asyncio.get_running_loop().time() - started_s < 3
+        long = get("/", f"X-Long: {'a' * 5000}\r\n")
+        assert (await talk(port, long)).startswith(b"HTTP/1.1 400")
+        many = get("/", "".join(f"X-{i}: {'b' * 20}\r\n" for i in range(100)))
+        assert (await talk(port, many)).startswith(b"HTTP/1.1 400")
+        assert (await talk(port, b"nonsense\r\n\r\n")).startswith(b"HTTP/1.1 400")
+        assert (await talk(port, get("/"))).startswith(b"HTTP/1.1 200")
+        # A second head on a kept connection has the same time.
+        reader, writer = await asyncio.open_connection("127.0.0.1", port)
+        writer.write(b"GET / HTTP/1.1\r\nHost: a\r\n\r\nGET / HT")
+        assert (await reader.read()).startswith(b"HTTP/1.1 200")
+        writer.close()
+
+    run(tmp_path, story, GatewayConfig(header_s_max=0.3, header_bytes_max=2048))
+
+
+def test_the_proxy_hands_on_bytes(tmp_path: Path) -> None:
+    async def story(port: int, fake: ReadFake, _: FakeShard) -> None:
+        answer = await talk(port, get("/api/v1/echo?q=%7Bx%7D", "X-Sluiceway-Tenant: evil\r\n"))
+        assert answer.startswith(b"HTTP/1.1 201")
+        assert answer.endswith(b"q=%7Bx%7D|")
+        assert b"x-kept: 1" in answer
+        assert fake.heads[0][b"x-sluiceway-tenant"] == b"default"
+        body = b"query=up"
+        head = b"POST /api/v1/echo HTTP/1.1\r\nHost: a\r\nConnection: close\r\n"
+        answer = await talk(port, head + b"Content-Length: 8\r\n\r\n" + body)
+        assert answer.endswith(b"|query=up")
+
+    run(tmp_path, story)
+
+
+def test_the_proxy_streams_and_holds_back(tmp_path: Path) -> None:
+    async def story(port: int, _: ReadFake, __: FakeShard) -> None:
+        reader, writer = await asyncio.open_connection("127.0.0.1", port)
+        writer.write(get("/api/v1/large"))
+        await asyncio.sleep(0.2)  # a slow reader; 4 MiB wait
+        answer = await reader.read()
+        writer.close()
+        assert answer.count(b"x") >= 64 * 65536 > ANSWER_BUFFER_BYTES_MAX
+
+    run(tmp_path, story)
+
+
+def test_a_client_that_goes_withdraws_its_question(tmp_path: Path) -> None:
+    async def story(port: int, fake: ReadFake, _: FakeShard) -> None:
+        _, writer = await asyncio.open_connection("127.0.0.1", port)
+        writer.write(get("/api/v1/hang"))
+        while not fake.heads:
+            await asyncio.sleep(0.01)
+        writer.close()
+        while not fake.gone:
+            await asyncio.sleep(0.01)
+
+    run(tmp_path, story)
+
+
+def test_a_read_body_has_its_limit(tmp_path: Path) -> None:
+    async def story(port: int, fake: ReadFake, _: FakeShard) -> None:
+        head = b"POST /api/v1/echo HTTP/1.1\r\nHost: a\r\nConnection: close\r\n"
+        answer = await talk(port, head + b"Content-Length: 20\r\n\r\n" + b"x" * 20)
+        assert answer.startswith(b"HTTP/1.1 413")
+        assert not fake.heads
+
+    run(tmp_path, story, GatewayConfig(read_body_bytes_max=10))
