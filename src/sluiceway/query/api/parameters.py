@@ -21,6 +21,7 @@ NAMED_TIMES = {
     "+292277025-08-18T07:12:54.999999999Z": TIME_MAX_MS,
 }
 DURATION_MAX_S = 2**63 / 1e9
+DURATION = re.compile(r"(?:[0-9]+(?:ms|[ywdhms]))+")
 ESCAPED_NAME = re.compile(r"__|_([0-9a-fA-F]{1,6})_")
 
 
@@ -72,9 +73,11 @@ class Parameters:
             seconds = float(text)
         except ValueError:
             try:
-                return parse_duration(text)
+                if DURATION.fullmatch(text):
+                    return parse_duration(text)
             except ValueError:
-                raise invalid(name, f'cannot parse "{text}" to a valid duration') from None
+                pass
+            raise invalid(name, f'cannot parse "{text}" to a valid duration') from None
         if not abs(seconds) < DURATION_MAX_S:
             raise invalid(name, f'cannot parse "{text}" to a valid duration. It overflows int64')
         return math.floor(seconds * 1000 + 0.5)

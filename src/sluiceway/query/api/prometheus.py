@@ -144,53 +144,51 @@ class PrometheusApi:
         return Data(result.data_bytes(), result.warnings, result.infos)
 
     def label_names(self, request: Request) -> Data:
+        cancel, warnings = request.asker.cancel, list[str]()
         asked = [
-            self._labels.label_names(selection, request.asker.cancel)
+            self._labels.label_names(selection, cancel, warnings)
             for selection in self._selections(request)
         ]
-        return self._list(request, asked)
+        return self._list(request, asked, warnings)
 
     def label_values(self, request: Request) -> Data:
         name = unescape_name(request.name)
         if not name:
             raise bad(f'invalid label name: "{request.name}"')
+        cancel, warnings = request.asker.cancel, list[str]()
         asked = [
-            self._labels.label_values({**selection, "name": name}, request.asker.cancel)
+            self._labels.label_values({**selection, "name": name}, cancel, warnings)
             for selection in self._selections(request)
         ]
-        return self._list(request, asked)
+        return self._list(request, asked, warnings)
 
     def series(self, request: Request) -> Data:
         if not request.parameters.all("match[]"):
             raise bad("no match[] parameter provided")
         limit = request.parameters.count("limit", self._limits.label_names_limit_max)
+        warnings: list[str] = []
         tables = [
-            self._labels.series(selection, request.asker.cancel)
+            self._labels.series(selection, request.asker.cancel, warnings)
             for selection in self._selections(request)
         ]
         table = tables[0]
         if len(tables) > 1:
-            table = _distinct(LabelTable.concat(tables))
-        truncated = len(table) > limit
-        if truncated:
+            table = distinct_series(LabelTable.concat(tables))
+        if len(table) > limit:
             table = table.take(np.arange(limit, dtype=np.int64))
-        return Data(write_series(table), [TRUNCATED] if truncated else [])
+            warnings.append(TRUNCATED)
+        return Data(write_series(table), distinct(warnings))
 
     def metadata(self, request: Request) -> Data:
         parameters = request.parameters
-        limit = parameters.count("limit", self._limits.label_names_limit_max)
-        rows = self._labels.metadata(
+        families = self._labels.metadata(
             {
                 **self._common(request),
                 "metric": parameters.text("metric") or None,
-                "limit": limit,
+                "limit": parameters.count("limit", self._limits.label_names_limit_max),
             },
             request.asker.cancel,
         )
-        families: dict[str, list[dict[str, Any]]] = {}
-        for row in rows:
-            entry = {key: row[key] for key in ("type", "help", "unit")}
-            families.setdefault(row["name"], []).append(entry)
         return Data(dumps(families))
 
     def build_information(self, request: Request) -> Data:
@@ -272,11 +270,12 @@ class PrometheusApi:
             raise bad("match[] must contain at least one non-empty matcher")
         return matchers_of(selector)
 
-    def _list(self, request: Request, asked: list[list[str]]) -> Data:
+    def _list(self, request: Request, asked: list[list[str]], warnings: list[str]) -> Data:
         limit = request.parameters.count("limit", self._limits.label_names_limit_max)
         values = asked[0] if len(asked) == 1 else sorted(set().union(*asked))
-        truncated = len(values) > limit
-        return Data(dumps(values[:limit]), [TRUNCATED] if truncated else [])
+        if len(values) > limit:
+            warnings.append(TRUNCATED)
+        return Data(dumps(values[:limit]), distinct(warnings))
 
     def _lookback_ms(self, parameters: Parameters) -> int:
         lookback_ms = parameters.duration_ms("lookback_delta", self._limits.lookback_ms)
@@ -310,7 +309,12 @@ def matches_empty(matcher: Matcher) -> bool:
             return matcher.value not in ("", ".*")
 
 
-def _distinct(table: LabelTable) -> LabelTable:
+def distinct(warnings: list[str]) -> list[str]:
+    """Each warning once, in order."""
+    return list(dict.fromkeys(warnings))
+
+
+def distinct_series(table: LabelTable) -> LabelTable:
     """The first of each label set."""
     _, first = np.unique(table.dedup_ids(), return_index=True)
     return table.take(np.sort(first).astype(np.int64))
