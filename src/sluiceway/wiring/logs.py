@@ -6,16 +6,21 @@ Invariant: nothing logs a line per request; refusals are counted, not written.
 import logging
 import sys
 
+import structlog
+
 
 def set_up_logs(level: str) -> None:
-    """Send every logger of ours, and the server's warnings, to standard error."""
-    handler = logging.StreamHandler(sys.stderr)
-    handler.setFormatter(
-        logging.Formatter("%(asctime)s.%(msecs)03d %(levelname)s %(name)s: %(message)s", "%H:%M:%S")
+    """Send our events, and the server's errors, to standard error."""
+    number = logging.getLevelNamesMapping()[level.upper()]
+    structlog.configure(
+        processors=[
+            structlog.processors.add_log_level,
+            structlog.processors.TimeStamper("iso"),
+            structlog.processors.format_exc_info,
+            structlog.processors.LogfmtRenderer(key_order=("timestamp", "level", "event")),
+        ],
+        wrapper_class=structlog.make_filtering_bound_logger(number),
+        logger_factory=structlog.PrintLoggerFactory(sys.stderr),
+        cache_logger_on_first_use=True,
     )
-    root = logging.getLogger()
-    root.handlers[:] = [handler]
-    root.setLevel(logging.WARNING)
-    logging.getLogger("sluiceway").setLevel(level.upper())
-    # A malformed request is the client's doing: it is answered, and not worth a line.
-    logging.getLogger("uvicorn.error").setLevel(logging.ERROR)
+    logging.basicConfig(stream=sys.stderr, level=logging.ERROR, force=True)

@@ -6,10 +6,11 @@ Invariant: whatever happens to the child, the write path does not notice.
 import asyncio
 import contextlib
 import json
-import logging
 import os
 import sys
 from typing import Any
+
+import structlog
 
 from sluiceway.errors import BackendUnavailable
 from sluiceway.gateway.proxy import ReadProxy
@@ -20,7 +21,7 @@ STEADY_S = 10.0
 """A child that lived this long is started again at once."""
 STOP_S_MAX = 2.0
 WATCH_S = 0.5
-log = logging.getLogger("sluiceway.read_process")
+log = structlog.get_logger()
 
 
 class ReadProcess:
@@ -73,10 +74,10 @@ class ReadProcess:
                 status = self._process.returncode
             except OSError as error:
                 status, self._process = None, None
-                log.error("the read side cannot be started: %s", error)
+                log.error("read_side_not_started", error=str(error))
             self.up = False
             self._metrics.count("sluiceway_read_side_restarts_total")
-            log.warning("the read side ended (status %s); starting it again", status)
+            log.warning("read_side_ended", status=status, again_in_s=pause_s)
             if loop.time() - started_s > STEADY_S:
                 pause_s = RESTART_S_MIN
             await asyncio.sleep(pause_s)

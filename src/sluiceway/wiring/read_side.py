@@ -9,7 +9,6 @@ import contextlib
 import ctypes
 import gc
 import json
-import logging
 import os
 import signal
 import sys
@@ -29,7 +28,6 @@ from sluiceway.wiring.http import http_server
 from sluiceway.wiring.logs import set_up_logs
 
 PR_SET_PDEATHSIG = 1
-log = logging.getLogger("sluiceway.read")
 
 
 def die_with_parent(parent_id: int) -> None:

@@ -1,26 +1,30 @@
 """The shard and what keeps it alive, opened from the configuration.
 
-Invariant: nothing under the data directory is touched before its lock is held.
+Invariant: nothing under the data directory is touched before its lock is held. The write side's
+three quarters of `memory_max` are given out here, and nowhere else.
 """
 
+import secrets
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from sluiceway.clock import Clock
 from sluiceway.config import Config
-from sluiceway.kernels import Disk, EvaluateServer, Shard
-from sluiceway.processor.interface import ShardWorker
-from sluiceway.processor.worker import Worker
+from sluiceway.kernels import Disk, EvaluateServer
+from sluiceway.processor.hot_shard import HotShard
 from sluiceway.tiers.hot import HotConfig
+
+MIB = 1 << 20
+POINT_BYTES = 32
+"""A buffered point with its share of runs and copies while a seal is written."""
 
 
 @dataclass(frozen=True)
 class OpenShard:
     """A shard that takes writes and answers the evaluate protocol."""
 
-    shard: Shard
-    worker: ShardWorker
+    hot: HotShard
     evaluate: EvaluateServer
 
     def close(self) -> None:
@@ -38,40 +42,59 @@ def open_disk(config: Config) -> Disk:
 def open_shard(config: Config, disk: Disk, evaluate_socket: str, clock: Clock) -> OpenShard:
     """Open or recover. Blocks until acks are possible; the replay goes on behind.
 
-    Raises: Corruption, BackendUnavailable.
+    Raises: Corruption, BackendUnavailable, OSError.
     """
-    shard = Shard(disk, shard_options(config))
-    worker = Worker(shard, disk, hot_config(config), clock)
-    worker.start()
-    evaluate = EvaluateServer(shard, evaluate_socket, evaluate_options(config))
+    disk_bytes_max = config.disk_max or disk.used_bytes() + disk.free_bytes()
+    hot = HotShard(
+        disk,
+        shard_options(config, disk_bytes_max),
+        hot_config(config, disk_bytes_max),
+        clock,
+        series_max=config.series_max,
+    )
+    hot.start()
+    Path(evaluate_socket).unlink(missing_ok=True)
+    evaluate = EvaluateServer(hot.shard, evaluate_socket, evaluate_options(config))
     evaluate.start()
-    return OpenShard(shard, worker, evaluate)
+    return OpenShard(hot, evaluate)
 
 
-def shard_options(config: Config) -> dict[str, Any]:
+def write_memory_bytes(config: Config) -> int:
+    return config.memory_bytes_max() * 3 // 4
+
+
+def shard_options(config: Config, disk_bytes_max: int) -> dict[str, Any]:
+    memory_bytes = write_memory_bytes(config)
     return {
-        "memory_bytes_max": config.memory_bytes_max() * 3 // 4,
-        "series_max": config.series_max,
-        "disk_bytes_max": config.disk_max,
-        "future_max_ms": config.future_max_ms,
-        "visibility_wait_max_ms": config.visibility_wait_max_ms,
+        # The levels of the disk (90 % and 95 %) act before the journal's own limit does.
+        "journal_bytes_max": disk_bytes_max,
+        "queue_bytes_max": min(64 * MIB, memory_bytes // 16),
+        "decoded_bytes_max": min(64 * MIB, memory_bytes // 16),
+        "buffer_points_max": max(
+            100_000, min(4 * config.seal_points_max, memory_bytes // 4 // POINT_BYTES)
+        ),
+        "page_cache_bytes_max": min(256 * MIB, memory_bytes // 16),
+        "hash_seed": secrets.randbits(63),
     }
 
 
-def evaluate_options(config: Config) -> dict[str, Any]:
+def evaluate_options(config: Config) -> dict[str, int]:
     return {
         "query_threads": config.query_threads,
-        "query_bytes_max": config.memory_bytes_max() * 3 // 16,
+        "query_bytes_max": write_memory_bytes(config) // 4,
         "visibility_wait_max_ms": config.visibility_wait_max_ms,
         "series_max": config.query.series_max,
         "points_max": config.query.points_max,
+        "bytes_max": config.query.result_bytes_max,
+        "timeout_max_ms": int(config.query.timeout_s_max * 1000),
     }
 
 
-def hot_config(config: Config) -> HotConfig:
+def hot_config(config: Config, disk_bytes_max: int) -> HotConfig:
     return HotConfig(
         seal_points_max=config.seal_points_max,
         seal_journal_bytes_max=config.seal_journal_bytes_max,
         seal_s_max=config.seal_s_max,
         retention_ms=config.retention_raw_ms,
+        disk_bytes_max=disk_bytes_max,
     )

@@ -8,7 +8,6 @@ finish in time is in the journal.
 import asyncio
 import contextlib
 import gc
-import logging
 import os
 import signal
 import sys
@@ -18,6 +17,7 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
+import structlog
 import uvloop
 
 from sluiceway.clock import Clock, SystemClock, jitter
@@ -40,7 +40,7 @@ SWITCH_INTERVAL_S = 0.0005
 SOCKET_PATH_BYTES_MAX = 100  # sockaddr_un holds 108
 LAG_SAMPLE_S = 0.1
 LAG_WINDOW = 100
-log = logging.getLogger("sluiceway")
+log = structlog.get_logger()
 
 
 class WriteSide:
@@ -89,13 +89,13 @@ class WriteSide:
         """Open the doors, wait for the end, close them and drain."""
         config, clock, metrics = self._config, self._clock, self._metrics
         loop = asyncio.get_running_loop()
-        acks = Acks(opened.shard, clock, config.gateway.ack_s_max)
+        acks = Acks(opened.hot.shard, clock, config.gateway.ack_s_max)
         acks.start()
         admission = Admission(config.gateway, clock, jitter())
-        receiver = self._receiver(opened.shard, acks, admission)
+        receiver = self._receiver(opened.hot.shard, acks, admission)
         own = OwnPaths(
             config,
-            opened.worker,
+            opened.hot,
             read,
             proxy,
             admission,
@@ -113,7 +113,7 @@ class WriteSide:
         ]
         gc.collect()
         gc.freeze()
-        log.info("listening on %s, data in %s", config.http, config.data_dir)
+        log.info("listening", http=config.http, data_dir=str(config.data_dir))
         try:
             stopping = asyncio.ensure_future(self._stopping.wait())
             await asyncio.wait({serving, stopping}, return_when=asyncio.FIRST_COMPLETED)
@@ -132,8 +132,8 @@ class WriteSide:
             receiver.close()
             own.close()
             left_s = max(1.0, config.drain_s_max - (clock.monotonic_s() - started_s) - 1.0)
-            sealed = await loop.run_in_executor(None, opened.worker.stop, left_s)
-            log.info("stopped%s", "" if sealed else "; the journal holds what was not sealed")
+            sealed = await loop.run_in_executor(None, opened.hot.stop, left_s)
+            log.info("stopped", sealed=sealed)
 
     def _receiver(self, shard: WriteShard, acks: Acks, admission: Admission) -> Receiver:
         return Receiver(
@@ -176,9 +176,9 @@ class WriteSide:
             for reload in (self._keyring.reload, self._tls.reload if self._tls else None):
                 try:
                     if reload is not None and reload():
-                        log.info("keys or certificates changed")
+                        log.info("keys_or_certificates_taken")
                 except (OSError, ValueError) as error:
-                    log.error("keys or certificates not taken: %s", error)
+                    log.error("keys_or_certificates_refused", error=str(error))
 
     async def _sample_lag(self) -> None:
         """How long the loop stood, at worst, over the last LAG_WINDOW samples."""

@@ -6,11 +6,12 @@ which has checked the key and set `x-sluiceway-tenant`.
 """
 
 import asyncio
-import logging
 from collections.abc import Awaitable, Callable, MutableMapping
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from typing import Any
+
+import structlog
 
 from sluiceway.clock import Clock
 from sluiceway.errors import (
@@ -36,7 +37,7 @@ PREFIX = "/api/v1/"
 GET_ONLY = frozenset({"label/*/values", "metadata", "rules", "alerts"})
 JSON_TYPE = (b"content-type", b"application/json")
 TEXT_TYPE = (b"content-type", b"text/plain; version=0.0.4; charset=utf-8")
-log = logging.getLogger("sluiceway.query")
+log = structlog.get_logger()
 
 
 @dataclass(frozen=True)
@@ -152,7 +153,7 @@ def work(endpoint: Endpoint, request: Request) -> Reply:
     except MemoryError:
         return failure(503, "unavailable", "out of memory", retry=True)
     except Exception:
-        log.exception("a query failed in a way that nobody foresaw")
+        log.exception("query_failed")
         return failure(500, "internal", "an internal error; the server's log has it")
 
 
@@ -188,7 +189,7 @@ def reply_of(error: SluicewayError) -> Reply:
         case Overloaded() | BackendUnavailable():
             return failure(503, "unavailable", str(error), retry=True)
         case _:
-            log.error("a query failed: %s", error)
+            log.error("query_failed", error=str(error))
             return failure(500, "internal", str(error))
 
 

@@ -1,0 +1,256 @@
+"""Prometheus' HTTP API over a shard in memory: envelope, errors by type, deadlines, departures."""
+
+import asyncio
+import json
+import threading
+from collections.abc import Awaitable, Callable
+from pathlib import Path
+from typing import Any
+from urllib.parse import urlencode
+
+import pytest
+import uvloop
+
+from fakes.gateway import Reply, call
+from sluiceway.clock import SystemClock
+from sluiceway.errors import (
+    BackendUnavailable,
+    Cancelled,
+    DeadlineExceeded,
+    Overloaded,
+    TenantFault,
+)
+from sluiceway.kernels import EvaluateServer, MemoryShard, ShardClient
+from sluiceway.query.api.app import QueryApp
+from sluiceway.query.api.prometheus import Data, PrometheusApi, Request
+from sluiceway.query.limits import QueryConfig
+from sluiceway.query.promql.engine import Engine
+from sluiceway.query.reader import SocketReader
+from sluiceway.telemetry import Metrics
+
+SERIES = [
+    ({"__name__": "up", "job": job, "http.status": "200"}, [0, 15_000, 30_000], [1.0, 2.0, 3.0])
+    for job in ("a", "b")
+]
+FORM = (b"content-type", b"application/x-www-form-urlencoded; charset=utf-8")
+
+
+class Api:
+    def __init__(self, app: QueryApp, endpoints: dict[str, Any]) -> None:
+        self.app, self.endpoints = app, endpoints
+
+    async def reply(self, path: str, **parameters: Any) -> Reply:
+        query = urlencode(parameters, doseq=True).encode()
+        return await call(self.app, f"/api/v1/{path}", method="GET", query=query)
+
+    async def get(self, path: str, **parameters: Any) -> Any:
+        reply = await self.reply(path, **parameters)
+        assert reply.status == 200, reply.body
+        told = json.loads(reply.body)
+        assert told["status"] == "success"
+        return told["data"]
+
+    async def refused(self, path: str, **parameters: Any) -> tuple[int, str, str]:
+        reply = await self.reply(path, **parameters)
+        told = json.loads(reply.body)
+        assert told["status"] == "error"
+        return reply.status, told["errorType"], told["error"]
+
+
+def run(
+    tmp_path: Path, story: Callable[[Api], Awaitable[None]], limits: QueryConfig | None = None
+) -> None:
+    limits = limits or QueryConfig()
+    clock, socket = SystemClock(), str(tmp_path / "e.sock")
+    server = EvaluateServer(MemoryShard(SERIES, [("up", 2, "Is it up", "")]), socket)
+    server.start()
+    client = ShardClient(socket)
+    api = PrometheusApi(Engine(SocketReader(client), clock=clock), client, limits, clock)
+
+    async def main() -> None:
+        app = QueryApp(api, limits, clock, Metrics())
+        try:
+            await asyncio.wait_for(story(Api(app, api.endpoints)), 20)
+        finally:
+            app.close()
+
+    try:
+        uvloop.run(main())
+    finally:
+        server.stop()
+
+
+def test_what_save_and_test_asks(tmp_path: Path) -> None:
+    async def story(api: Api) -> None:
+        data = await api.get("query", query="1+1", time="4")
+        assert data == {"resultType": "scalar", "result": [4, "2"]}
+        assert "version" in await api.get("status/buildinfo")
+        assert await api.get("query_exemplars", query="up", start="1", end="2") == []
+        assert await api.get("rules") == {"groups": []}
+        assert await api.get("alerts") == {"alerts": []}
+
+    run(tmp_path, story)
+
+
+def test_queries(tmp_path: Path) -> None:
+    async def story(api: Api) -> None:
+        data = await api.get("query", query="sum by (job) (up)", time="30")
+        assert data["resultType"] == "vector"
+        assert data["result"][0] == {"metric": {"job": "a"}, "value": [30, "3"]}
+        data = await api.get("query_range", query='up{job="a"}', start=0, end=30, step="15s")
+        assert data["result"][0]["values"] == [[0, "1"], [15, "2"], [30, "3"]]
+        data = await api.get("query", query='up{job="a"}[20s]', time="30")
+        assert data["result"][0]["values"] == [[15, "2"], [30, "3"]]
+        body = urlencode({"query": "up", "time": 30}).encode()
+        reply = await call(api.app, "/api/v1/query", [body], headers=[FORM])
+        assert len(json.loads(reply.body)["data"]["result"]) == 2
+
+    run(tmp_path, story)
+
+
+def test_labels(tmp_path: Path) -> None:
+    async def story(api: Api) -> None:
+        assert await api.get("labels") == ["__name__", "http.status", "job"]
+        assert await api.get("label/job/values") == ["a", "b"]
+        assert await api.get("label/U__http_2e_status/values") == ["200"]
+        chosen = ['up{job="a"}', 'up{job="b"}', "up"]
+        assert await api.get("label/job/values", **{"match[]": chosen[:1]}) == ["a"]
+        assert len(await api.get("series", **{"match[]": chosen})) == 2
+        reply = await api.reply("series", limit=1, **{"match[]": "up"})
+        assert json.loads(reply.body)["warnings"] == ["results truncated due to limit"]
+        metadata = await api.get("metadata")
+        assert metadata == {"up": [{"type": "gauge", "help": "Is it up", "unit": ""}]}
+        stats = await api.get("status/tsdb")
+        assert stats["headStats"]["numSeries"] == 2
+
+    run(tmp_path, story)
+
+
+@pytest.mark.parametrize(
+    ("path", "parameters", "words"),
+    [
+        ("query", {"query": "sum("}, 'invalid parameter "query": 1:'),
+        ("query", {}, 'invalid parameter "query"'),
+        ("query", {"query": "up", "time": "x"}, 'invalid parameter "time": cannot parse'),
+        ("query", {"query": "up", "timeout": "0"}, 'invalid parameter "timeout"'),
+        ("query", {"query": "up", "lookback_delta": "0"}, 'invalid parameter "lookback_delta"'),
+        (
+            "query_range",
+            {"query": "up", "start": 9, "end": 1, "step": 1},
+            "end timestamp must not be before start time",
+        ),
+        (
+            "query_range",
+            {"query": "up", "start": 0, "end": 1, "step": 0},
+            "zero or negative query resolution step widths",
+        ),
+        (
+            "query_range",
+            {"query": "up", "start": 0, "end": 11_001, "step": 1},
+            "exceeded maximum resolution of 11,000 points per timeseries",
+        ),
+        ("series", {}, "no match[] parameter provided"),
+        ("series", {"match[]": "up{"}, 'invalid parameter "match[]"'),
+        ("series", {"match[]": '{job=~".*"}'}, "at least one non-empty matcher"),
+        ("labels", {"limit": "-1"}, 'invalid parameter "limit"'),
+        ("label//values", {}, "invalid label name"),
+    ],
+)
+def test_bad_data(tmp_path: Path, path: str, parameters: dict[str, Any], words: str) -> None:
+    async def story(api: Api) -> None:
+        status, kind, message = await api.refused(path, **parameters)
+        assert (status, kind) == (400, "bad_data")
+        assert words in message
+
+    run(tmp_path, story)
+
+
+@pytest.mark.parametrize(
+    ("error", "status", "kind"),
+    [
+        (TenantFault(422, "sluiceway-query-series-limit", "too many"), 422, "execution"),
+        (DeadlineExceeded("late"), 503, "timeout"),
+        (Cancelled("gone"), 499, "canceled"),
+        (Overloaded(1.0, "busy"), 503, "unavailable"),
+        (BackendUnavailable("no shard"), 503, "unavailable"),
+        (RuntimeError("a bug"), 500, "internal"),
+        (MemoryError(), 503, "unavailable"),
+    ],
+)
+def test_errors_by_type(
+    tmp_path: Path,
+    error: Exception,
+    status: int,
+    kind: str,
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    def fail(_: Request) -> Data:
+        raise error
+
+    async def story(api: Api) -> None:
+        api.endpoints["query"] = fail
+        assert (await api.refused("query"))[:2] == (status, kind)
+
+    run(tmp_path, story)
+
+
+def test_paths_and_methods(tmp_path: Path) -> None:
+    async def story(api: Api) -> None:
+        assert (await api.refused("nothing"))[:2] == (404, "not_found")
+        assert (await call(api.app, "/api/v1/metadata")).status == 405
+        assert (await call(api.app, "/ready", method="GET")).status == 200
+        text = (await call(api.app, "/metrics", method="GET")).body
+        assert b"sluiceway_query_running 0" in text
+
+    run(tmp_path, story)
+
+
+def test_turns(tmp_path: Path) -> None:
+    gate = threading.Event()
+
+    def wait(_: Request) -> Data:
+        assert gate.wait(10)
+        return Data(b"[]")
+
+    async def story(api: Api) -> None:
+        api.endpoints["query"] = wait
+        first = asyncio.ensure_future(api.reply("query"))
+        await asyncio.sleep(0.02)
+        second = asyncio.ensure_future(api.reply("query"))
+        third = asyncio.ensure_future(api.reply("query", timeout="0.1"))
+        await asyncio.sleep(0.02)
+        assert (await api.refused("query"))[:2] == (503, "unavailable")
+        assert json.loads((await third).body)["errorType"] == "timeout"
+        gate.set()
+        assert {(await first).status, (await second).status} == {200}
+
+    run(tmp_path, story, QueryConfig(concurrency_max=1, waiting_max=2))
+
+
+def test_a_client_that_goes_cancels_its_query(tmp_path: Path) -> None:
+    cancelled = threading.Event()
+
+    def wait(request: Request) -> Data:
+        while not request.asker.cancel.cancelled():
+            cancelled.wait(0.005)
+        cancelled.set()
+        raise Cancelled("the client went away")
+
+    async def story(api: Api) -> None:
+        api.endpoints["query"] = wait
+        messages = [{"type": "http.request", "body": b""}, {"type": "http.disconnect"}]
+        sent: list[Any] = []
+
+        async def receive() -> Any:
+            await asyncio.sleep(0.01)
+            return messages.pop(0)
+
+        async def send(message: Any) -> None:
+            sent.append(message)
+
+        scope = {"method": "GET", "path": "/api/v1/query", "query_string": b"", "headers": []}
+        await api.app(scope, receive, send)
+        assert cancelled.is_set()
+        assert sent[0]["status"] == 499
+
+    run(tmp_path, story)
