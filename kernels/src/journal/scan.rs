@@ -6,10 +6,13 @@
 use super::record::{HEADER_BYTES_MAX, MAGIC, Parsed, RecordHeader, payload_is_sound};
 use super::segment::{HEADER_BYTES, SegmentName};
 use crate::disk::{DiskFile, read_full};
+use rustix::io::Errno;
 use std::io;
 use std::sync::Arc;
 
 const WINDOW_BYTES: usize = 1 << 20;
+/// What is given up where the disk itself reports an error.
+const SECTOR_BYTES: usize = 4096;
 
 /// Sequences that were written and cannot be read.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -165,20 +168,37 @@ impl Scan {
         let window_end = self.window_start + self.window.len() as u64;
         if at < self.window_start || at + wanted > window_end {
             let bytes = left.min(length.max(WINDOW_BYTES) as u64) as usize;
-            self.window.resize(bytes, 0);
-            self.window_start = at;
-            let got = match read_full(&*self.file, at, &mut self.window) {
-                Ok(got) => got,
-                Err(error) => {
-                    self.window.clear();
-                    return Err(error);
-                }
-            };
-            self.window.truncate(got);
+            let mut window = std::mem::take(&mut self.window);
+            window.resize(bytes, 0);
+            let got = read_around(&*self.file, at, &mut window)?;
+            window.truncate(got);
+            (self.window, self.window_start) = (window, at);
         }
         let window_end = self.window_start + self.window.len() as u64;
         let start = at.min(window_end) - self.window_start;
         let stop = end.clamp(self.window_start + start, window_end) - self.window_start;
         Ok(&self.window[start as usize..stop as usize])
     }
+}
+
+/// `read_full`, but sectors the disk cannot read twice in a row come back as zeros: their records'
+/// CRCs then tell, and the records around them are saved.
+fn read_around(file: &dyn DiskFile, at: u64, window: &mut [u8]) -> io::Result<usize> {
+    match read_full(file, at, window) {
+        Err(error) if error.raw_os_error() == Some(Errno::IO.raw_os_error()) => {}
+        answer => return answer,
+    }
+    let mut end = 0;
+    for (number, sector) in window.chunks_mut(SECTOR_BYTES).enumerate() {
+        let start = number * SECTOR_BYTES;
+        match read_full(file, at + start as u64, sector) {
+            Ok(length) => end = start + length,
+            Err(error) if error.raw_os_error() == Some(Errno::IO.raw_os_error()) => {
+                sector.fill(0);
+                end = start + sector.len();
+            }
+            Err(error) => return Err(error),
+        }
+    }
+    Ok(end)
 }

@@ -1,9 +1,11 @@
 //! Bytes that are not what was written (FAULTS A5): cut at every byte, every bit flipped, segments gone.
 
 use super::rig::{header, memory, open, payload, small};
-use crate::disk::{Disk, MemoryDisk};
+use crate::disk::faulty::FaultOperation;
+use crate::disk::{Disk, FaultPlan, FaultyDisk, MemoryDisk};
 use crate::error::Result;
-use crate::journal::segment;
+use crate::journal::{JournalConfig, segment};
+use proptest::prelude::*;
 use std::sync::Arc;
 
 /// A disk with one segment of these bytes.
@@ -124,5 +126,60 @@ impl SegmentNames {
     fn of(disk: &dyn Disk) -> Result<Vec<segment::SegmentName>> {
         let names = disk.list("journal")?;
         Ok(names.iter().filter_map(|name| segment::SegmentName::parse(name)).collect())
+    }
+}
+
+#[test]
+fn a_sector_that_cannot_be_read_costs_only_its_records() -> Result<()> {
+    let (_, disk) = memory();
+    let config = || JournalConfig { segment_bytes: 1 << 16, ..small() };
+    let rig = open(&disk, config(), 0)?;
+    (0..100).try_for_each(|value| rig.push(value).map(drop))?;
+    drop(rig);
+    // The whole window fails, then its third sector: records around it are saved.
+    let plan = r#"{"rules": [{"operation": "read", "after": 1, "times": 1},
+        {"operation": "read", "after": 3, "times": 1}]}"#;
+    let faulty = FaultyDisk::new(disk, FaultPlan::from_json(plan)?)?;
+    let disk: Arc<dyn Disk> = Arc::new(faulty);
+    let rig = open(&disk, config(), 0)?;
+    assert_eq!(rig.report.next_sequence, 100);
+    assert!((5..40).contains(&rig.report.quarantined_records), "{:?}", rig.report);
+    drop(rig);
+    // An error of another kind is no damage: it is given back.
+    let no_files = FaultPlan::one(FaultOperation::Open, 0, 1, "EMFILE");
+    let disk: Arc<dyn Disk> = Arc::new(FaultyDisk::new(disk, no_files)?);
+    assert!(open(&disk, config(), 0).is_err());
+    Ok(())
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig::with_cases(300))]
+    /// Whatever is done to a segment, reading it neither fails nor invents a record.
+    #[test]
+    fn any_damage_is_survived(
+        edits in prop::collection::vec((any::<prop::sample::Index>(), 0..4, 0..400usize, any::<u8>()), 1..6),
+        from in 0..9u64,
+    ) {
+        let (name, mut bytes, _) = sample_segment().map_err(|e| TestCaseError::fail(e.to_string()))?;
+        for (place, kind, length, byte) in edits {
+            let start = place.index(bytes.len());
+            let end = (start + length).min(bytes.len());
+            match kind {
+                0 => bytes[start..end].fill(byte),
+                1 => drop(bytes.drain(start..end)),
+                2 => bytes.splice(start..start, std::iter::repeat_n(byte, length)).for_each(drop),
+                _ => bytes.extend_from_within(start..end),
+            }
+            if bytes.is_empty() {
+                bytes.push(0);
+            }
+        }
+        let read = || -> Result<Vec<u64>> {
+            let rig = open(&disk_of(&name, &bytes)?, small(), from)?;
+            Ok(rig.values(from)?.0)
+        };
+        let values = read().map_err(|e| TestCaseError::fail(e.to_string()))?;
+        prop_assert!(values.iter().all(|value| (from..8).contains(value)), "{:?}", values);
+        prop_assert!(values.windows(2).all(|pair| pair[0] < pair[1]), "{:?}", values);
     }
 }
