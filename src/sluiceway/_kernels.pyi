@@ -60,6 +60,43 @@ class Disk:
     def crash_image(self, after_operation: int, seed: int) -> Disk:
         """What a power cut after that many operations may leave; same seed, same image."""
 
+# --- journal (A) ------------------------------------------------------------------------------
+
+_RecordFields = tuple[int, int, int, int, int, int, int, int, list[int], str]
+"""signal, format, encoding, decoder version, policy version, received ms, dedup key, points
+received, points rejected by reason (one count each), tenant."""
+
+class Journal:
+    """The journal by itself; any thread may call. The shard has its own within."""
+
+    def __init__(
+        self,
+        disk: Disk,
+        directory: str,
+        next_sequence_at_least: int = 0,
+        fence: int = 1,
+        segment_bytes: int = ...,
+        bytes_max: int = ...,
+        queue_bytes_max: int = ...,
+        salt: int = 0,
+    ) -> None: ...
+    def append(self, fields: _RecordFields, payload: bytes) -> int:
+        """Queue a record: its ticket, dense. Never waits for the disk. Raises: Overloaded."""
+    def ack_fd(self) -> int:
+        """An eventfd, readable once per decided group."""
+    def drain(self) -> list[tuple[int, int, int | None, str]]:
+        """Groups decided since the last call: (first ticket, last ticket, the first's sequence or
+        None where the group failed, the error)."""
+    def read(
+        self, from_sequence: int, bytes_max: int
+    ) -> tuple[list[tuple[int, _RecordFields, bytes]], int]:
+        """Durable records as (sequence, fields, payload), and the sequence to go on from."""
+    def truncate_before(self, sequence: int) -> None: ...
+    def durable_sequence(self) -> int: ...
+    def stats(self) -> dict[str, Any]: ...
+    def close(self) -> None:
+        """Commit what is queued, then take no more. Idempotent."""
+
 # --- shard (S) --------------------------------------------------------------------------------
 
 class Receipt:

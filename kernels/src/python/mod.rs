@@ -6,6 +6,7 @@ mod disk;
 mod errors;
 mod evaluate;
 mod gil;
+mod journal;
 mod labels;
 mod range_function;
 mod wire;
@@ -30,6 +31,7 @@ fn _kernels(module: &Bound<'_, PyModule>) -> PyResult<()> {
     module.add_function(wrap_pyfunction!(mutant_on, module)?)?;
     module.add_function(wrap_pyfunction!(gil::gil_reacquisitions, module)?)?;
     disk::register(module)?;
+    journal::register(module)?;
     labels::register(module)?;
     evaluate::register(module)?;
     wire::register(module)?;
