@@ -262,6 +262,16 @@ def range_function(
     Function names are PromQL's, and "last" and "timestamp" for the instant selector.
     """
 
+def aggregate_columns(
+    op: str,
+    groups: NDArray[np.uint32],
+    group_count: int,
+    values: NDArray[np.float64],
+    present: NDArray[np.bool_],
+) -> tuple[NDArray[np.float64], NDArray[np.bool_]]:
+    """sum, avg, count, min, max, group, stddev or stdvar of [S, T] columns -> [G, T]; row i is of
+    group `groups[i]`. Compensated, as fused aggregations are."""
+
 # --- labels and JSON (C) ----------------------------------------------------------------------
 
 class LabelTable:

@@ -2,6 +2,7 @@
 //!
 //! One file a kernel family, each with `pub fn register(module: &Bound<'_, PyModule>) -> PyResult<()>`.
 
+mod columns;
 mod disk;
 mod errors;
 mod evaluate;
@@ -30,6 +31,7 @@ fn _kernels(module: &Bound<'_, PyModule>) -> PyResult<()> {
     module.add_function(wrap_pyfunction!(arm_mutant, module)?)?;
     module.add_function(wrap_pyfunction!(mutant_on, module)?)?;
     module.add_function(wrap_pyfunction!(gil::gil_reacquisitions, module)?)?;
+    columns::register(module)?;
     disk::register(module)?;
     journal::register(module)?;
     labels::register(module)?;

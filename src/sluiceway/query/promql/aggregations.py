@@ -5,15 +5,14 @@ series is. Selections that a shard can aggregate itself never come here (plan.py
 """
 
 import math
-from collections.abc import Callable
 
 import numpy as np
 
-from sluiceway.kernels import LabelTable
+from sluiceway.kernels import LabelTable, aggregate_columns
 from sluiceway.query.interface import Bools, Floats, Times
-from sluiceway.query.promql import sums
+from sluiceway.query.promql import orders
 from sluiceway.query.promql.faults import ExecutionFault
-from sluiceway.query.promql.values import Vector, count_present, empty_vector, format_value
+from sluiceway.query.promql.values import Vector, empty_vector, format_value
 
 # Distinct (group, value) pairs that count_values may make.
 COUNT_VALUES_SERIES_MAX = 100_000
@@ -34,36 +33,23 @@ def aggregate(
 ) -> Vector:
     """Any aggregation whose parameter is a scalar [T] or nothing. Raises: ExecutionFault."""
     if operator in ("topk", "bottomk", "limitk"):
-        counts = _counts(parameter)
-        if operator == "limitk":
-            return _first_rows(vector, grouping, without, counts)
-        return _extreme_rows(vector, grouping, without, counts, operator == "topk")
+        return _chosen_rows(vector, grouping, without, _counts(parameter), operator)
     vector = vector.without_absent_series()
     if not vector.series_count:
         return empty_vector(vector.present.shape[1])
     ids, labels, drop_name = _grouped(vector, grouping, without)
-    group_count = len(labels)
-    present = count_present(vector.present, ids, group_count)
     if operator == "quantile":
         assert parameter is not None, "quantile has a parameter"
-        values = _quantiles(vector, ids, present, parameter)
+        values, present = orders.quantiles(vector, ids, len(labels), parameter)
     else:
-        values = _REDUCTIONS[operator](vector.values, vector.present, ids, group_count)
-    return Vector(labels, values, present > 0, drop_name)
-
-
-_REDUCTIONS: dict[str, Callable[[Floats, Bools, Times, int], Floats]] = {
-    "sum": sums.group_sums,
-    "avg": sums.group_means,
-    "count": lambda values, present, ids, n: count_present(present, ids, n).astype(np.float64),
-    "group": lambda values, present, ids, n: np.ones((n, values.shape[1])),
-    "min": lambda values, present, ids, n: sums.group_extremes(values, present, ids, False),
-    "max": lambda values, present, ids, n: sums.group_extremes(values, present, ids, True),
-    "stdvar": sums.group_variances,
-    "stddev": lambda values, present, ids, n: np.sqrt(
-        sums.group_variances(values, present, ids, n)
-    ),
-}
+        values, present = aggregate_columns(
+            operator,
+            ids.astype(np.uint32),
+            len(labels),
+            np.ascontiguousarray(vector.values),
+            np.ascontiguousarray(vector.present),
+        )
+    return Vector(labels, values, present, drop_name)
 
 
 def _counts(parameter: Floats | None) -> Times:
@@ -78,66 +64,24 @@ def _counts(parameter: Floats | None) -> Times:
     return parameter.astype(np.int64)
 
 
-def _positions(vector: Vector, ids: Times, keys: list[Floats | Bools]) -> tuple[Times, Times]:
-    """Per step: rows ordered by (group, absent last, keys), and each place's rank in its group."""
-    step_count = vector.present.shape[1]
-    group = np.broadcast_to(ids[:, None], (len(ids), step_count))
-    order = np.lexsort((*reversed(keys), ~vector.present, group), axis=0)
-    sizes = np.bincount(ids)
-    starts = np.repeat(np.cumsum(sizes) - sizes, sizes)
-    return order, np.arange(len(ids)) - starts
-
-
-def _extreme_rows(
-    vector: Vector, grouping: list[str], without: bool, counts: Times, largest: bool
+def _chosen_rows(
+    vector: Vector, grouping: list[str], without: bool, counts: Times, order: str
 ) -> Vector:
+    """topk, bottomk, limitk: whole series, present at the steps where they are chosen."""
     vector = vector.without_absent_series()
     if not vector.series_count:
         return empty_vector(vector.present.shape[1])
     ids, _, _ = _grouped(vector, grouping, without)
-    missing = np.isnan(vector.values)
-    key = np.where(missing, 0.0, -vector.values if largest else vector.values)
-    order, rank = _positions(vector, ids, [missing, key])
-    chosen_places = rank[:, None] < counts[None, :]
-    chosen = np.zeros_like(vector.present)
-    np.put_along_axis(chosen, order, chosen_places, axis=0)
-    result = vector.filtered(vector.present & chosen)
-    if result.present.shape[1] == 1:
+    keys = {"topk": -vector.values, "bottomk": vector.values}.get(order)
+    if keys is None:
+        keys = np.zeros_like(vector.values)
+    chosen = orders.first_rows(keys, vector.present, ids, counts)
+    result = vector.filtered(chosen)
+    if chosen.shape[1] == 1 and order != "limitk":
         # An instant answer comes in order of value, group after group.
-        rows = order[:, 0]
-        return result.take(rows[result.present[rows, 0]])
+        places = np.lexsort((keys[:, 0], np.isnan(keys[:, 0]), ids))
+        return result.take(places[chosen[places, 0]])
     return result.without_absent_series()
-
-
-def _first_rows(vector: Vector, grouping: list[str], without: bool, counts: Times) -> Vector:
-    vector = vector.without_absent_series()
-    if not vector.series_count:
-        return empty_vector(vector.present.shape[1])
-    ids, _, _ = _grouped(vector, grouping, without)
-    order, rank = _positions(vector, ids, [])
-    chosen = np.zeros_like(vector.present)
-    np.put_along_axis(chosen, order, rank[:, None] < counts[None, :], axis=0)
-    return vector.filtered(vector.present & chosen).without_absent_series()
-
-
-def _quantiles(vector: Vector, ids: Times, sizes: Times, quantile: Floats) -> Floats:
-    """[G, T] quantiles with linear interpolation; NaN sorts first, as in Prometheus."""
-    not_missing = ~np.isnan(vector.values)
-    order, _ = _positions(vector, ids, [not_missing, vector.values])
-    ordered = np.take_along_axis(vector.values, order, axis=0)
-    group_sizes = np.bincount(ids)
-    starts = (np.cumsum(group_sizes) - group_sizes)[:, None]
-    fraction = np.where((quantile >= 0) & (quantile <= 1), quantile, 0.0)
-    rank = fraction[None, :] * (sizes - 1).clip(min=0)
-    lower = np.floor(rank).astype(np.int64).clip(min=0)
-    upper = np.minimum(lower + 1, (sizes - 1).clip(min=0))
-    weight = rank - np.floor(rank)
-    below = np.take_along_axis(ordered, starts + lower, axis=0)
-    above = np.take_along_axis(ordered, starts + upper, axis=0)
-    result: Floats = below * (1 - weight) + above * weight
-    result = np.where(quantile < 0, -np.inf, result)
-    result = np.where(quantile > 1, np.inf, result)
-    return np.where(np.isnan(quantile), np.nan, result)
 
 
 def count_values(vector: Vector, grouping: list[str], without: bool, label: str) -> Vector:

@@ -5,6 +5,8 @@ Invariant: runs once, right after the parse; sets `invariant` bottom-up and noth
 
 import re
 
+from sluiceway.errors import TenantFault
+from sluiceway.kernels import check_regex
 from sluiceway.query.promql.faults import ParseFault
 from sluiceway.query.promql.signatures import RANGE_ARGUMENT, TIME_DEPENDENT
 from sluiceway.query.promql.syntax import (
@@ -263,9 +265,10 @@ def _has_surrogate(value: str) -> bool:
 
 
 def _check_pattern(text: str, node: Selector, pattern: str) -> None:
-    """Catch what Python too calls malformed; the shard has the last word on a pattern."""
-    if pattern.count("(") > pattern.count(")") + pattern.count("\\("):
-        raise ParseFault(text, node.start, f"error parsing regexp: missing closing ): `{pattern}`")
+    try:
+        check_regex(pattern)
+    except TenantFault as fault:
+        raise ParseFault(text, node.start, fault.message) from fault
 
 
 def _matches_empty(pattern: str) -> bool:

@@ -95,7 +95,7 @@ def _pair_up(
     if not len(rows_many):
         return empty_vector(many.present.shape[1])
     present = many.present[rows_many] & one.present[rows_one]
-    groups_repeat = len(np.unique(ids_many[rows_many])) < len(rows_many)
+    groups_repeat = bool(np.bincount(ids_many[rows_many]).max() > 1)
     if not matching.group and groups_repeat:
         met = count_present(present, ids_many[rows_many], count)
         if (met > 1).any():
@@ -152,7 +152,7 @@ def _pairs(ids_many: Times, ids_one: Times) -> tuple[Times, Times]:
 def _check_unique(
     many: Vector, one: Vector, ids_one: Times, count: int, matching: Matching, swapped: bool
 ) -> None:
-    if len(np.unique(ids_one)) == len(ids_one):
+    if np.bincount(ids_one).max() <= 1:
         return
     crowded = count_present(one.present, ids_one, count) > 1
     # A step where the other side has no sample at all matches nothing, so nothing is wrong.

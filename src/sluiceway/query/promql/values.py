@@ -8,7 +8,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from sluiceway.kernels import LabelTable
+from sluiceway.kernels import LabelTable, format_float
 from sluiceway.query.interface import Bools, Floats, Times
 from sluiceway.query.promql.faults import ExecutionFault
 
@@ -168,14 +168,7 @@ def drop_names(vector: Vector) -> Vector:
 
 def format_value(value: float) -> str:
     """A float as PromQL prints it: shortest digits that read back, never an exponent."""
-    if value != value:
-        return "NaN"
-    if value in (float("inf"), float("-inf")):
-        return "+Inf" if value > 0 else "-Inf"
-    text = repr(float(value))
-    if "e" in text:
-        text = np.format_float_positional(value, trim="-")
-    return text.removesuffix(".0")
+    return format_float(value)
 
 
 def format_short(value: float) -> str:
