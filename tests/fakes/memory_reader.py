@@ -10,8 +10,8 @@ from typing import Any
 
 import numpy as np
 
-from sluiceway.kernels import LabelTable, range_function
-from sluiceway.query.interface import Cancellation, Floats, Times
+from sluiceway.kernels import CancelToken, LabelTable, range_function
+from sluiceway.query.interface import Floats, Times
 from sluiceway.query.promql import aggregations
 from sluiceway.query.promql.faults import ExecutionFault
 from sluiceway.query.promql.values import Grid, Vector
@@ -26,6 +26,15 @@ class MemoryColumns:
     values: Floats
     present: Any
     stats: dict[str, Any] = field(default_factory=dict)
+    warnings: list[str] = field(default_factory=list)
+
+
+@dataclass
+class MemoryPoints:
+    labels: LabelTable
+    offsets: Times
+    times_ms: Times
+    values: Floats
     warnings: list[str] = field(default_factory=list)
 
 
@@ -45,7 +54,7 @@ class MemoryReader:
         key = tuple(sorted((name, text) for name, text in labels.items() if text))
         self.histograms.setdefault(key, set()).add(time_ms)
 
-    def evaluate(self, plan: dict[str, Any], cancel: Cancellation | None = None) -> MemoryColumns:
+    def evaluate(self, plan: dict[str, Any], cancel: CancelToken | None = None) -> MemoryColumns:
         self.plans.append(plan)
         count = 1
         if plan["step_ms"]:
@@ -108,22 +117,20 @@ class MemoryReader:
                 vector = aggregations.aggregate(aggregate["op"], vector, names, without, None)
         return MemoryColumns(vector.labels, vector.values, vector.present)
 
-    def export(
-        self, plan: dict[str, Any], cancel: Cancellation | None = None
-    ) -> tuple[LabelTable, Times, Times, Floats]:
+    def points(self, plan: dict[str, Any], cancel: CancelToken | None = None) -> MemoryPoints:
         labels, times, values, offsets = [], [], [], [0]
         for key in self._select(plan["matchers"]):
             points = [
                 (time, value)
                 for time, value in sorted(self.series[key].items())
-                if plan["start_ms"] <= time <= plan["end_ms"]
+                if plan["start_ms"] < time <= plan["end_ms"]
                 and np.float64(value).view(np.uint64) != _STALE_BITS
             ]
             labels.append(dict(key))
             times += [time for time, _ in points]
             values += [value for _, value in points]
             offsets.append(len(times))
-        return (
+        return MemoryPoints(
             LabelTable.from_lists(labels),
             np.array(offsets, dtype=np.int64),
             np.array(times, dtype=np.int64),

@@ -4,6 +4,7 @@ Each case of the tiers that must hold is one test; the others are counted, so th
 what already works is seen."""
 
 import json
+from collections.abc import Callable, Iterator
 from functools import cache
 from typing import Any
 
@@ -12,6 +13,8 @@ import pytest
 from fakes.memory_reader import MemoryReader
 from fakes.promql_cases import SHARED, difference, load, read_cases
 from sluiceway.errors import TenantFault
+from sluiceway.kernels import EvaluateServer, MemoryShard, ShardClient
+from sluiceway.query.interface import ShardReader
 from sluiceway.query.promql.engine import Engine
 
 pytestmark = [
@@ -34,7 +37,32 @@ def data(corpus_name: str, dataset: str | None) -> MemoryReader:
     return load(corpus(corpus_name)[1].get(dataset or ""))
 
 
-def ask(reader: MemoryReader, case: dict[str, Any]) -> dict[str, Any]:
+@pytest.fixture(scope="module")
+def served(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Callable[[str, Any], ShardClient]]:
+    """The evaluate protocol over a Unix socket, a server for each data set, all at the end gone."""
+    folder = tmp_path_factory.mktemp("shards")
+    servers: dict[tuple[str, Any], tuple[EvaluateServer, ShardClient]] = {}
+
+    def client(corpus_name: str, dataset: str | None) -> ShardClient:
+        key = (corpus_name, dataset)
+        if key not in servers:
+            reader = data(corpus_name, dataset)
+            series = [
+                (dict(labels), sorted(points), [points[time] for time in sorted(points)])
+                for labels, points in reader.series.items()
+            ]
+            path = folder / str(len(servers))
+            server = EvaluateServer(MemoryShard(series), path, {"query_threads": 1})
+            server.start()
+            servers[key] = (server, ShardClient(path))
+        return servers[key][1]
+
+    yield client
+    for server, _ in servers.values():
+        server.stop()
+
+
+def ask(reader: ShardReader, case: dict[str, Any]) -> dict[str, Any]:
     """The API's answer to a case."""
     engine = Engine(reader)
     try:
@@ -66,6 +94,14 @@ def required(name: str) -> list[Any]:
 @pytest.mark.parametrize(("name", "case"), required("promql-cases") + required("promql-compliance"))
 def test_core(name: str, case: dict[str, Any]) -> None:
     found = difference(case, ask(data(name, case["dataset"]), case))
+    assert found is None, f"{case['expr']}: {found}"
+
+
+@pytest.mark.parametrize(("name", "case"), required("promql-cases") + required("promql-compliance"))
+def test_core_over_the_protocol(
+    served: Callable[[str, Any], ShardClient], name: str, case: dict[str, Any]
+) -> None:
+    found = difference(case, ask(served(name, case["dataset"]), case))
     assert found is None, f"{case['expr']}: {found}"
 
 

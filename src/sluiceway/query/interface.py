@@ -10,17 +10,11 @@ from typing import Any, Protocol
 import numpy as np
 from numpy.typing import NDArray
 
-from sluiceway.kernels import LabelTable
+from sluiceway.kernels import CancelToken, LabelTable
 
 Floats = NDArray[np.float64]
 Bools = NDArray[np.bool_]
 Times = NDArray[np.int64]
-
-
-class Cancellation(Protocol):
-    """Whether the asker has gone; `kernels.CancelToken` is one. Any thread may look."""
-
-    def cancelled(self) -> bool: ...
 
 
 class StepColumns(Protocol):
@@ -38,16 +32,30 @@ class StepColumns(Protocol):
     def warnings(self) -> list[str]: ...
 
 
+class PointSeries(Protocol):
+    """Raw points: series `i` owns `[offsets[i]:offsets[i + 1]]` of times and values."""
+
+    @property
+    def labels(self) -> LabelTable: ...
+    @property
+    def offsets(self) -> Times: ...
+    @property
+    def times_ms(self) -> Times: ...
+    @property
+    def values(self) -> Floats: ...
+    @property
+    def warnings(self) -> list[str]: ...
+
+
 class ShardReader(Protocol):
     """Evaluates plans (query/promql/plan.py says what stands in one) and lists labels."""
 
-    def evaluate(self, plan: dict[str, Any], cancel: Cancellation | None = None) -> StepColumns:
+    def evaluate(self, plan: dict[str, Any], cancel: CancelToken | None = None) -> StepColumns:
         """Step columns of one selection. The answer holds every point acked before the call, or
         `warnings` says that it lags. Raises: TenantFault(422) over a limit, DeadlineExceeded."""
         ...
 
-    def export(
-        self, plan: dict[str, Any], cancel: Cancellation | None = None
-    ) -> tuple[LabelTable, Times, Times, Floats]:
-        """Raw points: labels [S], offsets [S+1], times and values [N], series after series."""
+    def points(self, request: dict[str, Any], cancel: CancelToken | None = None) -> PointSeries:
+        """Raw points of (start_ms, end_ms], without stale markers. The request holds `tenant`,
+        `matchers`, the two times and `limits`, as a plan does."""
         ...

@@ -90,8 +90,10 @@ def count_values(vector: Vector, grouping: list[str], without: bool, label: str)
     step_count = vector.present.shape[1]
     if not vector.series_count:
         return empty_vector(step_count)
-    if not without and label in grouping:
-        grouping = [name for name in grouping if name != label]
+    # The label takes the value's place before the series are grouped.
+    grouping = [name for name in grouping if name != label]
+    if without:
+        grouping.append(label)
     ids, labels, _ = _grouped(vector, grouping, without)
     rows, steps = np.nonzero(vector.present)
     found = vector.values[rows, steps]

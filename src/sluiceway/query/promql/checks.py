@@ -3,10 +3,10 @@
 Invariant: runs once, right after the parse; sets `invariant` bottom-up and nothing else.
 """
 
-import re
+from functools import lru_cache
 
 from sluiceway.errors import TenantFault
-from sluiceway.kernels import check_regex
+from sluiceway.kernels import LabelTable, check_regex
 from sluiceway.query.promql.faults import ParseFault
 from sluiceway.query.promql.signatures import RANGE_ARGUMENT, TIME_DEPENDENT
 from sluiceway.query.promql.syntax import (
@@ -31,6 +31,8 @@ from sluiceway.query.promql.syntax import (
     unwrap,
 )
 
+# Compiling a pattern costs more than parsing the rest; dashboards repeat theirs.
+PATTERNS_CACHED_MAX = 1_000
 _ANCHORED_FUNCTIONS = ("changes", "delta", "increase", "rate", "resets")
 _SMOOTHED_FUNCTIONS = ("delta", "increase", "rate")
 
@@ -266,21 +268,16 @@ def _has_surrogate(value: str) -> bool:
 
 def _check_pattern(text: str, node: Selector, pattern: str) -> None:
     try:
-        check_regex(pattern)
+        _matches_empty(pattern)
     except TenantFault as fault:
         raise ParseFault(text, node.start, fault.message) from fault
 
 
+_NO_LABELS = LabelTable.from_lists([{}])
+
+
+@lru_cache(maxsize=PATTERNS_CACHED_MAX)
 def _matches_empty(pattern: str) -> bool:
-    if pattern == "":
-        return True
-    try:
-        return re.fullmatch(_to_python(pattern), "") is not None
-    except re.error:
-        # RE2 syntax that Python lacks: take it as not matching, the shard decides.
-        return False
-
-
-def _to_python(pattern: str) -> str:
-    """Global flags in mid-pattern are scoped in RE2 and refused by Python."""
-    return re.sub(r"\(\?([imsU]+)\)", "", pattern).replace("\\z", "\\Z").replace("\\pL", "[a-z]")
+    """Whether an anchored pattern matches the empty string. Raises: TenantFault (no pattern)."""
+    check_regex(pattern)
+    return bool(_NO_LABELS.replace("matched", "1", "absent", pattern).values_of("matched")[0])

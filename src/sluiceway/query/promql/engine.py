@@ -10,8 +10,8 @@ from typing import Any
 import numpy as np
 
 from sluiceway.clock import Clock, SystemClock
-from sluiceway.kernels import write_matrix, write_vector
-from sluiceway.query.interface import Cancellation, Floats, ShardReader
+from sluiceway.kernels import CancelToken, write_matrix, write_vector
+from sluiceway.query.interface import Floats, ShardReader
 from sluiceway.query.promql.annotations import Annotations
 from sluiceway.query.promql.calls import one_series
 from sluiceway.query.promql.evaluator import Evaluator
@@ -104,7 +104,7 @@ class Engine:
         end_ms: int,
         step_ms: int,
         deadline_s: float | None = None,
-        cancel: Cancellation | None = None,
+        cancel: CancelToken | None = None,
         lookback_ms: int | None = None,
     ) -> Result:
         """Evaluate at every step. Blocks; `deadline_s` is a reading of the clock's monotonic_s.
@@ -144,7 +144,7 @@ class Engine:
         text: str,
         time_ms: int,
         deadline_s: float | None = None,
-        cancel: Cancellation | None = None,
+        cancel: CancelToken | None = None,
         lookback_ms: int | None = None,
     ) -> Result:
         """Evaluate at one time. As `query_range`, but every type is allowed."""
@@ -188,12 +188,14 @@ class Engine:
         plan: dict[str, Any] = {
             "tenant": evaluator.tenant,
             "matchers": matchers_of(node.selector),
-            "start_ms": end_ms - evaluator.duration(node.range, positive=True) + 1,
+            "start_ms": end_ms - evaluator.duration(node.range, positive=True),
             "end_ms": end_ms,
             "limits": evaluator.leaf_limits,
         }
-        labels, offsets, times_ms, values = self.reader.export(plan, evaluator.cancel)
-        return RawSeries(labels, offsets, times_ms, values)
+        points = self.reader.points(evaluator.with_timeout(plan), evaluator.cancel)
+        for warning in points.warnings:
+            evaluator.annotations.pass_on(warning)
+        return RawSeries(points.labels, points.offsets, points.times_ms, points.values)
 
     def _evaluator(
         self,
@@ -202,7 +204,7 @@ class Engine:
         grid: Grid,
         end_ms: int,
         deadline_s: float | None,
-        cancel: Cancellation | None,
+        cancel: CancelToken | None,
         lookback_ms: int | None,
     ) -> Evaluator:
         limits = self.limits

@@ -7,13 +7,14 @@ node. Left-deep chains of operators are folded in a loop.
 
 import json
 from dataclasses import dataclass, field
+from typing import Any
 
 import numpy as np
 
 from sluiceway.clock import Clock
 from sluiceway.errors import Cancelled, DeadlineExceeded
-from sluiceway.kernels import range_function
-from sluiceway.query.interface import Bools, Cancellation, Floats, ShardReader, Times
+from sluiceway.kernels import CancelToken, range_function
+from sluiceway.query.interface import Bools, Floats, ShardReader, Times
 from sluiceway.query.promql import aggregations, functions, operators
 from sluiceway.query.promql import matching as vector_matching
 from sluiceway.query.promql.annotations import Annotations
@@ -76,7 +77,7 @@ class Evaluator:
     leaf_limits: dict[str, int]
     clock: Clock
     deadline_s: float | None
-    cancel: Cancellation | None
+    cancel: CancelToken | None
     annotations: Annotations
     points_scanned: int = 0
     answers: dict[str, Vector] = field(default_factory=dict)
@@ -198,7 +199,7 @@ class Evaluator:
         key = json.dumps(plan)
         result = self.answers.get(key)
         if result is None:
-            answer = self.reader.evaluate(plan, self.cancel)
+            answer = self.reader.evaluate(self.with_timeout(plan), self.cancel)
             for warning in answer.warnings:
                 self.annotations.pass_on(warning)
             self.points_scanned += int(answer.stats.get("points_scanned", 0))
@@ -211,6 +212,13 @@ class Evaluator:
         if leaf.function in ("rate", "increase"):
             self.inform_of_counter(leaf, result, aggregate is not None)
         return result
+
+    def with_timeout(self, plan: dict[str, Any]) -> dict[str, Any]:
+        """The plan with what is left of the query's time."""
+        if self.deadline_s is None:
+            return plan
+        left_ms = int((self.deadline_s - self.clock.monotonic_s()) * 1000)
+        return {**plan, "timeout_ms": max(1, left_ms)}
 
     def range_arguments(self, call: Call, grid: Grid) -> list[Floats]:
         """The scalar arguments of a range function, checked."""

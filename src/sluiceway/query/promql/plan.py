@@ -5,7 +5,7 @@ a shard can do that while it scans. A plan is plain data (it crosses a socket as
 
     tenant, matchers [{name, op, value}], start_ms, end_ms, step_ms, offset_ms, at_ms | null,
     lookback_ms, range_ms | null, function, args [number or one number a step], extension | null,
-    aggregate {op, by | without} | null, limits {series_max, points_max, bytes_max}
+    aggregate {op, by | without} | null, limits {series_max, points_max, bytes_max}, timeout_ms?
 
 Invariant: a plan says what to read and compute, never how; equal plans have equal answers within
 one query.
