@@ -113,9 +113,25 @@ class Receipt:
     exemplars: int
 
 class Shard:
-    """One shard: journal, registry, buffer, blocks. Single writer; any thread may call."""
+    """One shard: journal, registry, buffer, blocks. `receive`, the acks and the figures may be
+    called from any thread; `advance` and `freeze` belong to one thread, the processor's.
 
-    def __init__(self, disk: Disk, options: dict[str, Any]) -> None: ...
+    Life: `open_journal` -> (requests are taken) -> `load_state`s -> `publish` -> `loaded` ->
+    `advance`s, with `freeze` between two of them -> `close`.
+    """
+
+    def __init__(self, disk: Disk, options: dict[str, Any]) -> None:
+        """Options: kernels/src/shard/owner.rs. `hash_seed` must be unpredictable to clients."""
+    def open_journal(self, next_sequence: int, fence: int) -> str:
+        """JSON: next_sequence, quarantined_records, quarantined_bytes, torn_bytes."""
+    def load_state(self, path: str, bytes: int, crc32: int) -> None:
+        """Raises: Corruption."""
+    def publish(self, publication: str) -> None:
+        """Show readers a committed manifest: {"blocks", "blocks_removed", "sealed", "movements"}."""
+    def loaded(self) -> None:
+        """Registry and blocks are whole; queries waited for it."""
+    def set_policies(self, policies: str, current: int, refusing: bool) -> None:
+        """The versions that records name, the one for new records; `refusing` takes none."""
     def receive(
         self, body: bytes, tenant: str, format: int, encoding: int, received_ms: int
     ) -> Receipt:
@@ -130,10 +146,37 @@ class Shard:
         """(decided, failures): every ticket < `decided` is durable, except those in
         `failures` = [(first, last, error)], both ends inclusive; each failure is told once.
         Resets the eventfd."""
-    def advance(self, now_ms: int, wait_ms: int) -> tuple[str, Any]:
-        """Apply durable records until something needs Python: (event, detail)."""
+    def advance(self, wait_ms: int) -> tuple[str, int, int, int]:
+        """Apply a slice of durable records, waiting for the first at most `wait_ms`:
+        ("applied" | "idle" | "full", points buffered, journal bytes applied since the last
+        freeze, next sequence). "full" waits for a seal."""
+    def interrupt(self) -> None:
+        """Make a waiting `advance` return."""
+    def freeze(self, snapshot: bool) -> bool:
+        """Swap the buffer out to be sealed; false where there is nothing new, or one waits."""
+    def write_seal(self, block_path: str, state_path: str, fence: int) -> str:
+        """Write the frozen buffer and its state, durably; a SealReport in JSON."""
+    def merge(self, request: str) -> str:
+        """Write the merger of blocks, durably; a MergeReport in JSON. Raises: Cancelled."""
+    def cancel_merges(self) -> None:
+        """For good: the shard is about to close."""
+    def truncate_journal(self, sequence: int) -> None:
+        """Forget records before `sequence`, once a durable manifest covers them."""
+    def wait_visible(self, wait_ms: int) -> int:
+        """Wait until what is durable now can be seen; returns the records still missing."""
+    def sequences(self) -> tuple[int, int]:
+        """(first sequence that is not durable, first that queries do not see). At once."""
+    def points(
+        self, tenant: str, from_ms: int, until_ms: int
+    ) -> tuple[LabelTable, NDArray[np.uint64], NDArray[np.int64], NDArray[np.float64]]:
+        """Every float of [from_ms, until_ms) in memory at once, for oracles: (labels, offsets,
+        times, values); series `i` owns offsets[i]..offsets[i + 1]."""
+    def ledger(self, raw_scan: bool) -> str:
+        """A Statement (ledger/statement.py) in JSON; `raw_scan` reads every row on disk."""
     def stats(self) -> dict[str, Any]:
         """Figures for /metrics, status and readiness. Cheap; never waits for the writer."""
+    def close(self) -> None:
+        """Take no more requests; what was appended is decided first."""
 
 # --- evaluate (E) -----------------------------------------------------------------------------
 

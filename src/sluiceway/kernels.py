@@ -1,10 +1,8 @@
 """The typed door to Rust: every other module imports kernels from here, never `_kernels`.
 
 Invariant: a kernel drops the GIL while it works; arguments are borrowed for the call only. The
-contracts stand in `_kernels.pyi`. A name moves from the lower list to the upper one when it lands.
+contracts stand in `_kernels.pyi`.
 """
-
-from typing import TYPE_CHECKING
 
 from sluiceway._kernels import (
     CancelToken,
@@ -15,6 +13,8 @@ from sluiceway._kernels import (
     LabelTable,
     MemoryShard,
     RawPoints,
+    Receipt,
+    Shard,
     ShardClient,
     aggregate_columns,
     arm_mutant,
@@ -28,13 +28,6 @@ from sluiceway._kernels import (
     write_series,
     write_vector,
 )
-
-if TYPE_CHECKING:
-    # On their way; remove from here (and import above) with the merge that brings the kernel.
-    from sluiceway._kernels import (
-        Receipt,
-        Shard,
-    )
 
 # Codes of the record format (kernels/src/model.rs): the door's payload and its compression.
 FORMAT_REMOTE_WRITE_1 = 1

@@ -46,7 +46,7 @@ impl Default for JournalConfig {
 }
 
 /// What opening found. Segments before the last are checked when they are read.
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
+#[derive(Clone, Debug, Default, PartialEq, Eq, serde::Serialize)]
 pub struct OpenReport {
     pub next_sequence: u64,
     /// Durable once and not readable now; also in `Journal::take_gaps`.

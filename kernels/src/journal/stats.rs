@@ -4,7 +4,7 @@
 pub const FSYNC_BOUNDS_SECONDS: [f64; 10] =
     [0.0005, 0.001, 0.002, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 1.0];
 
-#[derive(Clone, Debug, Default)]
+#[derive(Clone, Debug, Default, serde::Serialize)]
 pub struct JournalStats {
     /// Of records on disk, durable; without what is reserved.
     pub bytes: u64,

@@ -121,6 +121,9 @@ fn shard_access(shard: &Bound<'_, PyAny>) -> PyResult<Arc<dyn ShardAccess>> {
     if let Ok(shard) = shard.cast::<MemoryShard>() {
         return Ok(Arc::clone(&shard.get().inner) as Arc<dyn ShardAccess>);
     }
+    if let Ok(shard) = shard.cast::<super::shard::Shard>() {
+        return Ok(Arc::clone(&shard.get().inner) as Arc<dyn ShardAccess>);
+    }
     Err(PyTypeError::new_err("EvaluateServer serves a Shard or a MemoryShard"))
 }
 

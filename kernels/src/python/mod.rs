@@ -10,6 +10,7 @@ mod gil;
 mod journal;
 mod labels;
 mod range_function;
+mod shard;
 mod wire;
 
 use pyo3::prelude::*;
@@ -35,6 +36,7 @@ fn _kernels(module: &Bound<'_, PyModule>) -> PyResult<()> {
     disk::register(module)?;
     journal::register(module)?;
     labels::register(module)?;
+    shard::register(module)?;
     evaluate::register(module)?;
     wire::register(module)?;
     range_function::register(module)?;

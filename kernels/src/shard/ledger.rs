@@ -4,7 +4,7 @@
 //! duplicate`, after every applied record. The counts stand at one journal sequence and travel in
 //! the state file, so a replay adds the records after it and nothing twice.
 
-use crate::model::{REJECT_REASON_COUNT, RejectReason};
+use crate::model::{REJECT_REASON_COUNT, REJECT_REASON_NAMES};
 use serde::{Deserialize, Serialize};
 use std::collections::BTreeMap;
 
@@ -13,6 +13,8 @@ use std::collections::BTreeMap;
 pub enum Refusal {
     SeriesMax,
     Disk,
+    /// Labels that are not canonical: a decoder let them through.
+    Labels,
 }
 
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
@@ -49,7 +51,7 @@ impl Outcomes {
     }
 
     pub fn reject_at_gateway(&mut self, points: &[u32; REJECT_REASON_COUNT]) {
-        for (reason, &count) in REASON_NAMES.iter().zip(points) {
+        for (reason, &count) in REJECT_REASON_NAMES.iter().zip(points) {
             self.reject(reason, u64::from(count));
         }
     }
@@ -58,26 +60,11 @@ impl Outcomes {
         let reason = match refusal {
             Refusal::SeriesMax => "series_max",
             Refusal::Disk => "disk",
+            Refusal::Labels => "invalid_labels",
         };
         self.reject(reason, points);
     }
 }
-
-/// Names of `RejectReason`, in its order.
-pub const REASON_NAMES: [&str; REJECT_REASON_COUNT] = [
-    "invalid_labels",
-    "duplicate_label",
-    "missing_name",
-    "too_many_labels",
-    "label_too_long",
-    "too_far_in_future",
-    "invalid_histogram",
-    "unsupported_temporality",
-    "invalid_reference",
-    "invalid_utf8",
-    "unsupported",
-];
-const _: () = assert!(RejectReason::Unsupported as usize == REJECT_REASON_COUNT - 1);
 
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Ledger {
@@ -105,6 +92,7 @@ impl Ledger {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::model::RejectReason;
 
     #[test]
     fn survives_json_and_knows_its_balance() {

@@ -13,7 +13,7 @@ use crate::model::SeriesKey;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 
-#[derive(Debug)]
+#[derive(Debug, serde::Serialize)]
 pub struct MergeReport {
     /// The blocks written, by time; ranges without a point have none.
     pub outputs: Vec<BlockMeta>,

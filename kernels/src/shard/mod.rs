@@ -2,18 +2,27 @@
 
 mod aliases;
 pub mod alive;
+pub mod apply;
 pub mod block;
 pub mod block_reader;
 pub mod block_writer;
 pub mod buffer;
 pub mod dedup;
+pub mod figures;
+pub mod freeze;
+pub mod intake;
 pub mod ledger;
 pub mod matcher;
 pub mod merge;
 pub mod metadata;
 pub mod page_cache;
 mod postings;
+pub mod owner;
+pub mod recover;
 pub mod registry;
 pub mod registry_state;
 mod select;
 pub mod state_file;
+pub mod view;
+
+pub use owner::Shard;

@@ -35,6 +35,8 @@ class HotConfig:
     """State deltas before the next seal writes a snapshot."""
     parts_slow: int = 64
     parts_max: int = 256
+    disk_bytes_max: int = 0
+    """Budget of the data directory; 0 is unlimited."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -196,3 +198,12 @@ def add_days(inputs: Iterable[BlockEntry], min_ms: int, max_ms: int) -> list[tup
 def segment_of(time_ms: int, cuts_ms: Sequence[int]) -> int:
     """Number of the piece that holds `time_ms`."""
     return sum(cut <= time_ms for cut in cuts_ms)
+
+
+def disk_level(config: HotConfig, used_bytes: int, parts: int) -> str:
+    """`ok`; `refuse_series` from 90 % of the disk budget; `refuse_all` from 95 %, or while merging
+    lags by more parts than a query can bear."""
+    share = used_bytes / config.disk_bytes_max if config.disk_bytes_max else 0.0
+    if share >= 0.95 or parts > config.parts_max:
+        return "refuse_all"
+    return "refuse_series" if share >= 0.90 else "ok"

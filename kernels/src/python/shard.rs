@@ -1,0 +1,243 @@
+//! `Shard`: the write side's state for Python, which drives it and decides when. What is decided
+//! per seal or merge crosses as JSON; what is asked per request as plain values.
+
+use super::disk::Disk;
+use super::gil::detached;
+use super::labels::LabelTable;
+use crate::codec::Codec;
+use crate::error::Result;
+use crate::evaluate::access::ShardAccess;
+use crate::model::{PayloadEncoding, PayloadFormat, PointColumns};
+use crate::shard::apply::Event;
+use crate::shard::{self, recover::Publication};
+use numpy::{IntoPyArray, PyArray1};
+use pyo3::exceptions::PyValueError;
+use pyo3::prelude::*;
+use pyo3::types::PyBytes;
+use serde::{Deserialize, Serialize, de::DeserializeOwned};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::Duration;
+
+#[pyclass(frozen, get_all, module = "sluiceway._kernels")]
+pub struct Receipt {
+    ticket: u64,
+    points_received: u32,
+    rejected: Vec<(&'static str, u32)>,
+    first_error: Option<String>,
+    samples: usize,
+    histograms: usize,
+    exemplars: u32,
+}
+
+impl From<shard::intake::Receipt> for Receipt {
+    fn from(receipt: shard::intake::Receipt) -> Receipt {
+        Receipt {
+            ticket: receipt.ticket,
+            points_received: receipt.points_received,
+            rejected: receipt.rejected,
+            first_error: receipt.first_error,
+            samples: receipt.samples,
+            histograms: receipt.histograms,
+            exemplars: receipt.exemplars,
+        }
+    }
+}
+
+#[derive(Deserialize)]
+struct MergeRequest {
+    inputs: Vec<String>,
+    cuts_ms: Vec<i64>,
+    paths: Vec<String>,
+    codec: String,
+}
+
+#[pyclass(frozen, module = "sluiceway._kernels")]
+pub struct Shard {
+    pub inner: Arc<shard::Shard>,
+    merge_cancelled: AtomicBool,
+}
+
+type Columns<'py> = (
+    LabelTable,
+    Bound<'py, PyArray1<usize>>,
+    Bound<'py, PyArray1<i64>>,
+    Bound<'py, PyArray1<f64>>,
+);
+
+fn from_json<T: DeserializeOwned>(text: &str) -> PyResult<T> {
+    serde_json::from_str(text).map_err(|error| PyValueError::new_err(error.to_string()))
+}
+
+fn to_json<T: Serialize>(value: &T) -> PyResult<String> {
+    serde_json::to_string(value).map_err(|error| PyValueError::new_err(error.to_string()))
+}
+
+fn call<T: Send>(py: Python<'_>, kernel: impl FnOnce() -> Result<T> + Send) -> PyResult<T> {
+    Ok(detached(py, kernel)?)
+}
+
+#[pymethods]
+impl Shard {
+    #[new]
+    fn new(disk: &Disk, options: &Bound<'_, PyAny>) -> PyResult<Shard> {
+        let text: String =
+            options.py().import("json")?.call_method1("dumps", (options,))?.extract()?;
+        let shard = shard::Shard::new(disk.inner.clone(), from_json(&text)?)?;
+        Ok(Shard { inner: Arc::new(shard), merge_cancelled: AtomicBool::new(false) })
+    }
+
+    fn load_state(&self, py: Python<'_>, path: &str, bytes: u64, crc32: u32) -> PyResult<()> {
+        call(py, || self.inner.load_state(path, bytes, crc32))
+    }
+
+    fn publish(&self, py: Python<'_>, publication: &str) -> PyResult<()> {
+        let publication: Publication = from_json(publication)?;
+        call(py, || self.inner.publish(publication))
+    }
+
+    fn open_journal(&self, py: Python<'_>, next_sequence: u64, fence: u64) -> PyResult<String> {
+        let report = call(py, || self.inner.open_journal(next_sequence, fence))?;
+        to_json(&report)
+    }
+
+    fn set_policies(&self, policies: &str, current: u32, refusing: bool) -> PyResult<()> {
+        self.inner.set_policies(&from_json::<Vec<_>>(policies)?, current, refusing);
+        Ok(())
+    }
+
+    fn loaded(&self) {
+        self.inner.loaded();
+    }
+
+    fn receive(
+        &self,
+        py: Python<'_>,
+        body: &Bound<'_, PyBytes>,
+        tenant: &str,
+        format: u8,
+        encoding: u8,
+        received_ms: i64,
+    ) -> PyResult<Receipt> {
+        let unknown = || PyValueError::new_err("unknown payload format or encoding");
+        let format = PayloadFormat::from_u8(format).ok_or_else(unknown)?;
+        let encoding = PayloadEncoding::from_u8(encoding).ok_or_else(unknown)?;
+        let body = body.as_bytes();
+        let receipt =
+            call(py, || self.inner.receive(body, tenant, format, encoding, received_ms))?;
+        Ok(receipt.into())
+    }
+
+    fn ack_fd(&self) -> i32 {
+        self.inner.inbox().ack_fd()
+    }
+
+    fn drain_acks(&self) -> (u64, Vec<shard::intake::Failure>) {
+        self.inner.inbox().drain_acks()
+    }
+
+    /// (event, points buffered, journal payload bytes applied since the last freeze, sequence).
+    fn advance(&self, py: Python<'_>, wait_ms: u64) -> PyResult<(&'static str, u64, u64, u64)> {
+        let event = call(py, || self.inner.advance(Duration::from_millis(wait_ms)))?;
+        let name = match event {
+            Event::Idle => "idle",
+            Event::Applied => "applied",
+            Event::Full => "full",
+        };
+        let figures = self.inner.pressure();
+        Ok((name, figures.points_buffered, figures.payload_bytes, figures.next_sequence))
+    }
+
+    fn interrupt(&self) {
+        self.inner.inbox().interrupt();
+    }
+
+    fn freeze(&self, py: Python<'_>, snapshot: bool) -> bool {
+        detached(py, || self.inner.freeze(snapshot))
+    }
+
+    fn write_seal(
+        &self,
+        py: Python<'_>,
+        block_path: &str,
+        state_path: &str,
+        fence: u64,
+    ) -> PyResult<String> {
+        to_json(&call(py, || self.inner.write_seal(block_path, state_path, fence))?)
+    }
+
+    fn merge(&self, py: Python<'_>, request: &str) -> PyResult<String> {
+        let request: MergeRequest = from_json(request)?;
+        let codec = match request.codec.as_str() {
+            "fast" => Codec::Fast,
+            "dense" => Codec::Dense,
+            _ => return Err(PyValueError::new_err("codec is fast or dense")),
+        };
+        let cancel = &self.merge_cancelled;
+        let report = call(py, || {
+            self.inner.merge(&request.inputs, &request.cuts_ms, &request.paths, codec, cancel)
+        })?;
+        to_json(&report)
+    }
+
+    /// Every merge that runs or begins ends soon with `Cancelled`: for shutting down.
+    fn cancel_merges(&self) {
+        self.merge_cancelled.store(true, Ordering::Release);
+    }
+
+    fn truncate_journal(&self, py: Python<'_>, sequence: u64) -> PyResult<()> {
+        call(py, || self.inner.journal()?.truncate_before(sequence))
+    }
+
+    /// Wait until what is durable now is applied; returns the records still missing.
+    fn wait_visible(&self, py: Python<'_>, wait_ms: u64) -> u64 {
+        detached(py, || self.inner.wait_visible(Duration::from_millis(wait_ms)).records)
+    }
+
+    /// (first sequence that is not durable, first that queries do not see).
+    fn sequences(&self) -> (u64, u64) {
+        self.inner.sequences()
+    }
+
+    fn ledger(&self, py: Python<'_>, raw_scan: bool) -> PyResult<String> {
+        call(py, || self.inner.ledger_json(raw_scan))
+    }
+
+    /// (labels, offsets, times, values) of every series with a float in [from_ms, until_ms).
+    fn points<'py>(
+        &self,
+        py: Python<'py>,
+        tenant: &str,
+        from_ms: i64,
+        until_ms: i64,
+    ) -> PyResult<Columns<'py>> {
+        let (labels, columns) = call(py, || {
+            let keys = self.inner.select(tenant, &[], from_ms..until_ms, usize::MAX)?;
+            let source = self.inner.snapshot(&keys, from_ms..until_ms)?;
+            let mut columns = PointColumns::default();
+            columns.clear();
+            source.read(0..keys.len(), &mut columns)?;
+            Ok((self.inner.labels(&keys), columns))
+        })?;
+        Ok((
+            labels.into(),
+            columns.offsets.into_pyarray(py),
+            columns.times_ms.into_pyarray(py),
+            columns.values.into_pyarray(py),
+        ))
+    }
+
+    fn stats(&self, py: Python<'_>) -> PyResult<Py<PyAny>> {
+        let text = call(py, || self.inner.stats_json())?;
+        Ok(py.import("json")?.call_method1("loads", (text,))?.unbind())
+    }
+
+    fn close(&self, py: Python<'_>) -> PyResult<()> {
+        call(py, || self.inner.close())
+    }
+}
+
+pub fn register(module: &Bound<'_, PyModule>) -> PyResult<()> {
+    module.add_class::<Receipt>()?;
+    module.add_class::<Shard>()
+}

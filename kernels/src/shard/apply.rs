@@ -1,0 +1,387 @@
+//! Apply: durable records, strictly in sequence, become series, points and counts.
+//!
+//! Decide, then apply: `judge` is a pure function of (policy named by the record, series held);
+//! `apply` registers, buffers and counts what it says. Invariant: the applier is the only writer
+//! of registry and buffer; a record is visible as a whole, and `applied` moves after it is.
+
+use super::dedup::DedupWindow;
+use super::intake::{Decoded, Next};
+use super::ledger::{Ledger, Refusal};
+use super::owner::Shard;
+use super::alive::day_of;
+use super::registry::Registry;
+use crate::error::{KernelError, Result};
+use crate::journal::record::RecordHeader;
+use crate::model::{Batch, PayloadEncoding, PayloadFormat, SeriesRow, SeriesType, TenantNumber};
+use crate::mutants;
+use crate::wire;
+use serde::{Deserialize, Serialize};
+use std::collections::{BTreeMap, VecDeque};
+use std::time::Duration;
+
+/// Row of a series that was refused.
+const REFUSED: SeriesRow = SeriesRow::MAX;
+const DAY_MS: i64 = 86_400_000;
+/// Never a day number of an i64 of milliseconds.
+const NO_DAY: i32 = i32::MIN;
+/// Points and records one `advance` applies before it hands back to its driver.
+const SLICE_POINTS: usize = 256 * 1024;
+const SLICE_RECORDS: usize = 512;
+/// Read from the journal at once when the inbox does not hold the next record.
+const REREAD_BYTES: usize = 4 << 20;
+
+/// What the judge goes by; a record names the version it was received under, so that a replay
+/// judges as the first time.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Policy {
+    pub version: u32,
+    /// Rows in memory; a new series beyond is refused, a known one always flows.
+    pub series_max: u64,
+    pub new_series: NewSeries,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum NewSeries {
+    Accept,
+    RefuseDisk,
+}
+
+/// May a series that has no row yet have one?
+fn judge(policy: &Policy, series_held: u64) -> Option<Refusal> {
+    match policy.new_series {
+        NewSeries::RefuseDisk => Some(Refusal::Disk),
+        NewSeries::Accept if series_held >= policy.series_max => Some(Refusal::SeriesMax),
+        NewSeries::Accept => None,
+    }
+}
+
+/// The writer's own state, standing at `next_sequence`.
+pub struct Applier {
+    pub next_sequence: u64,
+    /// Where the last freeze stood.
+    pub frozen_sequence: u64,
+    pub dedup: DedupWindow,
+    pub ledger: Ledger,
+    pub policies: BTreeMap<u32, Policy>,
+    /// Bytes of journal payload applied since the last freeze.
+    pub payload_bytes: u64,
+    /// Day each row was last noted alive on.
+    noted_days: Vec<i32>,
+    /// Records read back from the journal, not yet applied.
+    reread: VecDeque<(RecordHeader, Vec<u8>)>,
+    rows: Vec<SeriesRow>,
+    refusals: Vec<(u32, Refusal)>,
+}
+
+impl Applier {
+    pub fn new(dedup_keys_max: usize) -> Applier {
+        Applier {
+            next_sequence: 0,
+            frozen_sequence: 0,
+            dedup: DedupWindow::new(dedup_keys_max),
+            ledger: Ledger::default(),
+            policies: BTreeMap::new(),
+            payload_bytes: 0,
+            noted_days: Vec::new(),
+            reread: VecDeque::new(),
+            rows: Vec::new(),
+            refusals: Vec::new(),
+        }
+    }
+}
+
+/// Why `advance` came back.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Event {
+    /// Nothing to apply within the wait.
+    Idle,
+    /// A slice was applied; there may be more.
+    Applied,
+    /// The buffer is full: nothing is applied until a seal was published.
+    Full,
+}
+
+impl Shard {
+    /// Apply durable records for a slice of work, waiting at most `wait` for the first one.
+    pub fn advance(&self, wait: Duration) -> Result<Event> {
+        let (mut points, mut records) = (0, 0);
+        while points < SLICE_POINTS && records < SLICE_RECORDS {
+            if self.points.read().buffer.points_added >= self.options.buffer_points_max {
+                return Ok(Event::Full);
+            }
+            let wait = if records == 0 { wait } else { Duration::ZERO };
+            let Some((header, decoded)) = self.next_record(wait)? else {
+                return Ok(if records == 0 { Event::Idle } else { Event::Applied });
+            };
+            points += decoded.batch.points_good();
+            records += 1;
+            self.apply(&header, decoded);
+        }
+        Ok(Event::Applied)
+    }
+
+    fn next_record(&self, wait: Duration) -> Result<Option<(RecordHeader, Decoded)>> {
+        loop {
+            let mut applier = self.applier.lock();
+            if let Some((header, payload)) = applier.reread.pop_front() {
+                drop(applier);
+                let batch = self.decode_again(&header, &payload)?;
+                return Ok(Some((header, Decoded { batch, payload_bytes: payload.len() })));
+            }
+            let next = applier.next_sequence;
+            drop(applier);
+            let until = match self.inbox.next(next, wait) {
+                Next::Decoded(header, decoded) => return Ok(Some((header, decoded))),
+                Next::Nothing => return Ok(None),
+                Next::Journal(until) => until,
+            };
+            let read = self.journal()?.read(next, REREAD_BYTES)?;
+            let mut records = VecDeque::from(read.records);
+            records.retain(|(header, _)| (next..until).contains(&header.sequence));
+            let mut applier = self.applier.lock();
+            if records.is_empty() {
+                // Damage: the journal has quarantined, counted and reported it.
+                applier.next_sequence = read.next_sequence.clamp(next + 1, until);
+            }
+            applier.reread = records;
+        }
+    }
+
+    fn decode_again(&self, header: &RecordHeader, payload: &[u8]) -> Result<Batch> {
+        if payload.is_empty() {
+            return Ok(Batch {
+                points_received: header.points_received,
+                points_rejected: header.points_rejected,
+                ..Batch::default()
+            });
+        }
+        let unknown = || {
+            KernelError::corruption(format!("record {}: unknown payload format", header.sequence))
+        };
+        let format = PayloadFormat::from_u8(header.format).ok_or_else(unknown)?;
+        let encoding = PayloadEncoding::from_u8(header.encoding).ok_or_else(unknown)?;
+        wire::decode(payload, format, encoding, header.received_ms, &self.decoder)
+    }
+
+    /// Apply one record: register, index, buffer, count, remember.
+    fn apply(&self, header: &RecordHeader, decoded: Decoded) {
+        let batch = decoded.batch;
+        let mut guard = self.applier.lock();
+        let applier = &mut *guard;
+        let received = u64::from(header.points_received);
+        let duplicate = applier.dedup.seen(header.dedup_key, header.received_ms)
+            && !mutants::on("no_dedup");
+        let outcomes = applier.ledger.tenant(&header.tenant);
+        outcomes.records += 1;
+        outcomes.received += received;
+        if duplicate {
+            outcomes.duplicate += received;
+        } else {
+            outcomes.reject_at_gateway(&header.points_rejected);
+            applier.dedup.remember(header.dedup_key, header.received_ms);
+            self.resolve(header, &batch, applier);
+            self.note_alive(&batch, applier);
+            self.push(header, &batch, applier);
+        }
+        applier.payload_bytes += decoded.payload_bytes as u64;
+        applier.next_sequence = header.sequence + 1;
+        parking_lot::MutexGuard::unlock_fair(guard);
+        self.decoder.recycle(batch);
+        self.compact_tail();
+        self.applied.set(header.sequence + 1);
+    }
+
+    /// Rows of the batch's series into `applier.rows`; new series are judged and registered.
+    fn resolve(&self, header: &RecordHeader, batch: &Batch, applier: &mut Applier) {
+        applier.rows.clear();
+        applier.refusals.clear();
+        let mut unknown: Vec<u32> = Vec::new();
+        let tenant = {
+            let registry = self.registry.read();
+            let tenant = registry.tenant_number(&header.tenant);
+            for (index, series) in batch.series.iter().enumerate() {
+                let row = tenant.and_then(|tenant| registry.resolve(tenant, series.label_hash));
+                let retyped = row.is_some_and(|row| {
+                    series.series_type != SeriesType::Unknown
+                        && registry.series_type(row) != series.series_type
+                });
+                if row.is_none() || retyped {
+                    unknown.push(index as u32);
+                }
+                applier.rows.push(row.unwrap_or(REFUSED));
+            }
+            tenant
+        };
+        if unknown.is_empty() && batch.metadata.is_empty() {
+            return;
+        }
+        let policy = applier.policies.get(&header.policy_version).copied();
+        let mut registry = self.registry.write();
+        let tenant = tenant.unwrap_or_else(|| registry.tenant(&header.tenant));
+        let mut canonical = Vec::new();
+        let mut created = 0;
+        for index in unknown {
+            let series = &batch.series[index as usize];
+            if applier.rows[index as usize] == REFUSED {
+                let sent = &batch.label_bytes[series.label_start as usize..series.label_end as usize];
+                canonical.clear();
+                let labels = if series.canonical {
+                    sent
+                } else {
+                    // Validated by the decoder; were it not, `admit` refuses what comes out.
+                    let _ = wire::canonical_labels(sent, &mut canonical);
+                    canonical.as_slice()
+                };
+                let before = registry.row_count() as u64;
+                match admit(&mut registry, tenant, labels, series.series_type, policy, header) {
+                    Ok(row) => {
+                        created += registry.row_count() as u64 - before;
+                        registry.remember_alias(tenant, series.label_hash, row);
+                        applier.rows[index as usize] = row;
+                    }
+                    Err(refusal) => applier.refusals.push((index, refusal)),
+                }
+            }
+            let row = applier.rows[index as usize];
+            if row != REFUSED && series.series_type != SeriesType::Unknown {
+                registry.declare_type(row, series.series_type);
+            }
+        }
+        for family in &batch.metadata {
+            registry.note_metadata(tenant, family);
+        }
+        applier.ledger.tenant(&header.tenant).series_created += created;
+    }
+
+    /// Tell the registry on which days rows hold points, before the points can be seen.
+    fn note_alive(&self, batch: &Batch, applier: &mut Applier) {
+        let rows = &applier.rows;
+        let noted = &mut applier.noted_days;
+        let mut fresh: BTreeMap<i32, Vec<SeriesRow>> = BTreeMap::new();
+        let (mut day, mut day_start_ms) = (NO_DAY, 0);
+        let floats = batch.point_series_index.iter().zip(&batch.point_time_ms);
+        let histograms = batch.histograms.iter().map(|h| (&h.series_index, &h.time_ms));
+        for (&index, &time_ms) in floats.chain(histograms) {
+            let row = rows[index as usize];
+            if row == REFUSED {
+                continue;
+            }
+            if day == NO_DAY || !(0..DAY_MS).contains(&time_ms.wrapping_sub(day_start_ms)) {
+                day = day_of(time_ms);
+                day_start_ms = i64::from(day).wrapping_mul(DAY_MS);
+            }
+            let row = row as usize;
+            if noted.len() <= row {
+                noted.resize((row + 1).next_power_of_two(), NO_DAY);
+            }
+            if noted[row] != day {
+                noted[row] = day;
+                fresh.entry(day).or_default().push(row as SeriesRow);
+            }
+        }
+        if fresh.is_empty() {
+            return;
+        }
+        let mut registry = self.registry.write();
+        for (day, mut rows) in fresh {
+            rows.sort_unstable();
+            rows.dedup();
+            registry.note_alive(day, &rows);
+        }
+    }
+
+    /// Points of accepted series into the buffer, and their outcomes into the ledger.
+    fn push(&self, header: &RecordHeader, batch: &Batch, applier: &mut Applier) {
+        let rows = &applier.rows;
+        let mut stored = 0;
+        {
+            let mut points = self.points.write();
+            let buffer = &mut points.buffer;
+            if applier.refusals.is_empty() {
+                let all = batch.point_series_index.iter().map(|&index| rows[index as usize]);
+                buffer.tail_rows.extend(all);
+                buffer.tail_times_ms.extend_from_slice(&batch.point_time_ms);
+                buffer.tail_values.extend_from_slice(&batch.point_value);
+                stored += batch.point_value.len() as u64;
+            } else {
+                for (at, &index) in batch.point_series_index.iter().enumerate() {
+                    let row = rows[index as usize];
+                    if row != REFUSED {
+                        buffer.tail_rows.push(row);
+                        buffer.tail_times_ms.push(batch.point_time_ms[at]);
+                        buffer.tail_values.push(batch.point_value[at]);
+                        stored += 1;
+                    }
+                }
+            }
+            for histogram in &batch.histograms {
+                let row = rows[histogram.series_index as usize];
+                if row != REFUSED {
+                    let range = histogram.start as usize..histogram.end as usize;
+                    let bytes = &batch.histogram_bytes[range];
+                    buffer.push_histogram(row, histogram.time_ms, bytes);
+                    stored += 1;
+                }
+            }
+            buffer.points_added += stored;
+        }
+        let outcomes = applier.ledger.tenant(&header.tenant);
+        outcomes.stored += stored;
+        for &(series_index, refusal) in &applier.refusals {
+            let floats = batch.point_series_index.iter().filter(|&&i| i == series_index).count();
+            let histograms =
+                batch.histograms.iter().filter(|h| h.series_index == series_index).count();
+            outcomes.refuse(refusal, (floats + histograms) as u64);
+        }
+        debug_assert!(outcomes.balanced(), "{outcomes:?}");
+    }
+
+    /// Sort the tail into a run when it is long enough. Only the applier calls this, so what is
+    /// read here stands until it is replaced; queries go on meanwhile.
+    fn compact_tail(&self) {
+        if self.points.read().buffer.tail_rows.len() < super::buffer::RUN_POINTS {
+            return;
+        }
+        self.sort_tail();
+        loop {
+            let due = self.points.read().buffer.merge_due();
+            let Some(runs) = due else { return };
+            let merged = super::buffer::Buffer::merge_up(&runs);
+            self.points.write().buffer.replace_newest(merged);
+        }
+    }
+
+    pub(super) fn sort_tail(&self) {
+        let run = {
+            let points = self.points.read();
+            let buffer = &points.buffer;
+            if buffer.tail_rows.is_empty() {
+                return;
+            }
+            super::buffer::Run::build(&buffer.tail_rows, &buffer.tail_times_ms, &buffer.tail_values)
+        };
+        self.points.write().buffer.replace_tail(run);
+    }
+}
+
+/// The row of canonical labels: known, or new if the judge lets it in.
+fn admit(
+    registry: &mut Registry,
+    tenant: TenantNumber,
+    labels: &[u8],
+    series_type: SeriesType,
+    policy: Option<Policy>,
+    header: &RecordHeader,
+) -> std::result::Result<SeriesRow, Refusal> {
+    if let Some(row) = registry.find(tenant, labels) {
+        return Ok(row);
+    }
+    if let Some(refusal) = policy.and_then(|policy| judge(&policy, registry.row_count() as u64)) {
+        return Err(refusal);
+    }
+    registry.register(tenant, labels, series_type, header.received_ms).map_err(|error| match error {
+        KernelError::Overloaded { .. } => Refusal::SeriesMax,
+        _ => Refusal::Labels,
+    })
+}

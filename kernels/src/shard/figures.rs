@@ -1,0 +1,92 @@
+//! Figures of a shard for metrics, status and the decisions of its driver. Cheap: short locks.
+
+use super::owner::Shard;
+use crate::error::{KernelError, Result};
+use crate::journal::JournalStats;
+use serde::Serialize;
+
+/// What the decision to seal goes by.
+pub struct Pressure {
+    pub points_buffered: u64,
+    pub payload_bytes: u64,
+    pub next_sequence: u64,
+}
+
+#[derive(Serialize)]
+struct Figures {
+    journal: Option<JournalStats>,
+    durable_next: u64,
+    applied_next: u64,
+    /// Durable records that queries do not see yet.
+    lag_records: u64,
+    decoded_bytes: usize,
+    points_buffered: u64,
+    buffer_bytes: usize,
+    frozen_points: u64,
+    blocks: usize,
+    block_bytes: u64,
+    block_points: u64,
+    series: u64,
+    registry_bytes: usize,
+    dedup_keys: usize,
+    page_cache_bytes: usize,
+    page_cache_hits: u64,
+    page_cache_misses: u64,
+}
+
+impl Shard {
+    pub fn pressure(&self) -> Pressure {
+        let (payload_bytes, next_sequence) = {
+            let applier = self.applier.lock();
+            (applier.payload_bytes, applier.next_sequence)
+        };
+        let points_buffered = self.points.read().buffer.points_added;
+        Pressure { points_buffered, payload_bytes, next_sequence }
+    }
+
+    /// (first sequence that is not durable, first that queries do not see).
+    pub fn sequences(&self) -> (u64, u64) {
+        (self.inbox.durable_next(), self.applied.get().unwrap_or(0))
+    }
+
+    pub fn stats_json(&self) -> Result<String> {
+        let (durable_next, applied_next) = self.sequences();
+        let dedup_keys = self.applier.lock().dedup.len();
+        let (series, registry_bytes) = {
+            let registry = self.registry.read();
+            (registry.row_count() as u64, registry.memory_bytes())
+        };
+        let (page_cache_hits, page_cache_misses) = self.page_cache.counts();
+        let points = self.points.read();
+        let metas = || points.blocks.iter().map(|block| block.reader.meta());
+        let figures = Figures {
+            journal: self.journal().ok().map(|journal| journal.stats()),
+            durable_next,
+            applied_next,
+            lag_records: durable_next.saturating_sub(applied_next),
+            decoded_bytes: self.inbox.decoded_bytes(),
+            points_buffered: points.buffer.points_added,
+            buffer_bytes: points.buffer.memory_bytes(),
+            frozen_points: points.frozen.iter().map(|frozen| frozen.points_added).sum(),
+            blocks: points.blocks.len(),
+            block_bytes: metas().map(|meta| meta.bytes).sum(),
+            block_points: metas().map(|meta| meta.points + meta.histogram_points).sum(),
+            series,
+            registry_bytes,
+            dedup_keys,
+            page_cache_bytes: self.page_cache.memory_bytes(),
+            page_cache_hits,
+            page_cache_misses,
+        };
+        serde_json::to_string(&figures).map_err(|error| KernelError::Backend(error.to_string()))
+    }
+
+    /// Stop taking requests; what was appended is still decided.
+    pub fn close(&self) -> Result<()> {
+        self.inbox.interrupt();
+        if let Ok(journal) = self.journal() {
+            journal.close();
+        }
+        Ok(())
+    }
+}

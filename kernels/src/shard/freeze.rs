@@ -1,0 +1,251 @@
+//! Freeze and seal: the buffer becomes a block, what the shard knows becomes a state file.
+//!
+//! `freeze` swaps pointers on the applier's thread; `write_seal` does the work on another; Python
+//! commits the manifest; `publish` shows the block in place of the frozen buffer. Invariant: a
+//! frozen buffer and its state stand at one sequence, and stay readable until they are published.
+
+use super::block::{BlockMeta, BlockOptions};
+use super::block_writer::BlockWriter;
+use super::buffer::{BufferedHistogram, Run};
+use super::owner::Shard;
+use super::registry_state::Mark;
+use super::state_file::{self, SECTION_DEDUP, SECTION_LEDGER, SECTION_REGISTRY, StateHeader};
+use crate::codec::Codec;
+use crate::disk::Disk;
+use crate::error::{KernelError, Result};
+use crate::model::SeriesKey;
+use parking_lot::Mutex;
+use serde::Serialize;
+use std::collections::BTreeMap;
+use std::sync::Arc;
+
+const DAY_MS: i64 = 86_400_000;
+const DAYS_MAX: usize = 128;
+
+/// A buffer that takes no more points, and the shard's state as of its last record.
+pub struct Frozen {
+    pub runs: Vec<Arc<Run>>,
+    pub histograms: Vec<BufferedHistogram>,
+    pub points_added: u64,
+    pub first_sequence: u64,
+    pub next_sequence: u64,
+    snapshot: bool,
+    /// How far the registry had come when the state file was written: it may hold series of later
+    /// records, which their replay then finds known.
+    registry_written: Mutex<Mark>,
+    dedup: Vec<u8>,
+    ledger: Vec<u8>,
+}
+
+impl Frozen {
+    pub fn registry_written(&self) -> Mark {
+        *self.registry_written.lock()
+    }
+
+    /// Rows that stand here: a raw count, duplicates across runs included.
+    pub fn row_points(&self) -> u64 {
+        let runs: usize = self.runs.iter().map(|run| run.point_count()).sum();
+        (runs + self.histograms.len()) as u64
+    }
+}
+
+/// A file as the manifest names it.
+#[derive(Debug, Serialize)]
+pub struct FileReport {
+    pub path: String,
+    pub bytes: u64,
+    pub crc32: u32,
+}
+
+#[derive(Debug, Serialize)]
+pub struct SealReport {
+    /// None where no record brought a point.
+    pub block: Option<BlockMeta>,
+    /// (UTC day, points), ascending; empty where there were more than 128.
+    pub days: Vec<(i64, u64)>,
+    pub state: FileReport,
+    /// The state file is whole: those before it are superfluous.
+    pub snapshot: bool,
+    pub superseded: u64,
+    pub first_sequence: u64,
+    pub next_sequence: u64,
+}
+
+impl Shard {
+    /// Freeze the buffer; `snapshot` makes the state file a whole one. False where nothing was
+    /// applied since the last freeze, or where one still waits to be published.
+    ///
+    /// Called between two `advance`s, by their thread.
+    pub fn freeze(&self, snapshot: bool) -> bool {
+        self.sort_tail();
+        let mut applier = self.applier.lock();
+        let mut points = self.points.write();
+        if !points.frozen.is_empty() || applier.next_sequence == applier.frozen_sequence {
+            return false;
+        }
+        let buffer = std::mem::take(&mut points.buffer);
+        let frozen = Frozen {
+            runs: buffer.runs,
+            histograms: buffer.histograms,
+            points_added: buffer.points_added,
+            first_sequence: applier.frozen_sequence,
+            next_sequence: applier.next_sequence,
+            snapshot,
+            registry_written: Mutex::default(),
+            dedup: applier.dedup.encode(snapshot),
+            ledger: applier.ledger.to_json(),
+        };
+        applier.frozen_sequence = applier.next_sequence;
+        applier.payload_bytes = 0;
+        points.frozen.push(Arc::new(frozen));
+        true
+    }
+
+    /// Write the frozen buffer's block and state file and make them durable. May be called again
+    /// with other paths where it, or the commit after it, failed.
+    pub fn write_seal(&self, block_path: &str, state_path: &str, fence: u64) -> Result<SealReport> {
+        let frozen = self.points.read().frozen.first().cloned();
+        let frozen = frozen.ok_or_else(|| KernelError::Backend("nothing is frozen".into()))?;
+        let mut days = Days::default();
+        let block = if frozen.points_added > 0 {
+            Some(self.write_block(&frozen, block_path, &mut days)?)
+        } else {
+            None
+        };
+        let kept = block.as_ref().map_or(0, |meta| meta.points + meta.histogram_points);
+        Ok(SealReport {
+            block,
+            days: days.counts.into_iter().collect(),
+            state: self.write_state(&frozen, state_path, fence)?,
+            snapshot: frozen.snapshot,
+            superseded: frozen.points_added - kept,
+            first_sequence: frozen.first_sequence,
+            next_sequence: frozen.next_sequence,
+        })
+    }
+
+    fn write_block(&self, frozen: &Frozen, path: &str, days: &mut Days) -> Result<BlockMeta> {
+        let run = match frozen.runs.as_slice() {
+            [only] => only.clone(),
+            runs => Arc::new(Run::merge(runs, 0)),
+        };
+        let (floats, histograms) = {
+            let registry = self.registry.read();
+            let rows = run.rows().iter().enumerate();
+            let mut floats: Vec<(SeriesKey, usize)> =
+                rows.map(|(index, &row)| (registry.key(row), index)).collect();
+            floats.sort_unstable();
+            let mut histograms: Vec<(SeriesKey, &BufferedHistogram)> =
+                frozen.histograms.iter().map(|h| (registry.key(h.row), h)).collect();
+            histograms.sort_by_key(|(key, histogram)| (*key, histogram.time_ms));
+            (floats, histograms)
+        };
+        let mut options = BlockOptions::new(Codec::Fast);
+        options.page_points_max = self.options.page_points_max;
+        let mut writer = BlockWriter::create(&*self.disk, path, options)?;
+        let mut histograms = histograms.chunk_by(|a, b| a.0 == b.0).peekable();
+        for (key, index) in floats {
+            while let Some(group) = histograms.next_if(|group| group[0].0 <= key) {
+                push_histograms(&mut writer, group, days)?;
+            }
+            let (_, times_ms, values) = run.row_at(index);
+            days.add(times_ms);
+            writer.push_series(key, times_ms, values)?;
+        }
+        for group in histograms {
+            push_histograms(&mut writer, group, days)?;
+        }
+        let meta = writer.finish()?;
+        self.sync_parent(path)?;
+        Ok(meta)
+    }
+
+    fn write_state(&self, frozen: &Frozen, path: &str, fence: u64) -> Result<FileReport> {
+        let from = if frozen.snapshot { Mark::default() } else { *self.registry_mark.lock() };
+        let registry = {
+            let registry = self.registry.read();
+            *frozen.registry_written.lock() = registry.mark();
+            registry.encode_delta(&from)
+        };
+        let header = StateHeader {
+            snapshot: frozen.snapshot,
+            next_sequence: frozen.next_sequence,
+            fence,
+        };
+        let sections: [(u16, &[u8]); 3] = [
+            (SECTION_REGISTRY, &registry),
+            (SECTION_DEDUP, &frozen.dedup),
+            (SECTION_LEDGER, &frozen.ledger),
+        ];
+        let bytes = state_file::encode(&header, &sections)?;
+        let file = self.disk.create(path)?;
+        file.write_at(0, &bytes)?;
+        file.sync_data()?;
+        self.sync_parent(path)?;
+        Ok(FileReport {
+            path: path.to_owned(),
+            bytes: bytes.len() as u64,
+            crc32: crc32fast::hash(&bytes),
+        })
+    }
+
+    pub(super) fn sync_parent(&self, path: &str) -> Result<()> {
+        let parent = path.rsplit_once('/').map_or("", |(parent, _)| parent);
+        Ok(self.disk.sync_directory(parent)?)
+    }
+}
+
+/// A series' histograms, by time; of equal times the last applied stays.
+fn push_histograms(
+    writer: &mut BlockWriter,
+    group: &[(SeriesKey, &BufferedHistogram)],
+    days: &mut Days,
+) -> Result<()> {
+    let (mut times_ms, mut values): (Vec<i64>, Vec<&[u8]>) = (Vec::new(), Vec::new());
+    for (_, histogram) in group {
+        if times_ms.last() == Some(&histogram.time_ms) {
+            times_ms.pop();
+            values.pop();
+        }
+        times_ms.push(histogram.time_ms);
+        values.push(&histogram.bytes);
+    }
+    days.add(&times_ms);
+    writer.push_histograms(group[0].0, &times_ms, &values)
+}
+
+/// Points by UTC day, given up past 128 days.
+#[derive(Default)]
+pub struct Days {
+    counts: BTreeMap<i64, u64>,
+    given_up: bool,
+}
+
+impl Days {
+    fn add(&mut self, times_ms: &[i64]) {
+        let mut rest = times_ms;
+        while let (false, Some(&first)) = (self.given_up, rest.first()) {
+            let day = first.div_euclid(DAY_MS);
+            let count = if rest[rest.len() - 1].div_euclid(DAY_MS) == day {
+                rest.len()
+            } else {
+                rest.partition_point(|time_ms| time_ms.div_euclid(DAY_MS) == day)
+            };
+            *self.counts.entry(day).or_default() += count as u64;
+            rest = &rest[count..];
+            if self.counts.len() > DAYS_MAX {
+                self.counts.clear();
+                self.given_up = true;
+            }
+        }
+    }
+}
+
+/// Read a whole file and check it against the manifest's word.
+pub fn read_checked(disk: &dyn Disk, path: &str, bytes: u64, crc32: u32) -> Result<Vec<u8>> {
+    let found = disk.read_all(path)?;
+    if found.len() as u64 != bytes || crc32fast::hash(&found) != crc32 {
+        return Err(KernelError::corruption(format!("{path}: size or checksum")));
+    }
+    Ok(found)
+}

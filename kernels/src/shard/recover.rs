@@ -1,0 +1,135 @@
+//! Recovery: state files and blocks of the last manifest, before the journal is replayed.
+//!
+//! Invariant: what is loaded stands at the manifest's sequence; a file that is not as the manifest
+//! says is `Corruption`, never half loaded.
+
+use super::apply::Event;
+use super::block::BlockOptions;
+use super::block_reader::BlockReader;
+use super::freeze::read_checked;
+use super::ledger::Ledger;
+use super::merge::{MergeReport, merge};
+use super::owner::{Movements, Shard};
+use super::state_file::{self, SECTION_DEDUP, SECTION_LEDGER, SECTION_REGISTRY};
+use super::view::HeldBlock;
+use crate::codec::Codec;
+use crate::error::{KernelError, Result};
+use serde::Deserialize;
+use std::sync::Arc;
+use std::sync::atomic::AtomicBool;
+use std::time::Duration;
+
+/// A block as the manifest names it.
+#[derive(Debug, Deserialize)]
+pub struct BlockEntry {
+    pub path: String,
+    pub crc32: u32,
+    pub first_sequence: u64,
+    pub last_sequence: u64,
+}
+
+/// What a committed manifest changes for readers.
+#[derive(Debug, Default, Deserialize)]
+#[serde(default)]
+pub struct Publication {
+    pub blocks: Vec<BlockEntry>,
+    pub blocks_removed: Vec<String>,
+    /// The frozen buffer is in `blocks` now.
+    pub sealed: bool,
+    pub movements: Movements,
+}
+
+impl Shard {
+    /// Load one state file; in the manifest's order, before the journal is opened.
+    pub fn load_state(&self, path: &str, bytes: u64, crc32: u32) -> Result<()> {
+        let found = read_checked(&*self.disk, path, bytes, crc32)?;
+        let (header, sections) = state_file::decode(&found)?;
+        let mut applier = self.applier.lock();
+        for (tag, section) in sections {
+            let loaded = match tag {
+                SECTION_REGISTRY => {
+                    let mut registry = self.registry.write();
+                    registry.apply_delta(&section)?;
+                    *self.registry_mark.lock() = registry.mark();
+                    true
+                }
+                SECTION_DEDUP => applier.dedup.apply(&section),
+                SECTION_LEDGER => Ledger::from_json(&section)
+                    .map(|ledger| applier.ledger = ledger)
+                    .is_some(),
+                _ => false,
+            };
+            if !loaded {
+                return Err(KernelError::corruption(format!("{path}: section {tag}")));
+            }
+        }
+        applier.next_sequence = header.next_sequence;
+        applier.frozen_sequence = header.next_sequence;
+        Ok(())
+    }
+
+    /// Show readers what a manifest has committed: all at once.
+    pub fn publish(&self, publication: Publication) -> Result<()> {
+        let mut added = Vec::with_capacity(publication.blocks.len());
+        for entry in publication.blocks {
+            let reader = BlockReader::open(&*self.disk, &entry.path, &self.page_cache)?;
+            if reader.meta().crc32 != entry.crc32 {
+                return Err(KernelError::corruption(format!("{}: checksum", entry.path)));
+            }
+            added.push(Arc::new(HeldBlock {
+                reader: Arc::new(reader),
+                first_sequence: entry.first_sequence,
+                last_sequence: entry.last_sequence,
+            }));
+        }
+        let removed = &publication.blocks_removed;
+        let mut points = self.points.write();
+        points.blocks.retain(|block| !removed.contains(&block.reader.meta().path));
+        points.blocks.extend(added);
+        points.blocks.sort_by_key(|b| (b.last_sequence, b.reader.meta().min_ms));
+        if publication.sealed && !points.frozen.is_empty() {
+            let sealed = points.frozen.remove(0);
+            *self.registry_mark.lock() = sealed.registry_written();
+        }
+        points.movements = publication.movements;
+        Ok(())
+    }
+
+    /// Merge published blocks (paths, oldest data first) into files cut at `cuts_ms`. Blocks for
+    /// the whole merge; changes nothing for readers until `publish`.
+    pub fn merge(
+        &self,
+        inputs: &[String],
+        cuts_ms: &[i64],
+        paths: &[String],
+        codec: Codec,
+        cancel: &AtomicBool,
+    ) -> Result<MergeReport> {
+        let readers = {
+            let points = self.points.read();
+            let find = |path: &String| {
+                let block = points.blocks.iter().find(|b| b.reader.meta().path == *path);
+                block.map(|b| b.reader.clone())
+            };
+            inputs.iter().map(find).collect::<Option<Vec<_>>>()
+        };
+        let readers = readers.ok_or_else(|| KernelError::Backend("merge: unknown block".into()))?;
+        let mut options = BlockOptions::new(codec);
+        options.page_points_max = self.options.page_points_max;
+        let report = merge(&*self.disk, &readers, cuts_ms, paths, options, cancel)?;
+        if let Some(path) = paths.first() {
+            self.sync_parent(path)?;
+        }
+        Ok(report)
+    }
+
+    /// Replay whatever the journal holds and is durable; for tests and simulation.
+    pub fn catch_up(&self) -> Result<Event> {
+        loop {
+            match self.advance(Duration::ZERO)? {
+                Event::Applied => {}
+                other => return Ok(other),
+            }
+        }
+    }
+}

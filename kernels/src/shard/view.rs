@@ -1,0 +1,328 @@
+//! What queries see: pinned points of a shard, and the index behind them.
+//!
+//! A snapshot takes the `points` lock for a moment, copies what is unsorted and keeps `Arc`s of the
+//! rest. Sources stand oldest first, so of equal times the last one appended wins.
+
+use super::block_reader::BlockReader;
+use super::buffer::{BufferedHistogram, RowSet, Run, append_newer};
+use super::matcher::Matcher;
+use super::owner::Shard;
+use crate::error::Result;
+use crate::evaluate::access::{CardinalityStats, Lag, PointSource, ShardAccess};
+use crate::labels::LabelTable;
+use crate::model::{FamilyMetadata, PointColumns, SeriesKey, SeriesRow};
+use serde_json::json;
+use std::collections::BTreeSet;
+use std::ops::Range;
+use std::sync::Arc;
+use std::time::Duration;
+
+/// A published block and the records it may hold.
+pub struct HeldBlock {
+    pub reader: Arc<BlockReader>,
+    pub first_sequence: u64,
+    pub last_sequence: u64,
+}
+
+impl HeldBlock {
+    fn overlaps(&self, range_ms: &Range<i64>) -> bool {
+        let meta = self.reader.meta();
+        meta.min_ms < range_ms.end && range_ms.start <= meta.max_ms
+    }
+}
+
+/// Points of `keys` in a range, as they were at one moment.
+struct Snapshot {
+    keys: Vec<SeriesKey>,
+    range_ms: Range<i64>,
+    blocks: Vec<Arc<HeldBlock>>,
+    runs: Vec<Arc<Run>>,
+    /// Rows with a buffered histogram in the range.
+    histogram_rows: BTreeSet<SeriesRow>,
+}
+
+impl ShardAccess for Shard {
+    fn wait_visible(&self, wait_max: Duration) -> Lag {
+        let durable = self.inbox.durable_next();
+        Lag { records: self.applied.wait(durable, wait_max) }
+    }
+
+    fn select(
+        &self,
+        tenant: &str,
+        matchers: &[Matcher],
+        range_ms: Range<i64>,
+        series_max: usize,
+    ) -> Result<Vec<SeriesKey>> {
+        let registry = self.registry.read();
+        let Some(tenant) = registry.tenant_number(tenant) else { return Ok(Vec::new()) };
+        let range = Some((range_ms.start, range_ms.end));
+        let rows = registry.select(tenant, matchers, range, series_max)?;
+        Ok(rows.into_iter().map(|row| registry.key(row)).collect())
+    }
+
+    fn labels(&self, keys: &[SeriesKey]) -> LabelTable {
+        self.registry.read().label_table(&rows_of(keys))
+    }
+
+    fn group(
+        &self,
+        keys: &[SeriesKey],
+        names: &[String],
+        without: bool,
+    ) -> (Vec<u32>, LabelTable) {
+        self.registry.read().group_rows(&rows_of(keys), names, without)
+    }
+
+    fn snapshot(&self, keys: &[SeriesKey], range_ms: Range<i64>) -> Result<Arc<dyn PointSource>> {
+        let rows = RowSet::new(keys.iter().map(|key| key.row));
+        let (mut runs, mut histograms) = (Vec::new(), Vec::new());
+        let points = self.points.read();
+        let blocks = points.blocks.iter().filter(|block| block.overlaps(&range_ms)).cloned();
+        let blocks = blocks.collect();
+        for frozen in &points.frozen {
+            runs.extend(frozen.runs.iter().cloned());
+            histograms.extend(matching(&frozen.histograms, &rows, &range_ms));
+        }
+        runs.extend(points.buffer.runs.iter().cloned());
+        histograms.extend(matching(&points.buffer.histograms, &rows, &range_ms));
+        let tail = points.buffer.tail_copy(Some(&rows));
+        drop(points);
+        runs.push(Arc::new(Run::build(&tail.0, &tail.1, &tail.2)));
+        runs.retain(|run| run.overlaps(range_ms.start, range_ms.end));
+        Ok(Arc::new(Snapshot {
+            keys: keys.to_vec(),
+            range_ms,
+            blocks,
+            runs,
+            histogram_rows: histograms.into_iter().collect(),
+        }))
+    }
+
+    fn label_names(
+        &self,
+        tenant: &str,
+        matchers: &[Matcher],
+        range_ms: Range<i64>,
+    ) -> Result<Vec<String>> {
+        let registry = self.registry.read();
+        let Some(tenant) = registry.tenant_number(tenant) else { return Ok(Vec::new()) };
+        registry.label_names(tenant, matchers, Some((range_ms.start, range_ms.end)))
+    }
+
+    fn label_values(
+        &self,
+        tenant: &str,
+        name: &str,
+        matchers: &[Matcher],
+        range_ms: Range<i64>,
+    ) -> Result<Vec<String>> {
+        let registry = self.registry.read();
+        let Some(tenant) = registry.tenant_number(tenant) else { return Ok(Vec::new()) };
+        registry.label_values(tenant, name, matchers, Some((range_ms.start, range_ms.end)))
+    }
+
+    fn metadata(&self, tenant: &str, metric: Option<&str>, limit: usize) -> Vec<FamilyMetadata> {
+        let registry = self.registry.read();
+        match registry.tenant_number(tenant) {
+            Some(tenant) => registry.metadata(tenant, metric, limit),
+            None => Vec::new(),
+        }
+    }
+
+    fn cardinality(&self, tenant: &str, top: usize) -> CardinalityStats {
+        let mut stats = {
+            let registry = self.registry.read();
+            match registry.tenant_number(tenant) {
+                Some(tenant) => {
+                    let largest = registry.largest(tenant, top);
+                    CardinalityStats {
+                        series_count: registry.series_count(tenant),
+                        label_name_count: largest.label_name_count,
+                        series_by_metric: largest.series_by_metric,
+                        values_by_label: largest.values_by_label,
+                        series_by_pair: largest.series_by_pair,
+                        ..CardinalityStats::default()
+                    }
+                }
+                None => CardinalityStats::default(),
+            }
+        };
+        if let Some((min_ms, max_ms)) = self.time_range_ms() {
+            (stats.min_time_ms, stats.max_time_ms) = (min_ms, max_ms);
+        }
+        stats
+    }
+
+    fn ledger(&self, raw_scan: bool) -> Result<String> {
+        self.ledger_json(raw_scan)
+    }
+}
+
+impl Shard {
+    /// First and last time held, of all tenants.
+    fn time_range_ms(&self) -> Option<(i64, i64)> {
+        let points = self.points.read();
+        let blocks = points.blocks.iter().map(|block| {
+            let meta = block.reader.meta();
+            (meta.min_ms, meta.max_ms)
+        });
+        let frozen = points.frozen.iter().flat_map(|frozen| &frozen.runs);
+        let runs = points.buffer.runs.iter().chain(frozen).filter_map(|run| run.time_range_ms());
+        let tail = points.buffer.tail_times_ms.iter().map(|&time_ms| (time_ms, time_ms));
+        blocks.chain(runs).chain(tail).reduce(|a, b| (a.0.min(b.0), a.1.max(b.1)))
+    }
+
+    /// Flow per tenant, movements, and the stock equation: rows at rest + buffer = stored +
+    /// derived - superseded - expired - deleted. A raw scan counts the rows instead of believing
+    /// the blocks' directories.
+    pub fn ledger_json(&self, raw_scan: bool) -> Result<String> {
+        let applier = self.applier.lock();
+        let points = self.points.read();
+        let (ledger, sequence) = (applier.ledger.clone(), applier.next_sequence);
+        let blocks = points.blocks.clone();
+        let movements = points.movements;
+        let frozen_rows: u64 = points.frozen.iter().map(|frozen| frozen.row_points()).sum();
+        let frozen_added: u64 = points.frozen.iter().map(|frozen| frozen.points_added).sum();
+        let buffer_rows = frozen_rows + points.buffer.row_points();
+        let buffer_superseded = frozen_added + points.buffer.points_added - buffer_rows;
+        drop((points, applier));
+        let declared: u64 = blocks
+            .iter()
+            .map(|block| block.reader.meta().points + block.reader.meta().histogram_points)
+            .sum();
+        let scanned = if raw_scan {
+            let mut rows = 0;
+            for block in &blocks {
+                block.reader.scan(&mut |_, times_ms, _| {
+                    rows += times_ms.len() as u64;
+                    Ok(())
+                })?;
+                block.reader.scan_histograms(&mut |_, _, _| {
+                    rows += 1;
+                    Ok(())
+                })?;
+            }
+            Some(rows)
+        } else {
+            None
+        };
+        let stored = ledger.stored();
+        let superseded = movements.superseded + buffer_superseded;
+        let gone = superseded + movements.expired + movements.deleted;
+        let expected = (stored + movements.derived) as i128 - gone as i128;
+        let block_rows = scanned.unwrap_or(declared);
+        let flow_balanced = ledger.tenants.values().all(super::ledger::Outcomes::balanced);
+        let balanced = i128::from(block_rows + buffer_rows) == expected && flow_balanced;
+        let answer = json!({
+            "next_sequence": sequence,
+            "tenants": ledger.tenants,
+            "movements": {
+                "superseded": superseded,
+                "expired": movements.expired,
+                "deleted": movements.deleted,
+                "derived": movements.derived,
+                "replayed": movements.replayed,
+            },
+            "stock": {
+                "block_rows": block_rows,
+                "buffer_rows": buffer_rows,
+                "expected_rows": expected as i64,
+                "raw_scan": raw_scan,
+            },
+            "balanced": balanced,
+        });
+        Ok(answer.to_string())
+    }
+}
+
+impl PointSource for Snapshot {
+    fn read(&self, range: Range<usize>, out: &mut PointColumns) -> Result<u64> {
+        let keys = &self.keys[range];
+        let before = out.times_ms.len();
+        let blocks = self.read_blocks(keys)?;
+        let mut block_cursors = vec![0_usize; blocks.len()];
+        let mut run_cursors = vec![0_usize; self.runs.len()];
+        for (index, key) in keys.iter().enumerate() {
+            let start = out.times_ms.len();
+            for (slices, cursor) in blocks.iter().zip(&mut block_cursors) {
+                while let Some(&(owner, a, b)) = slices.parts.get(*cursor) {
+                    if owner != index {
+                        break;
+                    }
+                    *cursor += 1;
+                    let (times_ms, values) = (&slices.times_ms[a..b], &slices.values[a..b]);
+                    append_newer(&mut out.times_ms, &mut out.values, start, times_ms, values);
+                }
+            }
+            for (run, cursor) in self.runs.iter().zip(&mut run_cursors) {
+                let (times_ms, values) =
+                    run.seek(cursor, key.row, self.range_ms.start, self.range_ms.end);
+                append_newer(&mut out.times_ms, &mut out.values, start, times_ms, values);
+            }
+            out.end_series();
+        }
+        Ok((out.times_ms.len() - before) as u64)
+    }
+
+    fn histogram_series_count(&self, range: Range<usize>) -> Result<u64> {
+        let keys = &self.keys[range];
+        let mut found: BTreeSet<usize> = keys
+            .iter()
+            .enumerate()
+            .filter(|(_, key)| self.histogram_rows.contains(&key.row))
+            .map(|(index, _)| index)
+            .collect();
+        for block in &self.blocks {
+            if block.reader.meta().histogram_points > 0 {
+                let (from_ms, until_ms) = (self.range_ms.start, self.range_ms.end);
+                block.reader.read_histograms(keys, from_ms, until_ms, &mut |index, _, _| {
+                    found.insert(index);
+                    Ok(())
+                })?;
+            }
+        }
+        Ok(found.len() as u64)
+    }
+}
+
+/// What one block holds of some keys: (index of the key, start, end) into the columns.
+#[derive(Default)]
+struct Slices {
+    parts: Vec<(usize, usize, usize)>,
+    times_ms: Vec<i64>,
+    values: Vec<f64>,
+}
+
+impl Snapshot {
+    fn read_blocks(&self, keys: &[SeriesKey]) -> Result<Vec<Slices>> {
+        let read = |block: &Arc<HeldBlock>| {
+            let mut slices = Slices::default();
+            let (from_ms, until_ms) = (self.range_ms.start, self.range_ms.end);
+            block.reader.read(keys, from_ms, until_ms, &mut |index, times_ms, values| {
+                let start = slices.times_ms.len();
+                slices.times_ms.extend_from_slice(times_ms);
+                slices.values.extend_from_slice(values);
+                slices.parts.push((index, start, slices.times_ms.len()));
+                Ok(())
+            })?;
+            Ok(slices)
+        };
+        self.blocks.iter().map(read).collect()
+    }
+}
+
+fn rows_of(keys: &[SeriesKey]) -> Vec<SeriesRow> {
+    keys.iter().map(|key| key.row).collect()
+}
+
+fn matching<'a>(
+    histograms: &'a [BufferedHistogram],
+    rows: &'a RowSet,
+    range_ms: &'a Range<i64>,
+) -> impl Iterator<Item = SeriesRow> + 'a {
+    histograms
+        .iter()
+        .filter(|h| range_ms.contains(&h.time_ms) && rows.contains(h.row))
+        .map(|h| h.row)
+}

@@ -1,0 +1,170 @@
+"""Checkpoints: what is written, committed, shown, and only then forgotten.
+
+Invariant: write files -> commit ONE manifest -> publish to readers -> truncate the journal ->
+unlink. Nothing that the last durable manifest needs is ever touched; a failure at any step leaves
+a state from which the next try, or a restart, goes on.
+"""
+
+import threading
+from collections.abc import Iterable
+
+import msgspec
+
+from sluiceway.kernels import Disk, mutant_on
+from sluiceway.tiers.hot import MergeTask, add_days
+from sluiceway.tiers.interface import BlockMeta, MergeReport, SealReport, TierKernel
+from sluiceway.tiers.manifest import BlockEntry, Change, ManifestStore, StateEntry, Version
+
+
+class Checkpointer:
+    """Seals, merges and expiry of one shard. Thread-safe; a seal may overlap a merge, but two
+    merges may not overlap each other."""
+
+    def __init__(
+        self, disk: Disk, kernel: TierKernel, manifests: ManifestStore, directory: str
+    ) -> None:
+        self._disk = disk
+        self._kernel = kernel
+        self._manifests = manifests
+        self._directory = directory
+        self._names = threading.Lock()
+        self._names_given = 0
+        # A commit and its publication are one step: readers follow the order of manifests.
+        self._committing = threading.Lock()
+        self._garbage: list[str] = []
+        self.seals = 0
+        self.merges = 0
+
+    def seal(self) -> None:
+        """Make the frozen buffer part of the tier. Raises: BackendUnavailable, OSError; it then
+        stays frozen and `seal` may be called again."""
+        if mutant_on("offset_before_seal"):
+            self._commit(Change("seal", next_sequence=1 << 40))
+            self._kernel.truncate_journal(1 << 40)
+        block_path, state_path = self._name("blocks", "block"), self._name("state", "state")
+        text = self._kernel.write_seal(block_path, state_path, self._manifests.version.fence)
+        report = msgspec.json.decode(text, type=SealReport)
+        state = report.state
+        older = self._manifests.version.states if report.snapshot else ()
+        change = Change(
+            reason="seal",
+            blocks=sealed_blocks(report),
+            states=(StateEntry(state.path, state.bytes, state.crc32, report.next_sequence),),
+            states_removed=tuple(entry.path for entry in older),
+            next_sequence=report.next_sequence,
+            superseded=report.superseded,
+        )
+        self._commit(change, sealed=True)
+        self._kernel.truncate_journal(report.next_sequence)
+        self.seals += 1
+
+    def merge(self, task: MergeTask) -> None:
+        """Write the merger of `task`, then put it in the inputs' place.
+
+        Raises: BackendUnavailable, OSError, Corruption, Cancelled; the inputs then stay.
+        """
+        request = {
+            "inputs": [block.path for block in task.inputs],
+            "cuts_ms": task.cuts_ms,
+            "paths": [self._name("blocks", "block") for _ in range(len(task.cuts_ms) + 1)],
+            "codec": task.codec,
+        }
+        text = self._kernel.merge(msgspec.json.encode(request).decode())
+        report = msgspec.json.decode(text, type=MergeReport)
+        change = Change(
+            reason="merge",
+            blocks=tuple(merged_block(task, meta) for meta in report.outputs),
+            blocks_removed=tuple(block.path for block in task.inputs),
+            superseded=report.superseded,
+        )
+        self._commit(change)
+        self.merges += 1
+
+    def expire(self, blocks: Iterable[BlockEntry]) -> None:
+        """Forget whole blocks whose points are past their retention."""
+        gone = tuple(blocks)
+        if gone:
+            rows = sum(block.rows for block in gone)
+            paths = tuple(block.path for block in gone)
+            self._commit(Change("retention", blocks_removed=paths, expired=rows))
+
+    def _commit(self, change: Change, sealed: bool = False) -> None:
+        made = [block.path for block in change.blocks] + [state.path for state in change.states]
+        gone = [*change.blocks_removed, *change.states_removed]
+        with self._committing:
+            if mutant_on("unlink_before_manifest"):
+                self._unlink(gone)
+            try:
+                version = self._manifests.commit(change)
+            except OSError:
+                # Perhaps it is durable all the same: keep its files until a later commit is.
+                self._garbage += made
+                raise
+            self._kernel.publish(publication(version, change, sealed))
+            gone += self._garbage
+            self._garbage = []
+            self._unlink(gone)
+
+    def _unlink(self, paths: list[str]) -> None:
+        """Remove files that no manifest names any more; what fails is removed at the next open."""
+        for path in paths:
+            try:
+                self._disk.remove(path)
+            except OSError:
+                continue
+
+    def _name(self, folder: str, extension: str) -> str:
+        with self._names:
+            self._names_given += 1
+            fence = self._manifests.version.fence
+            return f"{self._directory}/{folder}/{fence:06d}-{self._names_given:06d}.{extension}"
+
+
+def sealed_blocks(report: SealReport) -> tuple[BlockEntry, ...]:
+    if report.block is None:
+        return ()
+    last = report.next_sequence - 1
+    return (block_entry(report.block, report.first_sequence, last, "fast", report.days),)
+
+
+def merged_block(task: MergeTask, meta: BlockMeta) -> BlockEntry:
+    """An output stands for all records of its inputs: it takes the place of the newest."""
+    first = min(block.first_sequence for block in task.inputs)
+    last = max(block.last_sequence for block in task.inputs)
+    days = add_days(task.inputs, meta.min_ms, meta.max_ms)
+    return block_entry(meta, first, last, task.codec, days)
+
+
+def block_entry(
+    meta: BlockMeta,
+    first_sequence: int,
+    last_sequence: int,
+    codec: str,
+    days: list[tuple[int, int]],
+) -> BlockEntry:
+    return BlockEntry(
+        **msgspec.structs.asdict(meta),
+        first_sequence=first_sequence,
+        last_sequence=last_sequence,
+        codec=codec,
+        days=days,
+    )
+
+
+def publication(version: Version, change: Change, sealed: bool) -> str:
+    """What `change`, now committed as `version`, alters for readers."""
+    value = {
+        "blocks": [
+            {
+                "path": block.path,
+                "crc32": block.crc32,
+                "first_sequence": block.first_sequence,
+                "last_sequence": block.last_sequence,
+            }
+            for block in change.blocks
+        ],
+        "blocks_removed": change.blocks_removed,
+        "sealed": sealed,
+        "movements": version.movements,
+    }
+    return msgspec.json.encode(value).decode()

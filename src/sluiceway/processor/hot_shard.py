@@ -1,0 +1,261 @@
+"""The hot shard of a signal with everything that keeps it alive: what wiring constructs.
+
+Three threads: the processor applies, the sealer writes what was frozen, the merger merges, expires
+and watches the disk. Invariant: they meet only in the checkpointer, whose order is the manifests'.
+"""
+
+import threading
+from collections.abc import Callable
+from typing import Any
+
+import msgspec
+import structlog
+
+from sluiceway.clock import Clock
+from sluiceway.errors import BackendUnavailable, Cancelled, SluicewayError
+from sluiceway.kernels import Disk, Shard
+from sluiceway.ledger.statement import Statement
+from sluiceway.processor.checkpoint import Checkpointer
+from sluiceway.processor.recovery import encode_policies, load_tier, open_tier
+from sluiceway.processor.worker import Worker
+from sluiceway.tiers.hot import (
+    HotConfig,
+    disk_level,
+    part_count,
+    plan_expiry,
+    plan_merge,
+    plan_merge_all,
+)
+from sluiceway.tiers.manifest import ManifestStore, Version
+
+DIRECTORY = "hot/metrics"
+RETRY_S = 1.0
+WATCH_S = 1.0
+
+
+class HotShard:
+    """A ShardWorker (processor/interface.py) over one data directory, already locked."""
+
+    def __init__(
+        self,
+        disk: Disk,
+        options: dict[str, Any],
+        config: HotConfig,
+        clock: Clock,
+        series_max: int = 5_000_000,
+        directory: str = DIRECTORY,
+    ) -> None:
+        """Open or recover: blocks until requests can be taken; `start` loads and replays.
+
+        Raises: Corruption, BackendUnavailable, OSError.
+        """
+        self._disk = disk
+        self._config = config
+        self._clock = clock
+        self._log = structlog.get_logger("hot")
+        self.manifests = ManifestStore(disk, f"{directory}/manifest", clock)
+        self._opened, self._policies = open_tier(disk, self.manifests, directory, series_max)
+        self.shard = Shard(disk, options)
+        self._set_level("ok")
+        report = self.shard.open_journal(self._opened.next_sequence, self._opened.fence)
+        self._replay_until: int = msgspec.json.decode(report)["next_sequence"]
+        self._checkpointer = Checkpointer(disk, self.shard, self.manifests, directory)
+        self._worker = Worker(
+            self.shard, config, clock, self._snapshot_due, self._parts, self._frozen_now
+        )
+        self._loaded = False
+        self._stopping = threading.Event()
+        self._frozen = threading.Event()
+        self._sealed = threading.Condition()
+        self._merge_wanted = threading.Event()
+        self._merging = threading.Lock()
+        self._failure: str | None = None
+        self._errors = 0
+        self._threads: list[threading.Thread] = []
+
+    # --- life ---------------------------------------------------------------------------------
+
+    def load(self) -> None:
+        """Load registry and blocks: the start of the processor, or of a simulation's `step`s."""
+        load_tier(self.shard, self._opened)
+        self._loaded = True
+
+    def start(self) -> None:
+        """Start the threads; loading and replay happen on them."""
+        for name, loop in (
+            ("processor", self._process),
+            ("sealer", self._seal_loop),
+            ("merger", self._merge_loop),
+        ):
+            thread = threading.Thread(target=loop, name=f"sluiceway-{name}", daemon=True)
+            self._threads.append(thread)
+            thread.start()
+
+    def stop(self, timeout_s: float) -> bool:
+        """Seal what is in memory and end the threads; true when the seal was committed in time."""
+        self.shard.cancel_merges()
+        sealed = self._seal_until(self._durable_next(), timeout_s)
+        self._stopping.set()
+        self._frozen.set()
+        self._merge_wanted.set()
+        self.shard.interrupt()
+        for thread in self._threads:
+            thread.join(max(timeout_s, 1.0))
+        self.shard.close()
+        return sealed
+
+    def recovered(self) -> bool:
+        """Has the replay of what was durable at the start been applied?"""
+        return self._loaded and self.shard.sequences()[1] >= self._replay_until
+
+    def flush(self, merge_all: bool, timeout_s: float = 600.0) -> None:
+        """Return when all that was acked before is sealed and durable and, with `merge_all`,
+        merged. Blocks. Raises: BackendUnavailable."""
+        if not self._seal_until(self._durable_next(), timeout_s):
+            raise BackendUnavailable(f"not sealed: {self._failure or 'it takes too long'}")
+        if merge_all:
+            with self._merging:
+                self._expire()
+                task = plan_merge_all(self.manifests.version.blocks, self._config)
+                if task is not None:
+                    self._checkpointer.merge(task)
+
+    # --- one step of each thread, also driven by hand in simulations ---------------------------
+
+    def step(self, wait_ms: int = 0) -> str:
+        """Apply one slice of durable records and freeze when a seal is due."""
+        return self._worker.step(wait_ms)
+
+    def seal_step(self) -> bool:
+        """Seal what is frozen; false where nothing is."""
+        if not self._frozen.is_set() or self._stopping.is_set():
+            return False
+        self._checkpointer.seal()
+        self._frozen.clear()
+        self._merge_wanted.set()
+        with self._sealed:
+            self._sealed.notify_all()
+        return True
+
+    def merge_step(self) -> bool:
+        """One planned merge; false where none is worth doing."""
+        with self._merging:
+            self._expire()
+            task = plan_merge(self.manifests.version.blocks, self._config)
+            if task is not None:
+                self._checkpointer.merge(task)
+            return task is not None
+
+    # --- threads --------------------------------------------------------------------------------
+
+    def _process(self) -> None:
+        if self._guard(self._load_once):
+            while not self._stopping.is_set():
+                if not self._guard(lambda: self._worker.step() is not None):
+                    self._stopping.wait(RETRY_S)
+
+    def _load_once(self) -> bool:
+        self.load()
+        return True
+
+    def _seal_loop(self) -> None:
+        while not self._stopping.is_set():
+            self._frozen.wait()
+            if not self._guard(self.seal_step):
+                self._stopping.wait(RETRY_S)
+
+    def _merge_loop(self) -> None:
+        while not self._stopping.is_set():
+            self._merge_wanted.wait(WATCH_S)
+            self._merge_wanted.clear()
+            if self._loaded and not self._stopping.is_set():
+                self._guard(self._watch)
+                while self._guard(self.merge_step) and not self._stopping.is_set():
+                    pass
+
+    def _guard(self, step: Callable[[], bool]) -> bool:
+        """Run a step; a failure is counted, told and tried again later, never the thread's end."""
+        try:
+            done = step()
+        except Cancelled:
+            return False
+        except (SluicewayError, OSError, MemoryError) as error:
+            self._errors += 1
+            self._failure = f"{type(error).__name__}: {error}"
+            self._log.error("step_failed", step=getattr(step, "__name__", "step"), error=str(error))
+            return False
+        if done:
+            self._failure = None
+        return done
+
+    def _watch(self) -> bool:
+        """Take new series, or any points, only while there is room for them."""
+        self._set_level(disk_level(self._config, self._disk.used_bytes(), self._parts()))
+        return True
+
+    # --- helpers --------------------------------------------------------------------------------
+
+    def _set_level(self, level: str) -> None:
+        current = self._policies.accept if level == "ok" else self._policies.refuse
+        self.shard.set_policies(encode_policies(self._policies), current, level == "refuse_all")
+
+    def _durable_next(self) -> int:
+        return self.shard.sequences()[0]
+
+    def _seal_until(self, sequence: int, timeout_s: float) -> bool:
+        """Have everything before `sequence` sealed; false when that takes longer."""
+        deadline_s = self._clock.monotonic_s() + timeout_s
+        with self._sealed:
+            while self.manifests.version.next_sequence < sequence:
+                if self._clock.monotonic_s() >= deadline_s:
+                    return False
+                self._worker.ask_seal()
+                self._sealed.wait(0.05)
+        return True
+
+    def _expire(self) -> None:
+        blocks = self.manifests.version.blocks
+        self._checkpointer.expire(plan_expiry(blocks, self._config, self._clock.now_ms()))
+
+    def _snapshot_due(self) -> bool:
+        return len(self.manifests.version.states) + 1 >= self._config.state_files_max
+
+    def _parts(self) -> int:
+        return part_count(self.manifests.version.blocks, self._config)
+
+    def _frozen_now(self) -> None:
+        self._frozen.set()
+
+    # --- figures --------------------------------------------------------------------------------
+
+    def statement(self, raw_scan: bool = False) -> Statement:
+        """The ledger: flow, movements and stock; `raw_scan` counts every row on disk."""
+        return msgspec.json.decode(self.shard.ledger(raw_scan), type=Statement)
+
+    def version(self) -> Version:
+        return self.manifests.version
+
+    def stats(self) -> dict[str, Any]:
+        """Figures for /metrics and `sluiceway status`."""
+        figures = self.shard.stats()
+        journal = figures.get("journal") or {}
+        return {
+            "journal_bytes": journal.get("bytes", 0),
+            "journal_segments": journal.get("segments", 0),
+            "journal_sync_errors_total": journal.get("failed_groups", 0),
+            "journal_sync_seconds": journal.get("fsync_seconds_last", 0.0),
+            "journal_records_total": journal.get("records", 0),
+            "journal_groups_total": journal.get("groups", 0),
+            "journal_quarantined_records_total": journal.get("quarantined_records", 0),
+            "journal_lag_records": figures["lag_records"],
+            "series": figures["series"],
+            "series_max": self._policies.table[-1].series_max,
+            "buffer_points": figures["points_buffered"] + figures["frozen_points"],
+            "parts": figures["blocks"],
+            "seals_total": self._checkpointer.seals,
+            "merges_total": self._checkpointer.merges,
+            "processor_errors_total": self._errors,
+            "points": self.statement().outcomes(),
+            "failure": self._failure,
+            "shard": figures,
+        }

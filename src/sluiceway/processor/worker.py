@@ -1,0 +1,61 @@
+"""The processor's loop: apply what is durable, freeze when it is time.
+
+Invariant: one thread runs it, and only that thread applies or freezes, so that the shard always
+stands at exactly one record. It never writes a file: seals and merges run beside it.
+"""
+
+import threading
+from collections.abc import Callable
+
+from sluiceway.clock import Clock
+from sluiceway.kernels import Shard
+from sluiceway.tiers.hot import HotConfig, seal_due
+
+WAIT_MS = 200
+"""Longest sleep without work: how late a seal by age may be."""
+
+
+class Worker:
+    """Drives one shard with `step`; `on_frozen` is told when a buffer waits to be sealed."""
+
+    def __init__(
+        self,
+        shard: Shard,
+        config: HotConfig,
+        clock: Clock,
+        snapshot_due: Callable[[], bool],
+        part_count: Callable[[], int],
+        on_frozen: Callable[[], None],
+    ) -> None:
+        self._shard = shard
+        self._config = config
+        self._clock = clock
+        self._snapshot_due = snapshot_due
+        self._part_count = part_count
+        self._on_frozen = on_frozen
+        self._dirty_since_s: float | None = None
+        self._seal_now = threading.Event()
+
+    def step(self, wait_ms: int = WAIT_MS) -> str:
+        """Apply one slice; freeze if a seal is due. Says what the shard said."""
+        event, points, journal_bytes, _ = self._shard.advance(wait_ms)
+        now_s = self._clock.monotonic_s()
+        if event == "applied" and self._dirty_since_s is None:
+            self._dirty_since_s = now_s
+        age_s = 0.0 if self._dirty_since_s is None else now_s - self._dirty_since_s
+        asked = self._seal_now.is_set() and event != "applied"
+        if asked or seal_due(self._config, points, journal_bytes, age_s, self._part_count()):
+            self._freeze()
+        return event
+
+    def ask_seal(self) -> None:
+        """Any thread: freeze as soon as nothing durable is left to apply."""
+        self._seal_now.set()
+        self._shard.interrupt()
+
+    def _freeze(self) -> None:
+        """Swap the buffer out, unless the last one still waits for its seal."""
+        if self._shard.freeze(self._snapshot_due()):
+            self._dirty_since_s = None
+            self._seal_now.clear()
+            self._on_frozen()

@@ -1,0 +1,212 @@
+"""The life of a shard: what was acked is there, once, through seals, merges and restarts."""
+
+import select
+from typing import Any
+
+import pytest
+
+from sluiceway.clock import ManualClock
+from sluiceway.errors import Overloaded
+from sluiceway.kernels import ENCODING_IDENTITY, FORMAT_REMOTE_WRITE_1, Disk
+from sluiceway.processor.hot_shard import HotShard
+from sluiceway.tiers.hot import DAY_MS, HotConfig
+from tests.fakes.remote_write import Series, body
+
+CONFIG = HotConfig(seal_points_max=50, merge_fan_in=2, day_points_min=10_000)
+OPTIONS: dict[str, Any] = {"segment_bytes": 64 << 10, "hash_seed": 7}
+Points = dict[tuple[str, int], float]
+
+
+def series(name: str, *points: tuple[int, float]) -> Series:
+    return ({"__name__": name, "job": "test"}, points)
+
+
+def opened(disk: Disk, config: HotConfig = CONFIG, **more: Any) -> HotShard:
+    shard = HotShard(disk, OPTIONS, config, ManualClock(1_000_000), **more)
+    shard.load()
+    return shard
+
+
+def push(hot: HotShard, *rows: Series, received_ms: int = 1_000_000) -> int:
+    return hot.shard.receive(
+        body(rows), "default", FORMAT_REMOTE_WRITE_1, ENCODING_IDENTITY, received_ms
+    ).ticket
+
+
+def acked(hot: HotShard, ticket: int) -> bool:
+    """Wait for the ticket's group; was it durable?"""
+    while True:
+        select.select([hot.shard.ack_fd()], [], [], 10)
+        decided, failures = hot.shard.drain_acks()
+        if decided > ticket:
+            return not any(first <= ticket <= last for first, last, _ in failures)
+
+
+def settle(hot: HotShard) -> None:
+    """Drive the shard by hand until nothing is left to do."""
+    while hot.step() != "idle" or hot.seal_step() or hot.merge_step():
+        pass
+
+
+def points(hot: HotShard) -> Points:
+    labels, offsets, times, values = hot.shard.points("default", -(1 << 62), 1 << 62)
+    found: Points = {}
+    for index, of_series in enumerate(labels.to_list()):
+        for at in range(offsets[index], offsets[index + 1]):
+            key = (of_series["__name__"], int(times[at]))
+            assert key not in found
+            found[key] = float(values[at])
+    return found
+
+
+def check_ledger(hot: HotShard) -> None:
+    statement = hot.statement(raw_scan=True)
+    assert statement.stock_gap() == 0
+    assert all(outcomes.flow_gap() == 0 for outcomes in statement.tenants.values())
+    assert statement.balanced
+
+
+def test_push_ack_apply_ask() -> None:
+    hot = opened(Disk.memory())
+    ticket = push(hot, series("a", (1, 1.5), (2, 2.5)), series("b", (1, -0.0)))
+    assert acked(hot, ticket)
+    assert hot.shard.wait_visible(0) == 1
+    settle(hot)
+    assert hot.shard.wait_visible(0) == 0
+    assert points(hot) == {("a", 1): 1.5, ("a", 2): 2.5, ("b", 1): -0.0}
+    check_ledger(hot)
+
+
+def test_survives_restarts_seals_and_merges() -> None:
+    disk = Disk.memory()
+    expected: Points = {}
+    for life in range(4):
+        hot = opened(disk)
+        for number in range(40):
+            at = life * 40 + number
+            rows = [(at, float(at)), (at // 2, float(-at)), (-at * DAY_MS, 7.0)]
+            assert acked(hot, push(hot, series(f"m{number % 3}", *rows)))
+            expected.update({(f"m{number % 3}", time): value for time, value in rows})
+            if number % 7 == 0:
+                settle(hot)
+        settle(hot)
+        assert points(hot) == expected
+        check_ledger(hot)
+        assert hot.version().blocks
+        hot.shard.close()
+    reopened = opened(disk)
+    settle(reopened)
+    assert points(reopened) == expected
+    check_ledger(reopened)
+    named = reopened.version().files()
+    for folder in ("blocks", "state"):
+        for name in disk.list(f"hot/metrics/{folder}"):
+            assert f"hot/metrics/{folder}/{name}" in named
+
+
+def test_a_retried_batch_counts_once_also_after_a_restart() -> None:
+    disk = Disk.memory()
+    hot = opened(disk)
+    row = series("a", (1, 1.0))
+    for _ in range(3):
+        assert acked(hot, push(hot, row))
+    settle(hot)
+    hot.shard.close()
+    hot = opened(disk)
+    assert acked(hot, push(hot, row))
+    hot._worker.ask_seal()
+    settle(hot)
+    hot.shard.close()
+    hot = opened(disk)
+    assert acked(hot, push(hot, row))
+    settle(hot)
+    outcomes = hot.statement().tenants["default"]
+    assert (outcomes.received, outcomes.stored, outcomes.duplicate) == (5, 1, 4)
+    check_ledger(hot)
+    late = push(hot, row, received_ms=1_000_000 + 3_600_001)
+    assert acked(hot, late)
+    settle(hot)
+    assert hot.statement().tenants["default"].stored == 2
+    assert points(hot) == {("a", 1): 1.0}
+    check_ledger(hot)
+
+
+def test_known_series_flow_and_new_ones_stop_at_the_cap() -> None:
+    disk = Disk.memory()
+    hot = opened(disk, series_max=2)
+    for at in range(3):
+        push(hot, series("a", (at, 1.0)), series("b", (at, 2.0)), series("c", (at, 3.0)))
+    assert acked(hot, push(hot, series("a", (9, 9.0))))
+    settle(hot)
+    outcomes = hot.statement().tenants["default"]
+    assert outcomes.rejected == {"series_max": 3}
+    assert outcomes.stored == 7
+    hot.shard.close()
+    # The records name the policy they came under: a larger cap changes nothing in the replay.
+    hot = opened(disk, series_max=100)
+    settle(hot)
+    assert hot.statement().tenants["default"].rejected == {"series_max": 3}
+    assert acked(hot, push(hot, series("c", (5, 5.0))))
+    settle(hot)
+    assert points(hot)[("c", 5)] == 5.0
+    check_ledger(hot)
+
+
+def test_a_full_disk_refuses_new_series_then_everything() -> None:
+    hot = opened(Disk.memory())
+    push(hot, series("a", (1, 1.0)))
+    hot._set_level("refuse_series")
+    assert acked(hot, push(hot, series("a", (2, 1.0)), series("b", (2, 1.0))))
+    settle(hot)
+    assert hot.statement().tenants["default"].rejected == {"disk": 1}
+    hot._set_level("refuse_all")
+    with pytest.raises(Overloaded):
+        push(hot, series("a", (3, 1.0)))
+    hot._set_level("ok")
+    assert acked(hot, push(hot, series("a", (3, 1.0))))
+
+
+def test_points_far_apart_survive_flush_and_restart() -> None:
+    disk = Disk.memory()
+    hot = opened(disk)
+    hot.start()
+    days = [(day * DAY_MS, float(day)) for day in range(-20, 3650)]
+    expected = {("far", time): value for time, value in days}
+    for start in range(0, len(days), 100):
+        assert acked(hot, push(hot, series("far", *days[start : start + 100])))
+    hot.flush(merge_all=True)
+    assert len(hot.version().blocks) == 1
+    assert points(hot) == expected
+    check_ledger(hot)
+    assert hot.stop(5)
+    hot = opened(disk)
+    settle(hot)
+    assert points(hot) == expected
+    assert hot.stats()["points"]["stored"] == len(days)
+
+
+def test_retention_takes_whole_blocks_and_is_counted() -> None:
+    disk = Disk.memory()
+    config = HotConfig(seal_points_max=1, merge_fan_in=99, retention_ms=DAY_MS)
+    hot = HotShard(disk, OPTIONS, config, ManualClock(10 * DAY_MS))
+    hot.load()
+    for at in (1, 9 * DAY_MS + 1):
+        assert acked(hot, push(hot, series("a", (at, 1.0))))
+        settle(hot)
+    assert points(hot) == {("a", 9 * DAY_MS + 1): 1.0}
+    assert hot.statement().movements.expired == 1
+    check_ledger(hot)
+
+
+def test_a_burst_past_the_memory_cap_is_read_back_from_the_journal() -> None:
+    disk = Disk.memory()
+    hot = HotShard(disk, OPTIONS | {"decoded_bytes_max": 2_000}, CONFIG, ManualClock(5))
+    expected = {}
+    for at in range(200):
+        ticket = push(hot, series(f"m{at % 50}", (at, float(at))))
+        expected[(f"m{at % 50}", at)] = float(at)
+    assert acked(hot, ticket)
+    hot.load()
+    settle(hot)
+    assert points(hot) == expected
+    check_ledger(hot)
