@@ -127,7 +127,8 @@ class Shard:
     def load_state(self, path: str, bytes: int, crc32: int) -> None:
         """Raises: Corruption."""
     def publish(self, publication: str) -> None:
-        """Show readers a committed manifest: {"blocks", "blocks_removed", "sealed", "movements"}."""
+        """Show readers a committed manifest: {"blocks", "blocks_removed", "sealed",
+        "movements"}, all at once."""
     def loaded(self) -> None:
         """Registry and blocks are whole; queries waited for it."""
     def set_policies(self, policies: str, current: int, refusing: bool) -> None:

@@ -155,7 +155,8 @@ class HotShard:
                     self._stopping.wait(RETRY_S)
 
     def _load_once(self) -> bool:
-        self.load()
+        if not self._loaded:
+            self.load()
         return True
 
     def _seal_loop(self) -> None:

@@ -5,15 +5,16 @@ from typing import Any
 
 import pytest
 
+from fakes.remote_write import Series, body
 from sluiceway.clock import ManualClock
 from sluiceway.errors import Overloaded
 from sluiceway.kernels import ENCODING_IDENTITY, FORMAT_REMOTE_WRITE_1, Disk
 from sluiceway.processor.hot_shard import HotShard
 from sluiceway.tiers.hot import DAY_MS, HotConfig
-from tests.fakes.remote_write import Series, body
 
 CONFIG = HotConfig(seal_points_max=50, merge_fan_in=2, day_points_min=10_000)
 OPTIONS: dict[str, Any] = {"segment_bytes": 64 << 10, "hash_seed": 7}
+NOW_MS = 4_000 * DAY_MS
 Points = dict[tuple[str, int], float]
 
 
@@ -173,7 +174,7 @@ def test_points_far_apart_survive_flush_and_restart() -> None:
     days = [(day * DAY_MS, float(day)) for day in range(-20, 3650)]
     expected = {("far", time): value for time, value in days}
     for start in range(0, len(days), 100):
-        assert acked(hot, push(hot, series("far", *days[start : start + 100])))
+        assert acked(hot, push(hot, series("far", *days[start : start + 100]), received_ms=NOW_MS))
     hot.flush(merge_all=True)
     assert len(hot.version().blocks) == 1
     assert points(hot) == expected
@@ -191,7 +192,7 @@ def test_retention_takes_whole_blocks_and_is_counted() -> None:
     hot = HotShard(disk, OPTIONS, config, ManualClock(10 * DAY_MS))
     hot.load()
     for at in (1, 9 * DAY_MS + 1):
-        assert acked(hot, push(hot, series("a", (at, 1.0))))
+        assert acked(hot, push(hot, series("a", (at, 1.0)), received_ms=NOW_MS))
         settle(hot)
     assert points(hot) == {("a", 9 * DAY_MS + 1): 1.0}
     assert hot.statement().movements.expired == 1
