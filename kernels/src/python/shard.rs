@@ -58,12 +58,8 @@ pub struct Shard {
     merge_cancelled: AtomicBool,
 }
 
-type Columns<'py> = (
-    LabelTable,
-    Bound<'py, PyArray1<usize>>,
-    Bound<'py, PyArray1<i64>>,
-    Bound<'py, PyArray1<f64>>,
-);
+type Columns<'py> =
+    (LabelTable, Bound<'py, PyArray1<usize>>, Bound<'py, PyArray1<i64>>, Bound<'py, PyArray1<f64>>);
 
 fn from_json<T: DeserializeOwned>(text: &str) -> PyResult<T> {
     serde_json::from_str(text).map_err(|error| PyValueError::new_err(error.to_string()))
@@ -123,8 +119,7 @@ impl Shard {
         let format = PayloadFormat::from_u8(format).ok_or_else(unknown)?;
         let encoding = PayloadEncoding::from_u8(encoding).ok_or_else(unknown)?;
         let body = body.as_bytes();
-        let receipt =
-            call(py, || self.inner.receive(body, tenant, format, encoding, received_ms))?;
+        let receipt = call(py, || self.inner.receive(body, tenant, format, encoding, received_ms))?;
         Ok(receipt.into())
     }
 

@@ -4,11 +4,11 @@
 //! `apply` registers, buffers and counts what it says. Invariant: the applier is the only writer
 //! of registry and buffer; a record is visible as a whole, and `applied` moves after it is.
 
+use super::alive::day_of;
 use super::dedup::DedupWindow;
 use super::intake::{Decoded, Next};
 use super::ledger::{Ledger, Refusal};
 use super::owner::Shard;
-use super::alive::day_of;
 use super::registry::Registry;
 use crate::error::{KernelError, Result};
 use crate::journal::record::RecordHeader;
@@ -170,8 +170,8 @@ impl Shard {
         let mut guard = self.applier.lock();
         let applier = &mut *guard;
         let received = u64::from(header.points_received);
-        let duplicate = applier.dedup.seen(header.dedup_key, header.received_ms)
-            && !mutants::on("no_dedup");
+        let duplicate =
+            applier.dedup.seen(header.dedup_key, header.received_ms) && !mutants::on("no_dedup");
         let outcomes = applier.ledger.tenant(&header.tenant);
         outcomes.records += 1;
         outcomes.received += received;
@@ -224,7 +224,8 @@ impl Shard {
         for index in unknown {
             let series = &batch.series[index as usize];
             if applier.rows[index as usize] == REFUSED {
-                let sent = &batch.label_bytes[series.label_start as usize..series.label_end as usize];
+                let sent =
+                    &batch.label_bytes[series.label_start as usize..series.label_end as usize];
                 canonical.clear();
                 let labels = if series.canonical {
                     sent
@@ -380,8 +381,10 @@ fn admit(
     if let Some(refusal) = policy.and_then(|policy| judge(&policy, registry.row_count() as u64)) {
         return Err(refusal);
     }
-    registry.register(tenant, labels, series_type, header.received_ms).map_err(|error| match error {
-        KernelError::Overloaded { .. } => Refusal::SeriesMax,
-        _ => Refusal::Labels,
-    })
+    registry.register(tenant, labels, series_type, header.received_ms).map_err(
+        |error| match error {
+            KernelError::Overloaded { .. } => Refusal::SeriesMax,
+            _ => Refusal::Labels,
+        },
+    )
 }

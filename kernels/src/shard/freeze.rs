@@ -167,11 +167,8 @@ impl Shard {
             *frozen.registry_written.lock() = registry.mark();
             registry.encode_delta(&from)
         };
-        let header = StateHeader {
-            snapshot: frozen.snapshot,
-            next_sequence: frozen.next_sequence,
-            fence,
-        };
+        let header =
+            StateHeader { snapshot: frozen.snapshot, next_sequence: frozen.next_sequence, fence };
         let sections: [(u16, &[u8]); 3] = [
             (SECTION_REGISTRY, &registry),
             (SECTION_DEDUP, &frozen.dedup),

@@ -253,12 +253,7 @@ impl Shard {
 
 /// A batch's identity: its tenant and bytes. Every row carries a client's time, so equal bytes are
 /// equal points. Zero is kept for "no key".
-fn dedup_key(
-    body: &[u8],
-    tenant: &str,
-    format: PayloadFormat,
-    encoding: PayloadEncoding,
-) -> u128 {
+fn dedup_key(body: &[u8], tenant: &str, format: PayloadFormat, encoding: PayloadEncoding) -> u128 {
     let door = u64::from(format as u8) << 8 | u64::from(encoding as u8);
     let seed = xxh3_128_with_seed(tenant.as_bytes(), door) as u64;
     xxh3_128_with_seed(body, seed).max(1)

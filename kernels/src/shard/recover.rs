@@ -54,9 +54,9 @@ impl Shard {
                     true
                 }
                 SECTION_DEDUP => applier.dedup.apply(&section),
-                SECTION_LEDGER => Ledger::from_json(&section)
-                    .map(|ledger| applier.ledger = ledger)
-                    .is_some(),
+                SECTION_LEDGER => {
+                    Ledger::from_json(&section).map(|ledger| applier.ledger = ledger).is_some()
+                }
                 _ => false,
             };
             if !loaded {

@@ -65,12 +65,7 @@ impl ShardAccess for Shard {
         self.registry.read().label_table(&rows_of(keys))
     }
 
-    fn group(
-        &self,
-        keys: &[SeriesKey],
-        names: &[String],
-        without: bool,
-    ) -> (Vec<u32>, LabelTable) {
+    fn group(&self, keys: &[SeriesKey], names: &[String], without: bool) -> (Vec<u32>, LabelTable) {
         self.registry.read().group_rows(&rows_of(keys), names, without)
     }
 
