@@ -10,6 +10,7 @@ use numpy::IntoPyArray;
 use pyo3::exceptions::PyValueError;
 use pyo3::prelude::*;
 use pyo3::types::{PyBytes, PyDict};
+use std::sync::OnceLock;
 
 /// Decode `body` as the gateway would; columns as arrays, labels as dicts.
 #[pyfunction]
@@ -25,8 +26,9 @@ fn decode_summary<'py>(
     else {
         return Err(PyValueError::new_err("no such format or encoding"));
     };
-    let decoder = Decoder::new(0);
-    let batch = detached(py, || decode(body, format, encoding, received_ms, &decoder))?;
+    static DECODER: OnceLock<Decoder> = OnceLock::new();
+    let decoder = DECODER.get_or_init(|| Decoder::new(0));
+    let batch = detached(py, || decode(body, format, encoding, received_ms, decoder))?;
     let (mut series, mut types) = (Vec::new(), Vec::new());
     for entry in &batch.series {
         let range = entry.label_start as usize..entry.label_end as usize;
@@ -41,7 +43,7 @@ fn decode_summary<'py>(
             one.set_item(text(name)?, text(value)?)?;
         }
         series.push(one);
-        types.push(entry.series_type as u8);
+        types.push(u32::from(entry.series_type as u8));
     }
     let histograms: Vec<_> = batch
         .histograms

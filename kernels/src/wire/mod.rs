@@ -12,6 +12,7 @@ mod decompress;
 mod histogram;
 mod labels;
 pub mod limits;
+mod otlp;
 mod proto;
 mod remote_write1;
 mod remote_write2;
@@ -21,7 +22,7 @@ mod tests;
 
 pub use decoder::Decoder;
 
-use crate::error::{KernelError, Result};
+use crate::error::Result;
 use crate::model::{Batch, PayloadEncoding, PayloadFormat};
 
 /// Part of every journal record: a replay decodes with the rules that acked it.
@@ -40,7 +41,9 @@ pub fn decode(
     let batch = match format {
         PayloadFormat::RemoteWrite1 => return remote_write1::decode(body, received_ms, decoder),
         PayloadFormat::RemoteWrite2 => remote_write2::decode(&body, received_ms, decoder),
-        _ => Err(KernelError::client(415, "sluiceway-format-unsupported", "not decoded yet")),
+        PayloadFormat::OtlpProtobuf => otlp::decode(&body, received_ms, decoder),
+        PayloadFormat::OtlpJson => otlp::to_protobuf(&body)
+            .and_then(|protobuf| otlp::decode(&protobuf, received_ms, decoder)),
     };
     decoder.give_buffer(body);
     batch

@@ -70,8 +70,8 @@ impl<'d> Rows<'d> {
     #[inline(always)]
     pub fn push_sample(&mut self, time_ms: i64, value: f64) -> Result<()> {
         self.receive()?;
-        if time_ms > self.time_max_ms || time_ms < TIME_MIN_MS {
-            self.refuse_time(time_ms);
+        if let Some(refused) = self.time_refusal(time_ms) {
+            self.refuse(&refused, 1);
             return Ok(());
         }
         self.batch.point_series_index.push(self.batch.series.len() as u32);
@@ -83,8 +83,8 @@ impl<'d> Rows<'d> {
     pub fn push_histogram(&mut self, draft: Draft) -> Result<()> {
         self.receive()?;
         let time_ms = draft.time_ms;
-        if time_ms > self.time_max_ms || time_ms < TIME_MIN_MS {
-            self.refuse_time(time_ms);
+        if let Some(refused) = self.time_refusal(time_ms) {
+            self.refuse(&refused, 1);
             return Ok(());
         }
         let start = self.batch.histogram_bytes.len() as u32;
@@ -177,17 +177,11 @@ impl<'d> Rows<'d> {
         }
     }
 
-    #[cold]
-    fn refuse_time(&mut self, time_ms: i64) {
-        let refused = if time_ms < TIME_MIN_MS {
-            let message = format!("time {time_ms} ms is earlier than {TIME_MIN_MS} ms");
-            Refused::new(RejectReason::Unsupported, message)
-        } else {
-            let message =
-                format!("time {time_ms} ms is more than {FUTURE_MAX_MS} ms ahead of the server");
-            Refused::new(RejectReason::TooFarInFuture, message)
-        };
-        self.refuse(&refused, 1);
+    /// Why a time is not taken.
+    #[inline(always)]
+    pub fn time_refusal(&self, time_ms: i64) -> Option<Refused> {
+        let good = (TIME_MIN_MS..=self.time_max_ms).contains(&time_ms);
+        if good { None } else { Some(refuse_time(time_ms)) }
     }
 
     /// Keep a family's metadata; entries without a usable name are dropped, as they bind nothing.
@@ -227,4 +221,14 @@ impl<'d> Rows<'d> {
 pub fn too_many(what: &str, max: usize) -> KernelError {
     let message = format!("the request holds more than {max} {what}: send smaller requests");
     KernelError::client(413, "sluiceway-request-rows-limit", message)
+}
+
+#[cold]
+fn refuse_time(time_ms: i64) -> Refused {
+    if time_ms < TIME_MIN_MS {
+        let message = format!("time {time_ms} ms is earlier than {TIME_MIN_MS} ms");
+        return Refused::new(RejectReason::Unsupported, message);
+    }
+    let message = format!("time {time_ms} ms is more than {FUTURE_MAX_MS} ms ahead of the server");
+    Refused::new(RejectReason::TooFarInFuture, message)
 }

@@ -2,10 +2,13 @@
 //! counting equation always holds, and the cache of known labels never changes an answer.
 
 use super::*;
+use crate::error::KernelError;
 use crate::model::{Batch, PayloadEncoding, PayloadFormat, RejectReason, SeriesType};
 use proptest::prelude::*;
+use std::sync::LazyLock;
 
 const NOW_MS: i64 = 1_700_000_000_000;
+static SHARED: LazyLock<Decoder> = LazyLock::new(|| Decoder::new(1));
 
 pub fn varint(mut value: u64) -> Vec<u8> {
     let mut out = Vec::new();
@@ -237,10 +240,10 @@ proptest! {
             (PayloadFormat::RemoteWrite2, rich_write2()),
         ] {
             let body = mutate(body, &changes, cut);
-            let decoder = Decoder::new(1);
-            if let Ok(batch) = decode_with(&decoder, format, &body) {
+            let decoder = &*SHARED;
+            if let Ok(batch) = decode_with(decoder, format, &body) {
                 prop_assert!(adds_up(&batch));
-                let again = decode_with(&decoder, format, &body).expect("decoded before");
+                let again = decode_with(decoder, format, &body).expect("decoded before");
                 prop_assert_eq!(shown(&batch), shown(&again));
                 prop_assert_eq!(&batch.point_time_ms, &again.point_time_ms);
                 prop_assert_eq!(batch.points_rejected, again.points_rejected);
@@ -257,7 +260,7 @@ proptest! {
             PayloadFormat::RemoteWrite1, PayloadFormat::RemoteWrite2,
             PayloadFormat::OtlpProtobuf, PayloadFormat::OtlpJson,
         ] {
-            let _ = decode(&body, format, encoding, NOW_MS, &Decoder::new(1));
+            let _ = decode(&body, format, encoding, NOW_MS, &SHARED);
         }
     }
 }
