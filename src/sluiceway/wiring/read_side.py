@@ -22,7 +22,6 @@ from sluiceway.query.api.app import QueryApp
 from sluiceway.query.api.prometheus import PrometheusApi
 from sluiceway.query.limits import QueryConfig
 from sluiceway.query.promql.engine import Engine, EngineLimits
-from sluiceway.query.reader import SocketReader
 from sluiceway.telemetry import Metrics, memory_bytes
 from sluiceway.wiring.http import http_server
 from sluiceway.wiring.logs import set_up_logs
@@ -54,7 +53,7 @@ async def run(settings: dict[str, object]) -> None:
     metrics.set("sluiceway_process_start_seconds", clock.now_ms() / 1000, ("read",))
     metrics.set("sluiceway_memory_bytes_max", float(str(settings["memory_bytes_max"])), ("read",))
     client = ShardClient(str(settings["evaluate_socket"]))
-    engine = Engine(SocketReader(client), engine_limits(limits), clock)
+    engine = Engine(client, engine_limits(limits), clock)
     api = PrometheusApi(engine, client, limits, clock)
     app = QueryApp(api, limits, clock, metrics)
 

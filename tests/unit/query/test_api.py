@@ -25,7 +25,6 @@ from sluiceway.query.api.app import QueryApp
 from sluiceway.query.api.prometheus import Data, PrometheusApi, Request
 from sluiceway.query.limits import QueryConfig
 from sluiceway.query.promql.engine import Engine
-from sluiceway.query.reader import SocketReader
 from sluiceway.telemetry import Metrics
 
 SERIES = [
@@ -65,7 +64,7 @@ def run(
     server = EvaluateServer(MemoryShard(SERIES, [("up", 2, "Is it up", "")]), socket)
     server.start()
     client = ShardClient(socket)
-    api = PrometheusApi(Engine(SocketReader(client), clock=clock), client, limits, clock)
+    api = PrometheusApi(Engine(client, clock=clock), client, limits, clock)
 
     async def main() -> None:
         app = QueryApp(api, limits, clock, Metrics())
