@@ -1,0 +1,78 @@
+"""The write path's budget of Python: at most 60 calls a request, HTTP server included."""
+
+import asyncio
+import random
+import socket
+import sys
+from collections import Counter
+from typing import Any
+
+import uvloop
+
+from fakes.gateway import FakeShard
+from sluiceway.clock import SystemClock
+from sluiceway.gateway.acks import Acks
+from sluiceway.gateway.admission import Admission
+from sluiceway.gateway.app import GatewayApp
+from sluiceway.gateway.keys import Keyring
+from sluiceway.gateway.limits import GatewayConfig
+from sluiceway.gateway.proxy import ReadProxy
+from sluiceway.gateway.receive import Receiver
+from sluiceway.gateway.server import http_server, listen
+from sluiceway.telemetry import Metrics
+
+CALLS_MAX = 60
+REQUESTS = 50
+HEAD = (
+    b"POST /api/v1/write HTTP/1.1\r\nHost: a\r\nUser-Agent: Prometheus/3.5.0\r\n"
+    b"Content-Type: application/x-protobuf\r\nContent-Encoding: snappy\r\n"
+    b"X-Prometheus-Remote-Write-Version: 0.1.0\r\nContent-Length: %d\r\n\r\n"
+)
+
+
+def test_calls_of_a_write_request() -> None:
+    calls: Counter[str] = Counter()
+
+    def count(frame: Any, event: str, _: Any) -> None:
+        if event == "call":
+            code = frame.f_code
+            if "/fakes/" not in code.co_filename and "test_budget" not in code.co_filename:
+                calls[f"{code.co_filename}:{code.co_qualname}"] += 1
+
+    async def main() -> None:
+        limits, clock, metrics = GatewayConfig(), SystemClock(), Metrics()
+        shard, keyring = FakeShard(), Keyring(None)
+        acks = Acks(shard, clock, 5.0)
+        acks.start()
+        admission = Admission(limits, clock, random.Random(1))
+        receiver = Receiver(shard, acks, admission, keyring, limits, clock, metrics)
+        app = GatewayApp(receiver, ReadProxy("/nowhere", limits), keyring, {}, metrics)
+        server = http_server(app, limits, None, 2.0)
+        listener = listen("127.0.0.1", 0)
+        serving = asyncio.ensure_future(server.serve([listener]))
+        while not server.started:
+            await asyncio.sleep(0.01)
+        port = listener.getsockname()[1]
+        await asyncio.to_thread(_send, port, 3)  # caches fill
+        client = asyncio.ensure_future(asyncio.to_thread(_send, port, REQUESTS))
+        await asyncio.sleep(0)
+        sys.setprofile(count)
+        await client
+        sys.setprofile(None)
+        acks.stop()
+        receiver.close()
+        server.should_exit = server.force_exit = True
+        await serving
+
+    uvloop.run(main())
+    a_request = sum(calls.values()) / REQUESTS
+    assert a_request <= CALLS_MAX, "\n".join(f"{n} {name}" for name, n in calls.most_common())
+
+
+def _send(port: int, requests: int) -> None:
+    """A client on a thread of its own: its calls are not counted."""
+    request = HEAD % 20_000 + b"x" * 20_000
+    with socket.create_connection(("127.0.0.1", port)) as connection:
+        for _ in range(requests):
+            connection.sendall(request)
+            assert connection.recv(4096).startswith(b"HTTP/1.1 204")
