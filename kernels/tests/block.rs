@@ -1,10 +1,11 @@
 //! Blocks against a map: what is written comes back to the bit; damage is refused, never served.
 
 use _kernels::codec::Codec;
+use _kernels::codec::page::{PageBuilder, read_page};
 use _kernels::disk::{Disk, MemoryDisk};
 use _kernels::error::KernelError;
 use _kernels::model::{STALE_BITS, SeriesKey};
-use _kernels::shard::block::{BlockMeta, BlockOptions};
+use _kernels::shard::block::{BlockMeta, BlockOptions, Directory};
 use _kernels::shard::block_reader::BlockReader;
 use _kernels::shard::block_writer::BlockWriter;
 use _kernels::shard::merge::merge;
@@ -214,4 +215,149 @@ proptest! {
         prop_assert_eq!(read_floats, floats);
         prop_assert_eq!(read_histograms, histograms);
     }
+}
+
+/// A block of every kind of page, and what it holds.
+fn sample(codec: Codec) -> (Vec<u8>, Floats, Histograms) {
+    let (mut floats, mut histograms) = (Floats::new(), Histograms::new());
+    for row in 0..12u32 {
+        let key = SeriesKey { tenant: row / 8, metric: row / 3, row };
+        let value = |i: i64| match row % 6 {
+            0 => 7.0,
+            1 => (i * i % 50) as f64,
+            2 => (i * 37 % 1000) as f64 / 100.0,
+            3 => (i as f64).sqrt(),
+            4 if i == 9 => f64::from_bits(STALE_BITS),
+            _ => (i * 1000) as f64,
+        };
+        let jitter = i64::from(row % 2);
+        let point = |i: i64| (i * 10_000 + jitter * (i * i % 7), value(i).to_bits());
+        floats.insert(key, (0..70).map(point).collect());
+        if row % 4 == 0 {
+            histograms.insert(key, (0..9).map(|i| (i, vec![row as u8; i as usize * 3])).collect());
+        }
+    }
+    let disk = MemoryDisk::new();
+    write(&disk, "block", options(codec, 200), &floats, &histograms);
+    (disk.read_all("block").expect("read"), floats, histograms)
+}
+
+/// Open and scan these bytes as a block.
+fn scan_bytes(bytes: &[u8]) -> Result<(Floats, Histograms), KernelError> {
+    let disk = MemoryDisk::new();
+    disk.create("block")?.write_at(0, bytes)?;
+    scan(&BlockReader::open(&disk, "block", &PageCache::new(0))?)
+}
+
+fn assert_refused(bytes: &[u8], what: &str) {
+    match scan_bytes(bytes) {
+        Err(KernelError::Corruption(_)) => {}
+        Err(error) => panic!("{what}: {error} is not Corruption"),
+        Ok(_) => panic!("{what}: served"),
+    }
+}
+
+#[test]
+fn a_block_cut_anywhere_is_refused() {
+    for codec in [Codec::Fast, Codec::Dense] {
+        let (bytes, floats, histograms) = sample(codec);
+        assert_eq!(scan_bytes(&bytes).expect("whole"), (floats, histograms));
+        for end in 0..bytes.len() {
+            assert_refused(&bytes[..end], &format!("cut at {end}"));
+        }
+    }
+}
+
+#[test]
+fn every_flipped_bit_is_noticed() {
+    for codec in [Codec::Fast, Codec::Dense] {
+        let (mut bytes, ..) = sample(codec);
+        for bit in 0..bytes.len() * 8 {
+            bytes[bit / 8] ^= 1 << (bit % 8);
+            assert_refused(&bytes, &format!("bit {bit}"));
+            bytes[bit / 8] ^= 1 << (bit % 8);
+        }
+    }
+}
+
+#[test]
+fn a_newer_version_is_refused_by_name() {
+    let (mut bytes, ..) = sample(Codec::Fast);
+    bytes[8] = 2;
+    let error = scan_bytes(&bytes).expect_err("refused").to_string();
+    assert!(error.contains("version 2"), "{error}");
+}
+
+#[test]
+fn damage_in_one_page_leaves_the_others_readable() {
+    let (bytes, floats, _) = sample(Codec::Fast);
+    let mut damaged = bytes.clone();
+    damaged[20] ^= 1;
+    let disk = MemoryDisk::new();
+    disk.create("block").expect("create").write_at(0, &damaged).expect("write");
+    let reader = BlockReader::open(&disk, "block", &PageCache::new(0)).expect("directory is fine");
+    let last = *floats.keys().last().expect("keys");
+    let mut points = 0;
+    reader
+        .read(&[last], i64::MIN, i64::MAX, &mut |_, times, _| {
+            points += times.len();
+            Ok(())
+        })
+        .expect("another page");
+    assert_eq!(points, 70);
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig::with_cases(3000))]
+
+    /// A forged page with a right checksum: an error or some points, never a panic.
+    #[test]
+    fn the_page_reader_survives_anything(
+        edits in prop::collection::vec((any::<prop::sample::Index>(), any::<u8>()), 1..6),
+        cut in prop::option::of(any::<prop::sample::Index>()), codec in codec(),
+        histograms in prop::bool::ANY, points in 0usize..300,
+    ) {
+        let mut page = sample_page(codec, histograms);
+        for (at, byte) in edits {
+            let at = at.index(page.len());
+            page[at] = byte;
+        }
+        if let Some(cut) = cut {
+            page.truncate(cut.index(page.len()));
+        }
+        for points in [points, PAGE_POINTS] {
+            let _ = read_page(&page, 0, points, histograms);
+        }
+    }
+
+    #[test]
+    fn the_directory_reader_survives_anything(
+        bytes in prop::collection::vec(any::<u8>(), 0..200), size in 0u64..100_000,
+    ) {
+        let _ = Directory::read(&bytes, size);
+    }
+}
+
+const PAGE_POINTS: usize = 150;
+
+fn sample_page(codec: Codec, histograms: bool) -> Vec<u8> {
+    let key = |row| SeriesKey { tenant: 0, metric: 1, row };
+    let mut builder = if histograms { PageBuilder::histograms() } else { PageBuilder::floats() };
+    for row in 0..3u32 {
+        let times: Vec<i64> = (0..50).map(|i| i * 15_000 + i64::from(row) * (i % 3)).collect();
+        if histograms {
+            builder.push_histograms(key(row), &times, &[&[1u8, 2, 3, 4][..row as usize + 1]; 50]);
+        } else {
+            let mut values: Vec<f64> = times
+                .iter()
+                .map(|t| (t % 977) as f64 / 10.0 + f64::from(row / 2) * 1e-13)
+                .collect();
+            values[7] = f64::NAN;
+            builder.push_floats(key(row), &times, &values);
+        }
+    }
+    let mut bytes = Vec::new();
+    builder.encode(&mut bytes, codec).expect("encode");
+    assert!(read_page(&bytes, 0, PAGE_POINTS, histograms).is_ok());
+    bytes
 }

@@ -75,7 +75,8 @@ fn frame(group: &[i64]) -> (i64, u32) {
     (low, u64::BITS - (high.wrapping_sub(low) as u64).leading_zeros())
 }
 
-fn packed_size(values: &[i64]) -> usize {
+/// Bytes of `values` as a packed column.
+pub fn packed_size(values: &[i64]) -> usize {
     let mut base = 0i64;
     values.chunks(GROUP).fold(0, |size, group| {
         let (low, width) = frame(group);

@@ -5,14 +5,37 @@ use super::Codec;
 use super::bytes::{Cursor, put_varint};
 use super::column::{put_column, read_column};
 use crate::error::{KernelError, Result};
-use rustc_hash::FxHashMap;
 
 /// Collects the vectors of a page that is being filled.
-#[derive(Default)]
 pub struct TimesBuilder {
     vectors: TimeVectors,
-    /// (length, first, middle, last) -> a vector that looks so. A miss costs bytes, not truth.
-    lookup: FxHashMap<(usize, i64, i64, i64), u32>,
+    /// Hash -> 1 + a vector seen with it. A miss costs bytes, not truth.
+    lookup: Box<[u32; LOOKUP_SLOTS]>,
+    references: Vec<i64>,
+    columns: [Vec<i64>; 5],
+}
+
+/// More than the targets whose series stand side by side in a page.
+const LOOKUP_SLOTS: usize = 1 << LOOKUP_BITS;
+const LOOKUP_BITS: u32 = 11;
+
+impl Default for TimesBuilder {
+    fn default() -> TimesBuilder {
+        TimesBuilder {
+            vectors: TimeVectors::default(),
+            lookup: Box::new([0; LOOKUP_SLOTS]),
+            references: Vec::new(),
+            columns: Default::default(),
+        }
+    }
+}
+
+/// A slot by the shape of a vector: its length, first, middle and last time.
+fn slot(times: &[i64]) -> usize {
+    let middle = times[times.len() / 2].wrapping_add(times.len() as i64) as u64;
+    let ends = (times[0] as u64).rotate_left(21) ^ times[times.len() - 1] as u64;
+    let hash = (ends ^ middle.rotate_left(42)).wrapping_mul(0x9E37_79B9_7F4A_7C15);
+    (hash >> (u64::BITS - LOOKUP_BITS)) as usize
 }
 
 /// The distinct vectors of a page and which series has which.
@@ -44,7 +67,7 @@ impl TimesBuilder {
         self.vectors.ends.clear();
         self.vectors.times.clear();
         self.vectors.vector_of.clear();
-        self.lookup.clear();
+        self.lookup.fill(0);
     }
 
     /// Add the next series' times: not empty, ascending.
@@ -57,12 +80,14 @@ impl TimesBuilder {
             return;
         }
         let new = vectors.ends.len() as u32;
-        let shape = (times.len(), times[0], times[times.len() / 2], times[times.len() - 1]);
-        let known = *self.lookup.entry(shape).or_insert(new);
-        if known != new && vectors.vector(known as usize) == times {
+        let slot = &mut self.lookup[slot(times)];
+        if let Some(known) = slot.checked_sub(1)
+            && vectors.vector(known as usize) == times
+        {
             vectors.vector_of.push(known);
             return;
         }
+        *slot = new + 1;
         vectors.times.extend_from_slice(times);
         vectors.ends.push(vectors.times.len() as u32);
         vectors.vector_of.push(new);
@@ -73,24 +98,22 @@ impl TimesBuilder {
     }
 
     /// Append the section; the vector count stands before it, in the page's head.
-    pub fn encode(&self, out: &mut Vec<u8>, codec: Codec) {
+    pub fn encode(&mut self, out: &mut Vec<u8>, codec: Codec) {
         let vectors = &self.vectors;
         let mut next = 0;
-        let references: Vec<i64> = vectors
-            .vector_of
-            .iter()
-            .map(|&vector| {
-                let back = i64::from(next - vector);
-                next += u32::from(back == 0);
-                back
-            })
-            .collect();
-        put_column(out, &references, codec);
-        let count = vectors.ends.len();
-        let (mut lengths, mut firsts) = (Vec::with_capacity(count), Vec::with_capacity(count));
-        let (mut steps, mut irregular) = (Vec::with_capacity(count), Vec::with_capacity(count));
-        let (mut residuals, mut first_before) = (Vec::new(), 0i64);
-        for vector in (0..count).map(|index| vectors.vector(index)) {
+        self.references.clear();
+        self.references.extend(vectors.vector_of.iter().map(|&vector| {
+            let back = i64::from(next - vector);
+            next += u32::from(back == 0);
+            back
+        }));
+        put_column(out, &self.references, codec);
+        self.columns.iter_mut().for_each(Vec::clear);
+        let [lengths, firsts, steps, irregular, residuals] = &mut self.columns;
+        let (mut start, mut first_before) = (0, 0i64);
+        for &end in &vectors.ends {
+            let vector = &vectors.times[start..end as usize];
+            start = end as usize;
             lengths.push(vector.len() as i64);
             firsts.push(vector[0].wrapping_sub(first_before));
             first_before = vector[0];
@@ -103,7 +126,7 @@ impl TimesBuilder {
                 residuals.extend(vector.windows(2).map(residual));
             }
         }
-        for column in [&lengths, &firsts, &steps, &irregular, &residuals] {
+        for column in &self.columns {
             put_column(out, column, codec);
         }
     }

@@ -5,7 +5,7 @@
 
 use super::Codec;
 use super::bytes::{Cursor, put_varint, zigzag};
-use super::column::{put_column, read_column};
+use super::column::{packed_size, put_column, read_column};
 use crate::error::{KernelError, Result};
 
 const RAW: i64 = 32;
@@ -59,7 +59,7 @@ impl ValuesEncoder {
         put_column(out, &self.shifts, codec);
         put_column(out, &self.slopes, codec);
         put_column(out, &self.firsts, codec);
-        let differences = cost(&self.raw_differences, 0) < cost(&self.raw_plain, 0);
+        let differences = packed_size(&self.raw_differences) < packed_size(&self.raw_plain);
         out.push(u8::from(differences));
         put_column(out, &self.decimal_steps, codec);
         let raw = if differences { &self.raw_differences } else { &self.raw_plain };
@@ -100,12 +100,20 @@ impl ValuesEncoder {
             self.firsts.push(first);
             return;
         }
+        if self.whole(values) {
+            return self.push_decimal(0);
+        }
         match common_exponent(values) {
-            Some(exponent) if self.scale(values, exponent, start) => {
-                self.push_decimal(exponent);
-            }
+            Some(exponent) if self.scale(values, exponent, start) => self.push_decimal(exponent),
             _ => self.push_raw(values),
         }
+    }
+
+    /// The common case, in one pass: fill `integers` if all values are.
+    fn whole(&mut self, values: &[f64]) -> bool {
+        self.integers.clear();
+        self.integers.extend(values.iter().map_while(|value| integer_of(*value, 0)));
+        self.integers.len() == values.len()
     }
 
     /// Fill `integers`; exceptions repeat the integer before. False if they are too many.
@@ -228,6 +236,12 @@ fn exceptions_max(length: usize) -> usize {
 /// The integer that decodes to the very bits of `value`, if there is one.
 #[inline]
 fn integer_of(value: f64, exponent: usize) -> Option<i64> {
+    if exponent == 0 {
+        let integer = value as i64;
+        let back = integer as f64;
+        let exact = back.to_bits() == value.to_bits() && back.abs() < INTEGER_LIMIT;
+        return exact.then_some(integer);
+    }
     let scaled = value * POWERS[exponent];
     // NaN fails the comparison.
     if !(scaled.abs() < INTEGER_LIMIT) {
@@ -239,7 +253,7 @@ fn integer_of(value: f64, exponent: usize) -> Option<i64> {
 
 #[inline]
 fn decimal(integer: i64, exponent: usize) -> f64 {
-    integer as f64 / POWERS[exponent]
+    if exponent == 0 { integer as f64 } else { integer as f64 / POWERS[exponent] }
 }
 
 fn exponent_of(value: f64, exponent_min: usize) -> Option<(usize, i64)> {

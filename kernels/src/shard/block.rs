@@ -30,7 +30,7 @@ pub struct BlockOptions {
 
 impl BlockOptions {
     pub fn new(codec: Codec) -> BlockOptions {
-        BlockOptions { codec, page_points_max: 16 * 1024 }
+        BlockOptions { codec, page_points_max: 8 * 1024 }
     }
     pub(super) fn points_max(&self) -> usize {
         self.page_points_max.clamp(1, PAGE_POINTS_MAX)
