@@ -399,3 +399,42 @@ def decode_summary(body: bytes, format: int, encoding: int, received_ms: int) ->
     unit)]; `received`, `rejected` {reason: count}, `exemplars`, `first_error`.
     Raises: TenantFault (400 not this format, 413 past a limit).
     """
+
+# --- blocks (kernels/src/shard/block*.rs), for tests and tools ---------------------------------
+
+def write_block(
+    disk: Disk,
+    path: str,
+    keys: NDArray[np.uint32],
+    offsets: NDArray[np.int64],
+    times_ms: NDArray[np.int64],
+    values: NDArray[np.float64],
+    dense: bool = False,
+    page_points_max: int = 8192,
+) -> dict[str, Any]:
+    """A block of series i = rows offsets[i]:offsets[i + 1]; its path, bytes, crc32 and counts.
+
+    `keys` [S, 3] = (tenant, metric, row), ascending; a series' times ascend strictly. The file is
+    synced, its directory is not. Raises: BackendUnavailable (out of order, disk).
+    """
+
+def read_block(
+    disk: Disk,
+    path: str,
+    keys: NDArray[np.uint32] | None = None,
+    from_ms: int = ...,
+    until_ms: int = ...,
+) -> tuple[NDArray[np.uint32], NDArray[np.int64], NDArray[np.int64], NDArray[np.float64]]:
+    """(keys, offsets, times, values) as `write_block` takes them: everything, or of `keys` what
+    lies in [from_ms, until_ms). Raises: Corruption."""
+
+def merge_blocks(
+    disk: Disk,
+    inputs: list[str],
+    cuts_ms: list[int],
+    paths: list[str],
+    dense: bool = True,
+    page_points_max: int = 8192,
+) -> tuple[list[dict[str, Any]], int]:
+    """Merge blocks, oldest first; paths[i] takes [cuts_ms[i - 1], cuts_ms[i]). Returns the blocks
+    written (none for an empty range) and how many points were superseded."""

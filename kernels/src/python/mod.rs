@@ -2,6 +2,7 @@
 //!
 //! One file a kernel family, each with `pub fn register(module: &Bound<'_, PyModule>) -> PyResult<()>`.
 
+mod block;
 mod columns;
 mod disk;
 mod errors;
@@ -35,6 +36,7 @@ fn _kernels(module: &Bound<'_, PyModule>) -> PyResult<()> {
     columns::register(module)?;
     disk::register(module)?;
     journal::register(module)?;
+    block::register(module)?;
     labels::register(module)?;
     shard::register(module)?;
     evaluate::register(module)?;
