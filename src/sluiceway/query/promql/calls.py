@@ -182,7 +182,7 @@ def _histogram_call(evaluator: "Evaluator", node: Call, grid: Grid) -> Vector:
             lambda columns, steps: histograms.bucket_fraction(columns, lower[steps], upper[steps]),
             evaluator.annotations,
             arguments[2].start,
-            check_monotonic=False,
+            monotonic=False,
         )
     vector = evaluator.vector(arguments[0], grid)
     return empty_vector(vector.present.shape[1])

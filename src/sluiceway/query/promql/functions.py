@@ -10,6 +10,8 @@ from collections.abc import Callable
 
 import numpy as np
 
+from sluiceway.errors import TenantFault
+from sluiceway.kernels import check_regex
 from sluiceway.query.interface import Floats, Times
 from sluiceway.query.promql.faults import ExecutionFault
 from sluiceway.query.promql.syntax import Matcher
@@ -110,6 +112,10 @@ def label_replace(
 ) -> Vector:
     if not _valid_label_name(target):
         raise ExecutionFault(f"invalid destination label name in label_replace(): {_shown(target)}")
+    try:
+        check_regex(pattern)
+    except TenantFault as fault:
+        raise ExecutionFault(f"invalid regular expression in label_replace(): {pattern}") from fault
     if not vector.series_count:
         return vector
     labels = vector.labels.replace(target, replacement, source, pattern)

@@ -45,7 +45,7 @@ def over_buckets(
     compute: Callable[[Columns, Times], Floats],
     annotations: Annotations,
     start: int,
-    check_monotonic: bool = True,
+    monotonic: bool = True,
 ) -> Vector:
     """Apply `compute(columns, steps)` to every histogram at every step it is there.
 
@@ -70,8 +70,8 @@ def over_buckets(
     for size in np.unique(sizes).tolist():
         members = np.flatnonzero(sizes == size)
         rows = order[starts[members][:, None] + np.arange(size)]
-        _batch(vector, bounds, members, rows, compute, values, forced)
-    if check_monotonic and forced.any():
+        _batch(vector, bounds, members, rows, compute, values, forced, monotonic)
+    if forced.any():
         names = groups.take(firsts[forced]).values_of("__name__")
         for name in dict.fromkeys(names):
             about = f' for metric name "{name}"' if name else ""
@@ -107,6 +107,7 @@ def _batch(
     compute: Callable[[Columns, Times], Floats],
     values: Floats,
     forced: Bools,
+    monotonic: bool,
 ) -> None:
     """Histograms with the same number of series: `rows` [n, B], ascending by bound."""
     step_count = vector.present.shape[1]
@@ -128,7 +129,7 @@ def _batch(
         if not len(here):
             continue
         edge = layouts[kind // patterns.shape[1]][here]
-        cumulative, distinct, fixed = _cumulative(edge, counts[np.ix_(here, columns)])
+        cumulative, distinct, fixed = _cumulative(edge, counts[np.ix_(here, columns)], monotonic)
         result = compute(Columns(distinct, cumulative, fixed), steps[columns])
         targets = members[histogram[columns]]
         values[targets, steps[columns]] = result
@@ -139,8 +140,9 @@ def _has_infinite_top(bounds: Floats) -> bool:
     return bool(len(bounds) >= 2 and bounds[-1] == np.inf)
 
 
-def _cumulative(bounds: Floats, counts: Floats) -> tuple[Floats, Floats, Bools]:
-    """Counts that never fall, with equal bounds added up, and which columns had to be forced."""
+def _cumulative(bounds: Floats, counts: Floats, monotonic: bool) -> tuple[Floats, Floats, Bools]:
+    """Counts with equal bounds added up, that never fall where `monotonic`, and which columns had
+    to be forced."""
     distinct, place = np.unique(bounds, return_inverse=True)
     if len(distinct) < len(bounds):
         summed = np.zeros((len(distinct), counts.shape[1]))
@@ -149,6 +151,8 @@ def _cumulative(bounds: Floats, counts: Floats) -> tuple[Floats, Floats, Bools]:
     else:
         counts = counts.copy()
     forced = np.zeros(counts.shape[1], dtype=bool)
+    if not monotonic:
+        return counts, distinct, forced
     previous = counts[0]
     for bucket in range(1, len(distinct)):
         current = counts[bucket]
@@ -191,7 +195,7 @@ def bucket_quantile(columns: Columns, quantile: Floats) -> Floats:
 def bucket_fraction(columns: Columns, lower: Floats, upper: Floats) -> Floats:
     """[N] share of observations between `lower` and `upper` [N]."""
     bounds, counts = columns.bounds, columns.counts
-    if not _has_infinite_top(bounds):
+    if bounds[-1] != np.inf:
         return np.full(lower.shape, np.nan)
     total = counts[-1]
     share = (_rank_at(bounds, counts, upper) - _rank_at(bounds, counts, lower)) / total
@@ -213,6 +217,6 @@ def _rank_at(bounds: Floats, counts: Floats, at: Floats) -> Floats:
     part = np.where(np.isfinite(width) & (width > 0), (at - lower) / width, 0.0)
     rank = below + inside * part.clip(0.0, 1.0)
     rank = np.where(at <= floor, 0.0, rank)
-    # Within the infinite buckets nothing can be said: all at the finite end.
-    rank = np.where((bucket == 0) & ~np.isfinite(lower) & (at >= upper), counts[0], rank)
+    # A bucket without a lower end counts whole: nothing is known of where its values lie.
+    rank = np.where((bucket == 0) & (lower == -np.inf) & (at > -np.inf), counts[0], rank)
     return np.where(at == np.inf, counts[-1], rank)
