@@ -6,6 +6,7 @@
 use super::access::{PointSource, ShardAccess};
 use super::aggregate::{Aggregate, Aggregation};
 use super::budget::{Interrupt, Memory, Permits, Reservation};
+use super::functions::{BATCH_POINTS, Scratch};
 use super::plan::{Evaluation, Limits, Plan, PointsPlan, bad_plan};
 use super::window::FreshPoints;
 use crate::error::{KernelError, Result};
@@ -17,8 +18,6 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
 use std::time::{Duration, Instant};
 
-/// Points between two looks at the deadline, the asker and the limits.
-const BATCH_POINTS: usize = 64 * 1024;
 /// Series a lane has at least, and lanes a query has at most.
 const LANE_SERIES_MIN: usize = 64;
 const LANES_MAX: usize = 32;
@@ -288,14 +287,15 @@ impl Scan<'_> {
         mut take: impl FnMut(usize, &mut dyn FnMut(&mut [f64], &mut [bool])),
     ) -> Result<()> {
         let (steps, stale) = (evaluation.steps(), evaluation.call.wants_stale());
-        let (mut fresh, mut scratch) = (FreshPoints::default(), Vec::new());
+        let stop = || self.interrupt.check().is_err();
+        let (mut fresh, mut scratch) = (FreshPoints::default(), Scratch::new(&stop));
         self.read(range, |row, times_ms, values| {
             let (times_ms, values) =
                 if stale { (times_ms, values) } else { fresh.of(times_ms, values) };
             take(row, &mut |out, present| {
                 evaluation.call.run(times_ms, values, &steps, &mut scratch, out, present);
             });
-            Ok(())
+            if scratch.stopped() { self.interrupt.check() } else { Ok(()) }
         })
     }
 

@@ -4,17 +4,19 @@
 //! as well) than its range; values at the range's ends are taken from there, and nothing is
 //! extrapolated.
 
-use super::functions::{Call, Extension, Function};
+use super::functions::{Call, Extension, Function, Meter};
 use super::window::{Steps, each_window};
 
 /// Evaluate one series under an extended selector. Only rate, increase, delta, changes, resets and
-/// the smoothed instant selector have a meaning here; the read side refuses the others.
+/// the smoothed instant selector have a meaning here; plans refuse the others.
+#[allow(clippy::too_many_arguments)]
 pub fn run(
     call: &Call,
     extension: Extension,
     times_ms: &[i64],
     values: &[f64],
     steps: &Steps<'_>,
+    meter: &mut Meter<'_>,
     out: &mut [f64],
     present: &mut [bool],
 ) {
@@ -27,6 +29,9 @@ pub fn run(
         steps.range_ms + call.lookback_ms + ahead_ms
     };
     each_window(times_ms, &reach, reach_range_ms, |step, lo, hi| {
+        if !meter.spend(hi - lo) {
+            return;
+        }
         let points = Points { times_ms: &times_ms[lo..hi], values: &values[lo..hi] };
         let (end_ms, start_ms) = (steps.end_ms[step], steps.end_ms[step] - steps.range_ms);
         let value = match call.function {

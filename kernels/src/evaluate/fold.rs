@@ -4,6 +4,7 @@
 //! blocks of the series, so that overlapping windows do not cost their length each: unlike prefix
 //! sums, folds never subtract, so no digit is lost.
 
+use super::functions::Meter;
 use super::numeric::{Mean, add, total};
 use super::window::{Steps, each_window};
 
@@ -26,11 +27,15 @@ pub fn fold_windows<F: Fold>(
     times_ms: &[i64],
     values: &[f64],
     steps: &Steps<'_>,
+    meter: &mut Meter<'_>,
     out: &mut [f64],
     present: &mut [bool],
 ) {
     let mut blocks: Vec<F> = Vec::new();
     each_window(times_ms, steps.end_ms, steps.range_ms, |step, lo, hi| {
+        if !meter.spend((hi - lo).min(LONG_WINDOW_POINTS + (hi - lo) / BLOCK_POINTS)) {
+            return;
+        }
         present[step] = true;
         if hi - lo < LONG_WINDOW_POINTS {
             out[step] = fold::<F>(&values[lo..hi]).exact();

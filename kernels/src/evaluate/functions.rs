@@ -10,6 +10,9 @@ use super::window::{Steps, each_window};
 use crate::error::{KernelError, Result};
 use crate::model::STALE_BITS;
 
+/// Points between two looks at who may stop a query.
+pub const BATCH_POINTS: usize = 64 * 1024;
+
 macro_rules! functions {
     ($($variant:ident = $name:literal),* $(,)?) => {
         /// What a selector's windows are reduced with. `Last` and `Timestamp` are the instant
@@ -69,6 +72,45 @@ pub enum Extension {
     Smoothed,
 }
 
+/// What a call needs beside its series: a buffer, and somebody who may stop it.
+pub struct Scratch<'a> {
+    buffer: Vec<f64>,
+    meter: Meter<'a>,
+}
+
+impl<'a> Scratch<'a> {
+    /// `stop` is asked every 64 Ki points that windows look at.
+    pub fn new(stop: &'a dyn Fn() -> bool) -> Scratch<'a> {
+        Scratch { buffer: Vec::new(), meter: Meter { points: 0, stop, stopped: false } }
+    }
+
+    /// Was a run cut short? Its answer is worthless then.
+    pub fn stopped(&self) -> bool {
+        self.meter.stopped
+    }
+}
+
+/// Counts the points that windows look at. A point is counted once a window, so that a few points
+/// under many long windows cannot run past a deadline.
+pub struct Meter<'a> {
+    points: usize,
+    stop: &'a dyn Fn() -> bool,
+    stopped: bool,
+}
+
+impl Meter<'_> {
+    /// May a window that looks at `points` be computed?
+    #[inline(always)]
+    pub fn spend(&mut self, points: usize) -> bool {
+        self.points += points;
+        if self.points >= BATCH_POINTS {
+            self.points = 0;
+            self.stopped = self.stopped || (self.stop)();
+        }
+        !self.stopped
+    }
+}
+
 /// A function ready to run: its scalar arguments, one value for all steps or one each.
 #[derive(Clone, Debug)]
 pub struct Call {
@@ -116,18 +158,22 @@ impl Call {
         times_ms: &[i64],
         values: &[f64],
         steps: &Steps<'_>,
-        scratch: &mut Vec<f64>,
+        scratch: &mut Scratch<'_>,
         out: &mut [f64],
         present: &mut [bool],
     ) {
         if times_ms.is_empty() {
             return;
         }
+        let Scratch { buffer: scratch, meter } = scratch;
         if let Some(extension) = self.extension {
-            return extended::run(self, extension, times_ms, values, steps, out, present);
+            return extended::run(self, extension, times_ms, values, steps, meter, out, present);
         }
         let mut each = |compute: &mut dyn FnMut(usize, usize, usize) -> Option<f64>| {
             each_window(times_ms, steps.end_ms, steps.range_ms, |step, lo, hi| {
+                if !meter.spend(hi - lo) {
+                    return;
+                }
                 if let Some(value) = compute(step, lo, hi) {
                     out[step] = value;
                     present[step] = true;
@@ -146,7 +192,7 @@ impl Call {
                 });
             }
             Function::Rate | Function::Increase | Function::Delta => {
-                extrapolate(self.function, times_ms, values, steps, out, present);
+                extrapolate(self.function, times_ms, values, steps, meter, out, present);
             }
             Function::Irate => each(&mut |_, lo, hi| {
                 (hi - lo > 1).then(|| {
@@ -168,13 +214,15 @@ impl Call {
                     current != previous && !(current.is_nan() && previous.is_nan())
                 });
             }
-            Function::Sum => fold_windows::<SumFold>(times_ms, values, steps, out, present),
-            Function::Average => fold_windows::<MeanFold>(times_ms, values, steps, out, present),
+            Function::Sum => fold_windows::<SumFold>(times_ms, values, steps, meter, out, present),
+            Function::Average => {
+                fold_windows::<MeanFold>(times_ms, values, steps, meter, out, present)
+            }
             Function::Minimum => {
-                fold_windows::<ExtremeFold<false>>(times_ms, values, steps, out, present);
+                fold_windows::<ExtremeFold<false>>(times_ms, values, steps, meter, out, present);
             }
             Function::Maximum => {
-                fold_windows::<ExtremeFold<true>>(times_ms, values, steps, out, present);
+                fold_windows::<ExtremeFold<true>>(times_ms, values, steps, meter, out, present);
             }
             Function::Count => each(&mut |_, lo, hi| Some((hi - lo) as f64)),
             Function::LastOverTime => each(&mut |_, _, hi| Some(values[hi - 1])),
@@ -229,6 +277,7 @@ fn extrapolate(
     times_ms: &[i64],
     values: &[f64],
     steps: &Steps<'_>,
+    meter: &mut Meter<'_>,
     out: &mut [f64],
     present: &mut [bool],
 ) {
@@ -246,6 +295,9 @@ fn extrapolate(
         }
         for &reset in resets[first_reset..].iter().take_while(|&&reset| reset < hi) {
             rise += values[reset - 1];
+            if !meter.spend(1) {
+                return;
+            }
         }
         let end_ms = steps.end_ms[step];
         let mut before_s = (times_ms[lo] - (end_ms - steps.range_ms)) as f64 / 1000.0;

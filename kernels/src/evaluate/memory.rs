@@ -2,10 +2,10 @@
 
 use super::access::{CardinalityStats, Lag, PointSource, ShardAccess};
 use crate::error::{KernelError, Result};
-use crate::labels::{LabelTable, METRIC_NAME};
+use crate::labels::LabelTable;
 use crate::model::{FamilyMetadata, PointColumns, SeriesKey};
 use crate::shard::matcher::Matcher;
-use std::collections::{BTreeSet, HashMap};
+use std::collections::BTreeSet;
 use std::ops::Range;
 use std::sync::Arc;
 use std::time::Duration;
@@ -19,6 +19,7 @@ pub struct MemorySeries {
 /// Series of the one tenant `default`; a series' row is its number. Never changes.
 pub struct MemoryShard {
     series: Arc<Vec<MemorySeries>>,
+    labels: LabelTable,
     pub metadata: Vec<FamilyMetadata>,
 }
 
@@ -33,7 +34,9 @@ impl MemoryShard {
                 return Err(KernelError::client(400, "sluiceway-bad-series", message));
             }
         }
-        Ok(MemoryShard { series: Arc::new(series), metadata: Vec::new() })
+        let lists: Vec<_> = series.iter().map(|one| one.labels.clone()).collect();
+        let labels = LabelTable::from_lists(&lists);
+        Ok(MemoryShard { series: Arc::new(series), labels, metadata: Vec::new() })
     }
 
     fn of(&self, key: &SeriesKey) -> &MemorySeries {
@@ -48,8 +51,8 @@ impl MemoryShard {
     ) -> Result<Vec<SeriesKey>> {
         let matchers = matchers.iter().map(Matcher::compile).collect::<Result<Vec<_>>>()?;
         let alive = |one: &MemorySeries| {
-            one.times_ms.partition_point(|t| *t < range_ms.start)
-                < one.times_ms.partition_point(|t| *t < range_ms.end)
+            one.times_ms.first().is_some_and(|&first| first < range_ms.end)
+                && one.times_ms.last().is_some_and(|&last| last >= range_ms.start)
         };
         let matches = |one: &MemorySeries| {
             matchers.iter().all(|matcher| {
@@ -84,24 +87,12 @@ impl ShardAccess for MemoryShard {
     }
 
     fn labels(&self, keys: &[SeriesKey]) -> LabelTable {
-        let lists: Vec<_> = keys.iter().map(|key| self.of(key).labels.clone()).collect();
-        LabelTable::from_lists(&lists)
+        let rows: Vec<usize> = keys.iter().map(|key| key.row as usize).collect();
+        self.labels.take(&rows).unwrap_or_default()
     }
 
     fn group(&self, keys: &[SeriesKey], names: &[String], without: bool) -> (Vec<u32>, LabelTable) {
-        let mut numbers: HashMap<Vec<(String, String)>, u32> = HashMap::new();
-        let mut groups = Vec::new();
-        let group_of = keys.iter().map(|key| {
-            let kept = |name: &str| names.iter().any(|n| n == name) != without;
-            let labels = self.of(key).labels.iter();
-            let labels = labels.filter(|(n, _)| kept(n) && !(without && n == METRIC_NAME));
-            let labels: Vec<_> = labels.cloned().collect();
-            *numbers.entry(labels.clone()).or_insert_with(|| {
-                groups.push(labels);
-                groups.len() as u32 - 1
-            })
-        });
-        (group_of.collect(), LabelTable::from_lists(&groups))
+        self.labels(keys).group(names, without)
     }
 
     fn snapshot(&self, keys: &[SeriesKey], range_ms: Range<i64>) -> Result<Arc<dyn PointSource>> {

@@ -2,7 +2,7 @@
 //!
 //! Invariant: the same kernels as over stored points, so a subquery and a selector agree.
 
-use super::functions::Call;
+use super::functions::{Call, Scratch};
 use super::window::Steps;
 
 /// Columns of S series: `values` and `present` are [S, N] by rows, `times_ms` [N] ascending.
@@ -18,7 +18,8 @@ pub fn range_columns(
     let series_count = values.len().checked_div(points).unwrap_or(0);
     let mut out = vec![0.0; series_count * step_count];
     let mut out_present = vec![false; series_count * step_count];
-    let (mut row_times, mut row_values, mut scratch) = (Vec::new(), Vec::new(), Vec::new());
+    let (mut row_times, mut row_values) = (Vec::new(), Vec::new());
+    let mut scratch = Scratch::new(&|| false);
     for series in 0..series_count {
         let row = series * points..(series + 1) * points;
         let (row_in, here) = (&values[row.clone()], &present[row]);
