@@ -19,8 +19,10 @@ use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
 use std::time::{Duration, Instant};
 
 /// Series a lane has at least, and lanes a query has at most.
-const LANE_SERIES_MIN: usize = 64;
+const LANE_SERIES_MIN: usize = 16;
 const LANES_MAX: usize = 32;
+/// How long a query evaluates on its own thread before it takes helpers: most are done by then.
+const ALONE: Duration = Duration::from_micros(500);
 
 #[derive(Clone, Copy, Debug)]
 pub struct EvaluateOptions {
@@ -339,19 +341,23 @@ impl Scan<'_> {
     /// Run `work(0..lanes)`, on as many threads as may evaluate.
     fn in_parallel(&self, lanes: usize, work: impl Fn(usize) -> Result<()> + Sync) -> Result<()> {
         let next = AtomicUsize::new(0);
-        let run = || {
-            loop {
+        let run_until = |deadline: Option<Instant>| {
+            while deadline.is_none_or(|deadline| Instant::now() < deadline) {
                 let lane = next.fetch_add(1, Ordering::Relaxed);
                 if lane >= lanes {
-                    return Ok(());
+                    break;
                 }
                 if let Err(error) = work(lane) {
                     next.store(lanes, Ordering::Relaxed);
                     return Err(error);
                 }
             }
+            Ok(())
         };
-        let helpers = self.evaluator.options.query_threads.min(lanes).saturating_sub(1);
+        run_until(Some(Instant::now() + ALONE))?;
+        let left = lanes.saturating_sub(next.load(Ordering::Relaxed));
+        let helpers = self.evaluator.options.query_threads.min(left).saturating_sub(1);
+        let run = || run_until(None);
         if helpers == 0 {
             return run();
         }
