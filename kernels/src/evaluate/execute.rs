@@ -443,3 +443,72 @@ impl Lanes {
         Ok(whole.finish())
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::evaluate::memory::{MemorySeries, MemoryShard};
+    use proptest::prelude::*;
+
+    fn shard() -> Result<Arc<MemoryShard>> {
+        let series = (0..40i64).map(|i| MemorySeries {
+            labels: vec![("__name__".into(), "m".into()), ("i".into(), i.to_string())],
+            times_ms: (0..i * 3).map(|k| k * 1000 - 20_000).collect(),
+            values: (0..i * 3).map(|k| ((k * 7 + i) % 11) as f64).collect(),
+        });
+        Ok(Arc::new(MemoryShard::new(series.collect())?))
+    }
+
+    fn evaluator() -> Result<Evaluator> {
+        let options = EvaluateOptions { query_bytes_max: 1 << 20, ..EvaluateOptions::default() };
+        Ok(Evaluator::new(shard()?, options))
+    }
+
+    fn time() -> impl Strategy<Value = i64> {
+        prop_oneof![4 => -50_000i64..200_000, 1 => any::<i64>()]
+    }
+
+    const FUNCTIONS: [&str; 12] = [
+        "last",
+        "timestamp",
+        "rate",
+        "delta",
+        "irate",
+        "changes",
+        "avg_over_time",
+        "deriv",
+        "max_over_time",
+        "mad_over_time",
+        "stddev_over_time",
+        "count_over_time",
+    ];
+
+    proptest! {
+        /// Whatever the numbers, a plan is answered or refused; memory comes back either way.
+        #[test]
+        fn any_plan_is_answered_or_refused(
+            (start, end, at, offset) in (time(), time(), proptest::option::of(time()), time()),
+            (step, range, lookback) in (time(), proptest::option::of(time()), time()),
+            function in proptest::sample::select(&FUNCTIONS[..]),
+            extension in proptest::option::of(proptest::sample::select(&["anchored", "smoothed"][..])),
+            op in proptest::option::of(proptest::sample::select(&["sum", "avg", "max", "stdvar"][..])),
+        ) {
+            let plan = serde_json::json!({
+                "matchers": [{"name": "__name__", "op": "=", "value": "m"}], "start_ms": start,
+                "end_ms": end, "at_ms": at, "offset_ms": offset, "step_ms": step,
+                "range_ms": range, "lookback_ms": lookback, "function": function,
+                "extension": extension,
+                "aggregate": op.map(|op| serde_json::json!({"op": op, "without": ["x"]})),
+            });
+            let plan: std::result::Result<Plan, _> = serde_json::from_value(plan);
+            let evaluator = evaluator().map_err(|e| TestCaseError::fail(e.to_string()))?;
+            let interrupt = Interrupt::new(Duration::from_secs(5), None);
+            if let Ok(answer) = plan.map(|plan| evaluator.evaluate(&plan, &interrupt)) {
+                if let Ok(answer) = answer {
+                    prop_assert_eq!(answer.values.len(), answer.labels.len() * answer.step_count);
+                }
+            }
+            prop_assert_eq!(evaluator.memory_used(), 0);
+        }
+    }
+}
