@@ -10,7 +10,6 @@ from concurrent.futures import ThreadPoolExecutor
 from typing import Any, cast, get_args
 from urllib.parse import parse_qs
 
-from sluiceway.config import Config
 from sluiceway.errors import BackendUnavailable, TenantFault
 from sluiceway.gateway.admission import Admission
 from sluiceway.gateway.app import JSON, METRICS_TEXT, TEXT, Own
@@ -30,16 +29,16 @@ class OwnPaths:
 
     def __init__(
         self,
-        config: Config,
         worker: ShardWorker,
+        figures: Callable[[], dict[str, Any]],
         read: ReadProcess,
         proxy: ReadProxy,
         admission: Admission,
         metrics: Metrics,
         accepting: Callable[[], bool],
     ) -> None:
-        self._config = config
         self._worker = worker
+        self._figures = figures
         self._read = read
         self._proxy = proxy
         self._admission = admission
@@ -47,6 +46,9 @@ class OwnPaths:
         self._accepting = accepting
         # Flushes are long and rare: one at a time, on a thread of their own.
         self._admin = ThreadPoolExecutor(1, "admin")
+        # Figures take the shard's locks: not on the loop.
+        self._looker = ThreadPoolExecutor(1, "figures")
+        self._recovered = False
         self._flushes_waiting = 0
 
     def table(self) -> dict[str, tuple[Own, KeyScope | None]]:
@@ -66,10 +68,10 @@ class OwnPaths:
         if not self._accepting():
             missing.append("not accepting")
         if _parameter(scope, "for") != "write":
-            if not self._worker.recovered():
+            if not await self._is_recovered():
                 missing.append("replaying the journal")
-            # A read side that has just come up is asked at once: the watcher may be behind.
-            if not self._read.up and not await self._read.answers():
+            # Asked now: what the watcher saw last may be half a second old.
+            if not await self._read.answers():
                 missing.append("the read side is not up")
         if missing:
             return Answer(503, TEXT, ("; ".join(missing) + "\n").encode())
@@ -95,7 +97,7 @@ class OwnPaths:
 
     async def own_metrics(self, scope: Scope) -> Answer:
         """Both sides' metrics; the read side's only where it answers in a second."""
-        self._collect()
+        await self._collect()
         text = self._metrics.render()
         try:
             status, body = await self._proxy.fetch("/metrics")
@@ -107,25 +109,36 @@ class OwnPaths:
 
     async def status(self, scope: Scope) -> Answer:
         """What `sluiceway status` reads: every gauge and counter without labels, and readiness."""
-        self._collect()
+        stats = await self._collect()
         ready = await self.ready(scope)
         told = {
             "ready": ready.status == 200,
             "missing": "" if ready.status == 200 else ready.body.decode().strip(),
             "metrics": self._metrics.unlabelled(),
-            "points": self._worker.stats().get("points", {}),
+            "points": stats.get("points", {}),
         }
         return Answer(200, JSON, json.dumps(told).encode())
 
-    def _collect(self) -> None:
+    async def _is_recovered(self) -> bool:
+        if not self._recovered:
+            loop = asyncio.get_running_loop()
+            self._recovered = await loop.run_in_executor(self._looker, self._worker.recovered)
+        return self._recovered
+
+    async def _collect(self) -> dict[str, Any]:
+        """Bring every gauge up to date; returns the shard's own figures."""
+        loop = asyncio.get_running_loop()
+        stats = await loop.run_in_executor(self._looker, self._figures)
         metrics = self._metrics
         metrics.set("sluiceway_write_bytes_in_flight", self._admission.bytes_in_flight)
         metrics.set("sluiceway_write_requests_parked", self._admission.parked_count)
         metrics.set("sluiceway_memory_bytes", memory_bytes(), ("write",))
-        set_worker_figures(metrics, self._worker.stats())
+        set_worker_figures(metrics, stats)
+        return stats
 
     def close(self) -> None:
-        self._admin.shutdown(wait=False, cancel_futures=True)
+        for pool in (self._admin, self._looker):
+            pool.shutdown(wait=False, cancel_futures=True)
 
 
 def set_worker_figures(metrics: Metrics, stats: dict[str, Any]) -> None:

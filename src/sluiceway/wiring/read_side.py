@@ -10,6 +10,7 @@ import ctypes
 import gc
 import json
 import os
+import resource
 import signal
 import sys
 from pathlib import Path
@@ -27,6 +28,8 @@ from sluiceway.wiring.http import http_server
 from sluiceway.wiring.logs import set_up_logs
 
 PR_SET_PDEATHSIG = 1
+MEMORY_BYTES_MIN = 256 << 20
+"""Less does not hold the interpreter, its libraries and one small query."""
 
 
 def die_with_parent(parent_id: int) -> None:
@@ -37,11 +40,21 @@ def die_with_parent(parent_id: int) -> None:
         sys.exit("the write side has ended already")
 
 
-def engine_limits(limits: QueryConfig) -> EngineLimits:
+def limit_memory(bytes_max: int) -> None:
+    """Let an allocation past our share of `memory_max` fail: a query then ends in a 503, and at
+    worst this process ends, never the write side."""
+    _, hard = resource.getrlimit(resource.RLIMIT_DATA)
+    soft = max(bytes_max, MEMORY_BYTES_MIN)
+    if hard != resource.RLIM_INFINITY:
+        soft = min(soft, hard)
+    resource.setrlimit(resource.RLIMIT_DATA, (soft, hard))
+
+
+def engine_limits(limits: QueryConfig, memory_bytes_max: int) -> EngineLimits:
     return EngineLimits(
         series_max=limits.series_max,
         points_max=limits.points_max,
-        bytes_max=limits.result_bytes_max,
+        bytes_max=min(limits.result_bytes_max, memory_bytes_max // 2),
         lookback_ms=limits.lookback_ms,
     )
 
@@ -51,9 +64,11 @@ async def run(settings: dict[str, object]) -> None:
     limits = QueryConfig(**settings["query"])  # type: ignore[arg-type]
     clock, metrics = SystemClock(), Metrics()
     metrics.set("sluiceway_process_start_seconds", clock.now_ms() / 1000, ("read",))
-    metrics.set("sluiceway_memory_bytes_max", float(str(settings["memory_bytes_max"])), ("read",))
+    memory_bytes_max = int(str(settings["memory_bytes_max"]))
+    metrics.set("sluiceway_memory_bytes_max", memory_bytes_max, ("read",))
+    limit_memory(memory_bytes_max)
     client = ShardClient(str(settings["evaluate_socket"]))
-    engine = Engine(client, engine_limits(limits), clock)
+    engine = Engine(client, engine_limits(limits, memory_bytes_max), clock)
     api = PrometheusApi(engine, client, limits, clock)
     app = QueryApp(api, limits, clock, metrics)
 

@@ -26,6 +26,18 @@ class OpenShard:
 
     hot: HotShard
     evaluate: EvaluateServer
+    disk: Disk
+    disk_bytes_max: int
+
+    def figures(self) -> dict[str, Any]:
+        """The worker's figures and the disk's. May wait for locks and directories: never call it
+        on the event loop."""
+        return {
+            **self.hot.stats(),
+            "disk_bytes": self.disk.used_bytes(),
+            "disk_bytes_max": self.disk_bytes_max,
+            "disk_free_bytes": self.disk.free_bytes(),
+        }
 
     def close(self) -> None:
         self.evaluate.stop()
@@ -56,7 +68,7 @@ def open_shard(config: Config, disk: Disk, evaluate_socket: str, clock: Clock) -
     Path(evaluate_socket).unlink(missing_ok=True)
     evaluate = EvaluateServer(hot.shard, evaluate_socket, evaluate_options(config))
     evaluate.start()
-    return OpenShard(hot, evaluate)
+    return OpenShard(hot, evaluate, disk, disk_bytes_max)
 
 
 def write_memory_bytes(config: Config) -> int:

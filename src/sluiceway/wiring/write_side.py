@@ -94,8 +94,8 @@ class WriteSide:
         admission = Admission(config.gateway, clock, jitter())
         receiver = self._receiver(opened.hot.shard, acks, admission)
         own = OwnPaths(
-            config,
             opened.hot,
+            opened.figures,
             read,
             proxy,
             admission,
