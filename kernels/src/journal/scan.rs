@@ -46,6 +46,8 @@ pub struct Scan {
     window_start: u64,
     window: Vec<u8>,
     passed_headers: Vec<RecordHeader>,
+    /// Where the unsound record passed last would have ended.
+    passed_end: u64,
     pub gaps: Vec<Gap>,
 }
 
@@ -61,6 +63,7 @@ impl Scan {
             window_start: 0,
             window: Vec::new(),
             passed_headers: Vec::new(),
+            passed_end: 0,
             gaps: Vec::new(),
         }
     }
@@ -87,6 +90,7 @@ impl Scan {
             if record_end > end {
                 // Cut short, or the length of a record that was never finished.
                 self.passed_headers.push(header);
+                self.passed_end = end;
                 self.at = payload_at;
                 continue;
             }
@@ -101,6 +105,7 @@ impl Scan {
                 return Ok(Some((header, payload)));
             }
             self.passed_headers.push(header);
+            self.passed_end = record_end;
             self.at = record_end;
         }
     }
@@ -111,8 +116,12 @@ impl Scan {
         self.expected = limit;
     }
 
-    /// How far after the last good record bytes were written.
-    pub fn torn_bytes(&mut self, end: u64) -> io::Result<u64> {
+    /// How far after the last good record bytes were written. Where those of an earlier use lie
+    /// behind, only a torn record whose header stands is seen.
+    pub fn torn_bytes(&mut self, end: u64, used_before: bool) -> io::Result<u64> {
+        if used_before {
+            return Ok(self.passed_end.saturating_sub(self.good_end));
+        }
         let (mut at, mut torn_end) = (self.good_end, self.good_end);
         while at < end {
             let bytes = self.load(at, 1, end)?;

@@ -48,45 +48,60 @@ impl SegmentName {
     }
 }
 
-/// Make a segment of `bytes`, all reserved, durable with its name. What a failure leaves is
-/// removed as well as can be; a leftover holds no record and does no harm.
+/// A segment nobody reads any more, to be written again: its blocks need no change of the file
+/// system's own journal at each fdatasync, as freshly reserved ones do.
+pub struct Spare {
+    pub path: String,
+    pub file: Arc<dyn DiskFile>,
+}
+
+/// Make a segment of `bytes`, all reserved, durable with its name; out of `spare` where there is
+/// one. What a failure leaves is removed as well as can be; a leftover holds no record of its salt.
 pub fn create(
     disk: &dyn Disk,
-    directory: &str,
+    path: &str,
     name: SegmentName,
     fence: u64,
     bytes: u64,
+    spare: Option<Spare>,
 ) -> io::Result<Arc<dyn DiskFile>> {
-    let path = name.path(directory);
-    let file = disk.create(&path)?;
     let mut header = Vec::with_capacity(HEADER_BYTES as usize);
     header.extend(MAGIC);
     header.extend(VERSION.to_le_bytes());
     header.extend(name.salt.to_le_bytes());
     header.extend(name.first_sequence.to_le_bytes());
     header.extend(fence.to_le_bytes());
+    header.extend(u32::from(spare.is_some()).to_le_bytes());
     header.resize(CRC_AT, 0);
     header.extend(crc32fast::hash(&header).to_le_bytes());
+    let file = match spare {
+        Some(spare) => {
+            disk.rename(&spare.path, path)?;
+            spare.file
+        }
+        None => disk.create(path)?,
+    };
     let made = file
         .allocate(bytes)
         .and_then(|()| file.write_at(0, &header))
         .and_then(|()| file.sync_data())
-        .and_then(|()| sync_parent(disk, &path));
+        .and_then(|()| sync_parent(disk, path));
     if let Err(error) = made {
-        let _ = disk.remove(&path);
+        let _ = disk.remove(path);
         return Err(error);
     }
     Ok(file)
 }
 
-/// Refuses what a newer build or a newer writer made. A rotten header is no reason to refuse.
-pub fn check(file: &dyn DiskFile, name: &SegmentName, fence: u64) -> Result<()> {
+/// Is what lies behind the records of an earlier use? Refuses what a newer build or a newer writer
+/// made. A header that is rotten, or still of the earlier use, is no reason to refuse.
+pub fn check(file: &dyn DiskFile, name: &SegmentName, fence: u64) -> Result<bool> {
     let mut header = [0; HEADER_BYTES as usize];
     if read_full(file, 0, &mut header)? < header.len()
         || header[..8] != MAGIC
         || crc32fast::hash(&header[..CRC_AT]) != u32::from_le_bytes(array(&header, CRC_AT))
     {
-        return Ok(());
+        return Ok(false);
     }
     let (version, writer) =
         (u32::from_le_bytes(array(&header, 8)), u64::from_le_bytes(array(&header, 24)));
@@ -100,7 +115,7 @@ pub fn check(file: &dyn DiskFile, name: &SegmentName, fence: u64) -> Result<()> 
             "journal segment {name} belongs to writer {writer}; this one is {fence}"
         )));
     }
-    Ok(())
+    Ok(header[32] != 0 || header[12..16] != name.salt.to_le_bytes())
 }
 
 #[cfg(test)]
@@ -117,9 +132,9 @@ mod tests {
         }
         let disk = MemoryDisk::new();
         disk.create_directory("j")?;
-        let file = create(&disk, "j", name, 5, 4096)?;
+        let file = create(&disk, &name.path("j"), name, 5, 4096, None)?;
         assert_eq!(file.byte_size()?, 4096);
-        check(&*file, &name, 5)?;
+        assert!(!check(&*file, &name, 5)?);
         assert!(matches!(check(&*file, &name, 4), Err(KernelError::Backend(_))));
         let mut header = [0; CRC_AT];
         read_full(&*file, 0, &mut header)?;

@@ -5,7 +5,7 @@
 
 use super::record::RecordHeader;
 use super::scan::{Gap, Scan};
-use super::segment::{self, HEADER_BYTES, SegmentName};
+use super::segment::{self, HEADER_BYTES, SegmentName, Spare};
 use super::{JournalConfig, OpenReport, Records};
 use crate::disk::{Disk, DiskFile};
 use crate::error::Result;
@@ -46,11 +46,12 @@ pub struct Writer {
     pub current: Option<Current>,
     pub buffer: Vec<u8>,
     next_number: u32,
+    spare: Option<Spare>,
 }
 
 impl Writer {
     /// Go on in a new segment, giving back what was reserved, or what a failed group wrote. Only
-    /// tidiness: what is right does not hang on it.
+    /// tidiness: what is right does not hang on it. Such a segment is never used again.
     pub fn leave_segment(&mut self) {
         if let Some(current) = self.current.take() {
             let _ = current.file.set_byte_size(current.offset);
@@ -88,9 +89,10 @@ impl Store {
         let mut names: Vec<_> = files.iter().filter_map(|name| SegmentName::parse(name)).collect();
         names.sort_unstable();
         let mut segments = Vec::with_capacity(names.len());
+        let mut used_before = false;
         for name in names {
             let file = disk.open(&name.path(&config.directory), true)?;
-            segment::check(&*file, &name, fence)?;
+            used_before = segment::check(&*file, &name, fence)?;
             let end = file.byte_size()?;
             segments.push(Segment { name, file, end, damaged: false });
         }
@@ -99,7 +101,7 @@ impl Store {
         if let Some(last) = segments.last_mut() {
             let mut scan = Scan::new(last.name, last.file.clone(), next_sequence_at_least);
             while scan.next(last.end, u64::MAX)?.is_some() {}
-            damage.torn_bytes = scan.torn_bytes(last.end)?;
+            damage.torn_bytes = scan.torn_bytes(last.end, used_before)?;
             durable_sequence = durable_sequence.max(scan.expected);
             gaps = std::mem::take(&mut scan.gaps);
             last.end = scan.good_end;
@@ -127,12 +129,13 @@ impl Store {
             torn_bytes: damage.torn_bytes,
         };
         drop(damage);
-        Ok((store, Writer { current: None, buffer: Vec::new(), next_number }, report))
+        Ok((store, Writer { current: None, buffer: Vec::new(), next_number, spare: None }, report))
     }
 
     /// A new segment at the first sequence that is not durable; `writer` goes on in it.
     pub fn begin_segment(&self, writer: &mut Writer, group_bytes: u64) -> io::Result<()> {
-        writer.leave_segment();
+        // Full: it is left as it is, to be used again.
+        writer.current = None;
         let first_sequence = self.durable_sequence();
         let number = writer.next_number;
         writer.next_number += 1;
@@ -142,8 +145,9 @@ impl Store {
         let salt = xxhash_rust::xxh3::xxh3_64(&unguessable) as u32;
         let name = SegmentName { number, first_sequence, salt };
         let capacity = self.config.segment_bytes.max(HEADER_BYTES + group_bytes);
-        let directory = &self.config.directory;
-        let file = segment::create(&*self.disk, directory, name, self.fence, capacity)?;
+        let path = name.path(&self.config.directory);
+        let spare = writer.spare.take();
+        let file = segment::create(&*self.disk, &path, name, self.fence, capacity, spare)?;
         let segment = Segment { name, file: file.clone(), end: HEADER_BYTES, damaged: false };
         self.listed.write().segments.push(segment);
         writer.current = Some(Current { file, salt, offset: HEADER_BYTES, capacity });
@@ -272,37 +276,27 @@ impl Store {
         }
     }
 
-    /// Remove what only holds records before `sequence`. The current segment goes too, reserved
-    /// bytes and all, when everything in it does: an idle journal ends as an empty directory.
+    /// Remove what only holds records before `sequence`; one segment may stay for its blocks. When
+    /// that is everything, the current segment and the spare go too: an idle journal ends as an
+    /// empty directory.
     pub fn truncate_before(&self, writer: &mut Writer, sequence: u64) -> Result<()> {
-        let mut removed = Vec::new();
-        {
-            let mut listed = self.listed.write();
-            if listed.durable_sequence <= sequence {
-                writer.leave_segment();
-            }
-            let last_limit =
-                if writer.current.is_none() { listed.durable_sequence } else { u64::MAX };
-            while let Some(first) = listed.segments.first() {
-                let next = listed.segments.get(1);
-                let limit = next.map_or(last_limit, |next| next.name.first_sequence);
-                if limit > sequence {
-                    break;
-                }
-                removed.push((first.name, first.damaged));
-                listed.segments.remove(0);
-            }
-        }
-        if removed.is_empty() {
+        let (removed, empty) = self.unlist_before(writer, sequence);
+        if removed.is_empty() && !(empty && writer.spare.is_some()) {
             return Ok(());
         }
         self.damage.lock().seen.retain(|(_, next)| *next > sequence);
-        for (name, damaged) in removed {
-            let path = name.path(&self.config.directory);
-            match damaged {
-                true => self.disk.rename(&path, &format!("{path}{QUARANTINE_SUFFIX}"))?,
-                false => self.disk.remove(&path)?,
+        for segment in removed {
+            let path = segment.name.path(&self.config.directory);
+            if segment.damaged {
+                self.disk.rename(&path, &format!("{path}{QUARANTINE_SUFFIX}"))?;
+            } else if !empty && writer.spare.is_none() && self.can_be_spare(&segment)? {
+                writer.spare = Some(Spare { path, file: segment.file });
+            } else {
+                self.disk.remove(&path)?;
             }
+        }
+        if let Some(spare) = writer.spare.take_if(|_| empty) {
+            self.disk.remove(&spare.path)?;
         }
         let names = self.disk.list(&self.config.directory)?;
         let mut kept: Vec<_> = names.iter().filter(|n| n.ends_with(QUARANTINE_SUFFIX)).collect();
@@ -310,6 +304,30 @@ impl Store {
             self.disk.remove(&format!("{}/{name}", self.config.directory))?;
         }
         Ok(self.disk.sync_directory(&self.config.directory)?)
+    }
+
+    /// The segments that end before `sequence`, no longer to be read, and is none left?
+    fn unlist_before(&self, writer: &mut Writer, sequence: u64) -> (Vec<Segment>, bool) {
+        let mut listed = self.listed.write();
+        if listed.durable_sequence <= sequence {
+            writer.leave_segment();
+        }
+        let last_limit = if writer.current.is_none() { listed.durable_sequence } else { u64::MAX };
+        let next_firsts = listed.segments.iter().skip(1).map(|next| next.name.first_sequence);
+        let limits = next_firsts.chain([last_limit]);
+        let count =
+            limits.zip(&listed.segments).take_while(|(limit, _)| *limit <= sequence).count();
+        let removed: Vec<Segment> = listed.segments.drain(..count).collect();
+        (removed, listed.segments.is_empty())
+    }
+
+    /// Whole, and read by nobody at this moment.
+    fn can_be_spare(&self, segment: &Segment) -> Result<bool> {
+        if let Some(mut cursor) = self.cursor.try_lock() {
+            cursor.take_if(|scan| scan.name == segment.name);
+        }
+        let whole = segment.file.byte_size()? >= self.config.segment_bytes;
+        Ok(whole && Arc::strong_count(&segment.file) == 1)
     }
 }
 
