@@ -66,12 +66,16 @@ fn raw_label<'a>(cursor: &mut Cursor<'a>) -> Read<Pair<'a>> {
     Ok((name, value))
 }
 
-fn raw_pairs(raw: &[u8]) -> Read<Vec<Pair<'_>>> {
+/// The labels of raw bytes that are not empty; a set past the limit is refused, not collected.
+fn raw_pairs(raw: &[u8]) -> Result<Vec<Pair<'_>>, Fault> {
     let mut cursor = Cursor::new(raw);
     let mut pairs = Vec::with_capacity(16);
     while !cursor.done() {
         let pair = raw_label(&mut cursor)?;
         if !pair.1.is_empty() {
+            if pairs.len() >= LABELS_MAX {
+                return Err(too_many_labels().into());
+            }
             pairs.push(pair);
         }
     }
@@ -98,6 +102,17 @@ pub fn judge_raw(raw: &[u8]) -> Result<(), Fault> {
     Ok(judge_whole(count, named)?)
 }
 
+/// Are these labels, canonical but for duplicates, acceptable?
+pub fn judge_canonical(canonical: &[u8]) -> Result<(), Fault> {
+    let labels = crate::labels::canonical::labels(canonical);
+    let mut pairs = Vec::with_capacity(16);
+    for label in labels {
+        let (name, value, _) = label.map_err(|_| Fault::Malformed)?;
+        pairs.push((name, value));
+    }
+    Ok(judge(&mut pairs)?)
+}
+
 /// Sort labels, drop the empty ones, and judge the set.
 pub fn judge(pairs: &mut Vec<Pair<'_>>) -> Judged<()> {
     pairs.retain(|(_, value)| !value.is_empty());
@@ -119,7 +134,7 @@ pub fn judge_label(name: &[u8], value: &[u8], ascii: bool) -> Judged<()> {
     if name.is_empty() || value.len() > LABEL_VALUE_BYTES_MAX || name.len() > LABEL_NAME_BYTES_MAX {
         return Err(refuse_size(name, value));
     }
-    if !ascii && !(name.is_ascii() && value.is_ascii()) {
+    if !(ascii || name.is_ascii() && value.is_ascii()) {
         let text = |bytes| std::str::from_utf8(bytes);
         if text(name).is_err() || text(value).is_err() {
             let message = format!("label {} is not valid UTF-8", shown(name));
@@ -152,10 +167,14 @@ fn judge_whole(count: usize, named: bool) -> Judged<()> {
         return Err(Refused::new(RejectReason::MissingName, "a series has no __name__"));
     }
     if count > LABELS_MAX {
-        let message = format!("a series has {count} labels, at most {LABELS_MAX} are taken");
-        return Err(Refused::new(RejectReason::TooManyLabels, message));
+        return Err(too_many_labels());
     }
     Ok(())
+}
+
+pub fn too_many_labels() -> Refused {
+    let message = format!("a series has more than {LABELS_MAX} labels");
+    Refused::new(RejectReason::TooManyLabels, message)
 }
 
 #[cold]
@@ -176,8 +195,8 @@ pub fn shown(name: &[u8]) -> String {
     format!("\"{}\"", name[..name.len().min(64)].escape_ascii())
 }
 
-/// From RW 1.0's raw label bytes, validated by `judge_raw`, to canonical. Appends to `out`.
-pub fn canonical_labels(raw: &[u8], out: &mut Vec<u8>) -> Read<()> {
+/// From RW 1.0's raw label bytes, to canonical; only repeated names are left to `judge`. Appends to `out`.
+pub fn canonical_labels(raw: &[u8], out: &mut Vec<u8>) -> Result<(), Fault> {
     let start = out.len();
     let mut cursor = Cursor::new(raw);
     let mut previous = &[][..];

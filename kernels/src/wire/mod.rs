@@ -22,7 +22,7 @@ mod tests;
 
 pub use decoder::Decoder;
 
-use crate::error::Result;
+use crate::error::{KernelError, Result};
 use crate::model::{Batch, PayloadEncoding, PayloadFormat};
 
 /// Part of every journal record: a replay decodes with the rules that acked it.
@@ -52,5 +52,6 @@ pub fn decode(
 /// From remote write 1.0's raw `repeated Label` bytes (validated by `decode`) to the canonical
 /// form of `BatchSeries`: sorted by name, empty values dropped. Appends to `out`.
 pub fn canonical_labels(raw: &[u8], out: &mut Vec<u8>) -> Result<()> {
-    Ok(labels::canonical_labels(raw, out)?)
+    labels::canonical_labels(raw, out)
+        .map_err(|_| KernelError::corruption("labels that were never validated"))
 }

@@ -1,12 +1,12 @@
 //! Remote write 1.0 (prometheus.WriteRequest): the most common sender and the fastest path.
 //!
 //! A series whose labels stand together, as every sender writes them, stays where it is in the
-//! body; if its hash was found valid before, nothing in it is looked at again. Labels that are
+//! body, and if its hash was found valid before, nothing in it is looked at again. Labels that are
 //! scattered over the message are made canonical on the spot.
 
 use super::decoder::Decoder;
 use super::histogram::Draft;
-use super::labels::{Fault, canonical_labels, judge_raw};
+use super::labels::{Fault, canonical_labels};
 use super::proto::{Cursor, Malformed};
 use super::rows::Rows;
 use crate::error::Result;
@@ -26,7 +26,7 @@ pub fn decode(body: Vec<u8>, received_ms: i64, decoder: &Decoder) -> Result<Batc
             _ => cursor.skip(tag)?,
         }
     }
-    Ok(rows.finish(body))
+    rows.finish(body)
 }
 
 #[inline]
@@ -58,25 +58,14 @@ fn series(mut cursor: Cursor, rows: &mut Rows) -> Result<()> {
     if scattered {
         return series_scattered(whole, rows);
     }
-    let labels = &whole.bytes[label_range.clone()];
-    let hash = rows.decoder.hash_raw(labels);
-    if !rows.decoder.is_known(hash) {
-        match judge_raw(labels) {
-            Ok(()) => rows.decoder.remember(hash),
-            Err(Fault::Malformed) => return Err(Malformed.into()),
-            Err(Fault::Refused(refused)) => {
-                rows.refuse_series(&refused);
-                return Ok(());
-            }
-        }
-    }
     if rows.series_has_points() {
+        let hash = rows.decoder.hash_raw(&whole.bytes[label_range.clone()]);
         rows.end_series_raw(label_range, hash);
     }
     Ok(())
 }
 
-/// Labels with something else between them: gather, judge, make canonical.
+/// Labels with something else between them: gather and make canonical.
 #[cold]
 fn series_scattered(mut cursor: Cursor, rows: &mut Rows) -> Result<()> {
     let mut raw = Vec::new();
@@ -91,13 +80,14 @@ fn series_scattered(mut cursor: Cursor, rows: &mut Rows) -> Result<()> {
             raw.extend_from_slice(&field.bytes[field.at..]);
         }
     }
-    match judge_raw(&raw) {
-        Ok(()) if rows.series_has_points() => {
-            let mut canonical = Vec::new();
-            canonical_labels(&raw, &mut canonical)?;
-            rows.end_series_canonical(SeriesType::Unknown, |out| out.extend_from_slice(&canonical))
-        }
-        Ok(()) => Ok(()),
+    if !rows.series_has_points() {
+        return Ok(());
+    }
+    let mut canonical = Vec::new();
+    match canonical_labels(&raw, &mut canonical) {
+        Ok(()) => rows.end_series_canonical(SeriesType::Unknown, |out| {
+            out.extend_from_slice(&canonical);
+        }),
         Err(Fault::Malformed) => Err(Malformed.into()),
         Err(Fault::Refused(refused)) => {
             rows.refuse_series(&refused);

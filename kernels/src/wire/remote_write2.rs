@@ -5,7 +5,7 @@
 
 use super::decoder::Decoder;
 use super::histogram::Draft;
-use super::labels::{Judged, METRIC_NAME, Pair, Refused, judge};
+use super::labels::{Judged, METRIC_NAME, Pair, Refused, too_many_labels};
 use super::limits::{LABELS_MAX, SYMBOLS_MAX};
 use super::proto::{Cursor, Read};
 use super::rows::{Rows, too_many};
@@ -43,7 +43,7 @@ pub fn decode(body: &[u8], received_ms: i64, decoder: &Decoder) -> Result<Batch>
             _ => cursor.skip(tag)?,
         }
     }
-    Ok(rows.finish(Vec::new()))
+    rows.finish(Vec::new())
 }
 
 fn symbols(body: &[u8]) -> Result<Vec<&[u8]>> {
@@ -86,7 +86,7 @@ impl<'a> Reader<'a> {
             }
         }
         let series_type = SeriesType::from_u8(u8::try_from(family.kind).unwrap_or(0));
-        match self.judged_pairs() {
+        match self.sorted_pairs() {
             Err(refused) => rows.refuse_series(&refused),
             Ok(_) if !rows.series_has_points() => {}
             Ok(pairs) => rows.end_series_canonical(series_type, |out| {
@@ -99,11 +99,11 @@ impl<'a> Reader<'a> {
         Ok(())
     }
 
-    fn judged_pairs(&self) -> Judged<Vec<Pair<'a>>> {
+    /// The labels by name, without empty ones; `finish` judges them if it has not seen them.
+    fn sorted_pairs(&self) -> Judged<Vec<Pair<'a>>> {
         let references = &self.references;
         if references.len() > 2 * LABELS_MAX {
-            let message = format!("a series has more than {LABELS_MAX} labels");
-            return Err(Refused::new(RejectReason::TooManyLabels, message));
+            return Err(too_many_labels());
         }
         if references.len() % 2 == 1 {
             let message = "a series has an odd number of label references";
@@ -111,9 +111,14 @@ impl<'a> Reader<'a> {
         }
         let mut pairs = Vec::with_capacity(references.len() / 2);
         for pair in references.chunks_exact(2) {
-            pairs.push((self.symbol(pair[0])?, self.symbol(pair[1])?));
+            let (name, value) = (self.symbol(pair[0])?, self.symbol(pair[1])?);
+            if !value.is_empty() {
+                pairs.push((name, value));
+            }
         }
-        judge(&mut pairs)?;
+        if !pairs.is_sorted() {
+            pairs.sort_unstable();
+        }
         Ok(pairs)
     }
 

@@ -5,12 +5,12 @@
 
 use super::decoder::Decoder;
 use super::histogram::Draft;
-use super::labels::Refused;
+use super::labels::{Fault, Refused, judge_canonical, judge_raw};
 use super::limits::{
     FUTURE_MAX_MS, HELP_BYTES_MAX, LABEL_BYTES_MAX, LABEL_NAME_BYTES_MAX, METADATA_MAX, POINTS_MAX,
     TIME_MIN_MS,
 };
-use super::proto::Cursor;
+use super::proto::{Cursor, Malformed};
 use crate::error::{KernelError, Result};
 use crate::model::{Batch, BatchSeries, FamilyMetadata, HistogramPoint, RejectReason, SeriesType};
 use std::ops::Range;
@@ -210,10 +210,78 @@ impl<'d> Rows<'d> {
     }
 
     /// The batch, with `body` (as long as `new` was told) and the labels made here behind it.
-    pub fn finish(mut self, mut body: Vec<u8>) -> Batch {
+    /// Labels whose hash is not known yet are judged now, refused series and their points removed.
+    pub fn finish(mut self, body: Vec<u8>) -> Result<Batch> {
+        self.join(body);
+        // All look-ups stand in one loop, where their cache misses overlap; one by one they would
+        // cost more than all the rest of a sample.
+        let known = |series: &BatchSeries| self.decoder.is_known(series.label_hash);
+        let unknown: Vec<usize> =
+            (0..self.batch.series.len()).filter(|i| !known(&self.batch.series[*i])).collect();
+        let mut refused = Vec::new();
+        for i in unknown {
+            let series = self.batch.series[i];
+            let range = series.label_start as usize..series.label_end as usize;
+            let labels = &self.batch.label_bytes[range];
+            match if series.canonical { judge_canonical(labels) } else { judge_raw(labels) } {
+                Ok(()) => self.decoder.remember(series.label_hash),
+                Err(Fault::Malformed) => return Err(Malformed.into()),
+                Err(Fault::Refused(why)) => refused.push((i, why)),
+            }
+        }
+        if !refused.is_empty() {
+            self.remove_series(&refused);
+        }
+        Ok(self.batch)
+    }
+
+    /// As `finish`, where every series was judged before it was closed.
+    pub fn finish_judged(mut self) -> Batch {
+        self.join(Vec::new());
+        self.batch
+    }
+
+    fn join(&mut self, mut body: Vec<u8>) {
         body.extend_from_slice(&self.made);
         self.batch.label_bytes = body;
-        self.batch
+    }
+
+    /// Take series out, ascending in `refused`, and count their points as rejected.
+    #[cold]
+    fn remove_series(&mut self, refused: &[(usize, Refused)]) {
+        let mut points = vec![0u32; self.batch.series.len()];
+        let indexes = self.batch.point_series_index.iter();
+        indexes.for_each(|series| points[*series as usize] += 1);
+        self.batch.histograms.iter().for_each(|h| points[h.series_index as usize] += 1);
+        let mut place: Vec<Option<u32>> = vec![Some(0); self.batch.series.len()];
+        for (series, why) in refused {
+            place[*series] = None;
+            self.refuse(why, points[*series]);
+        }
+        let kept = place.iter_mut().flatten();
+        kept.enumerate().for_each(|(new, place)| *place = new as u32);
+        let batch = &mut self.batch;
+        let mut good = place.iter();
+        batch.series.retain(|_| good.next().is_some_and(Option::is_some));
+        batch.histograms.retain_mut(|histogram| match place[histogram.series_index as usize] {
+            Some(new) => {
+                histogram.series_index = new;
+                true
+            }
+            None => false,
+        });
+        let mut kept = 0;
+        for i in 0..batch.point_value.len() {
+            if let Some(new) = place[batch.point_series_index[i] as usize] {
+                batch.point_series_index[kept] = new;
+                batch.point_time_ms[kept] = batch.point_time_ms[i];
+                batch.point_value[kept] = batch.point_value[i];
+                kept += 1;
+            }
+        }
+        batch.point_series_index.truncate(kept);
+        batch.point_time_ms.truncate(kept);
+        batch.point_value.truncate(kept);
     }
 }
 

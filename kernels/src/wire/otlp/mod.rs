@@ -52,7 +52,7 @@ pub fn decode(body: &[u8], received_ms: i64, decoder: &Decoder) -> Result<Batch>
             _ => cursor.skip(tag)?,
         }
     }
-    Ok(rows.finish(Vec::new()))
+    Ok(rows.finish_judged())
 }
 
 /// Call `each` with every sub-message of `cursor` under `tag`.
