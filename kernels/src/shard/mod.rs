@@ -19,9 +19,13 @@ pub mod owner;
 pub mod page_cache;
 mod postings;
 pub mod recover;
+mod register;
 pub mod registry;
+mod registry_bytes;
 pub mod registry_state;
+mod row_labels;
 mod select;
+mod series_facts;
 pub mod state_file;
 pub mod view;
 

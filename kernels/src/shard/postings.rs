@@ -29,10 +29,13 @@ impl Posting {
             Posting::Few(rows) if rows.len() < FEW_MAX => rows.push(row),
             Posting::Few(rows) => {
                 let mut bitmap: RoaringBitmap = rows.iter().copied().collect();
-                append(&mut bitmap, row);
+                bitmap.insert(row);
                 *self = Posting::Many(Box::new(bitmap));
             }
-            Posting::Many(bitmap) => append(bitmap, row),
+            // Not `try_push`: it looks for the greatest row from the end of a 64 Ki page.
+            Posting::Many(bitmap) => {
+                bitmap.insert(row);
+            }
         }
     }
 
@@ -66,12 +69,6 @@ impl Posting {
             Posting::Many(bitmap) => bitmap.serialized_size() + 64,
         }
     }
-}
-
-/// Rows ascend, so appending needs no search.
-fn append(rows: &mut RoaringBitmap, row: SeriesRow) {
-    let appended = rows.try_push(row);
-    debug_assert!(appended.is_ok(), "row {row} is not above the others");
 }
 
 /// One tenant's index.
@@ -125,7 +122,7 @@ impl TenantIndex {
 
     /// Note the row itself and its shape: once a row, after its pairs.
     pub fn add_row(&mut self, shape: u32, row: SeriesRow) {
-        append(&mut self.rows, row);
+        self.rows.insert(row);
         self.shapes.entry(shape).and_modify(|rows| rows.push(row)).or_insert(Posting::One(row));
     }
 

@@ -1,4 +1,4 @@
-//! Finding series: matchers -> rows, and the labels of rows as tables.
+//! Finding series: matchers -> rows.
 //!
 //! Look-ups come before scans, and a scan tests whichever is smaller: the values of the name, or
 //! the rows still left.
@@ -7,7 +7,6 @@ use super::matcher::{CompiledMatcher, Matcher, Test};
 use super::postings::{Posting, TenantIndex};
 use super::registry::Registry;
 use crate::error::{KernelError, Result};
-use crate::labels::{Grouping, LabelTable, LabelTableBuilder, METRIC_NAME, Projection};
 use crate::model::{SeriesRow, Symbol, TenantNumber};
 use hashbrown::{HashMap, HashSet};
 use roaring::RoaringBitmap;
@@ -36,12 +35,13 @@ impl Registry {
             );
             return Err(KernelError::client(422, "sluiceway-query-series-limit", message));
         }
-        let mut rows: Vec<SeriesRow> = found.iter().collect();
-        let metric = |row: &SeriesRow| self.rows[*row as usize].metric;
-        if !rows.is_sorted_by_key(metric) {
-            rows.sort_unstable_by_key(|row| (metric(row), *row));
+        // (metric, row) in one number: rows of one metric come sorted, others sort fast.
+        let key = |row: SeriesRow| u64::from(self.rows[row as usize].metric) << 32 | u64::from(row);
+        let mut keys: Vec<u64> = found.iter().map(key).collect();
+        if !keys.is_sorted() {
+            keys.sort_unstable();
         }
-        Ok(rows)
+        Ok(keys.into_iter().map(|key| key as SeriesRow).collect())
     }
 
     fn find_rows(
@@ -118,48 +118,12 @@ impl Registry {
         names.iter().position(|&known| known == name).map_or(0, |at| values[at])
     }
 
-    /// Labels of rows, in their order.
-    pub fn label_table(&self, rows: &[SeriesRow]) -> LabelTable {
-        let mut copy = TableCopy::new(self);
-        for &row in rows {
-            let (_, names, values) = self.parts(row);
-            copy.push(names, values);
-        }
-        copy.builder.finish()
-    }
-
-    /// Group of each row under `by (names)` or `without (names)` (which drops `__name__` too),
-    /// numbered by first appearance, and the groups' labels.
-    pub fn group_rows(
-        &self,
-        rows: &[SeriesRow],
-        names: &[String],
-        without: bool,
-    ) -> (Vec<u32>, LabelTable) {
-        let implied = without.then_some(METRIC_NAME);
-        let names = names.iter().map(String::as_str).chain(implied);
-        let symbols = names.filter_map(|name| self.strings.find(name.as_bytes()));
-        let mut grouping = Grouping::new(Projection::new(symbols, without));
-        let group_of = |&row: &SeriesRow| {
-            let (shape, names, values) = self.parts(row);
-            grouping.group_of(shape, names, values)
-        };
-        let groups = rows.iter().map(group_of).collect();
-        let (shapes, shape_of, starts, values) = grouping.into_parts();
-        let mut copy = TableCopy::new(self);
-        for (group, &shape) in shape_of.iter().enumerate() {
-            let values = &values[starts[group] as usize..starts[group + 1] as usize];
-            copy.push(shapes.get(shape), values);
-        }
-        (groups, copy.builder.finish())
-    }
-
     /// Series of each metric, values of each label, series of each pair; each list longest first
     /// and cut at `top`. Walks the whole index.
     pub fn largest(&self, tenant: TenantNumber, top: usize) -> Largest {
         let Some(tenant) = self.tenants.get(tenant as usize) else { return Largest::default() };
         let text = |symbol| self.strings.get(symbol);
-        let metrics = tenant.index.values(self.metric_name());
+        let metrics = tenant.index.values(self.metric_name);
         let pairs = tenant.index.pairs();
         Largest {
             series_by_metric: longest(
@@ -325,44 +289,4 @@ fn union<'a>(postings: impl IntoIterator<Item = &'a Posting>) -> RoaringBitmap {
     }
     rows.extend(loose);
     rows
-}
-
-/// Copies series out of the registry into a table with symbols of its own.
-struct TableCopy<'a> {
-    registry: &'a Registry,
-    builder: LabelTableBuilder,
-    symbols: HashMap<Symbol, u32, FxBuildHasher>,
-    /// (theirs, ours) at each position of the series before: mostly the same again.
-    recent: Vec<(u32, u32)>,
-}
-
-impl<'a> TableCopy<'a> {
-    fn new(registry: &'a Registry) -> TableCopy<'a> {
-        let builder = LabelTableBuilder::default();
-        TableCopy { registry, builder, symbols: HashMap::default(), recent: Vec::new() }
-    }
-
-    fn push(&mut self, names: &[Symbol], values: &[Symbol]) {
-        if self.recent.len() < names.len() * 2 {
-            self.recent.resize(names.len() * 2, (0, 0));
-        }
-        for (at, (&name, &value)) in names.iter().zip(values).enumerate() {
-            let name = self.symbol(at * 2, name);
-            let value = self.symbol(at * 2 + 1, value);
-            self.builder.label(name, value);
-        }
-        self.builder.end_series();
-    }
-
-    fn symbol(&mut self, at: usize, theirs: Symbol) -> u32 {
-        if self.recent[at].0 != theirs {
-            let (registry, builder) = (self.registry, &mut self.builder);
-            let ours = *self
-                .symbols
-                .entry(theirs)
-                .or_insert_with(|| builder.add_new(registry.strings.get(theirs)));
-            self.recent[at] = (theirs, ours);
-        }
-        self.recent[at].1
-    }
 }
