@@ -2,7 +2,8 @@
 
 use _kernels::codec::Codec;
 use _kernels::codec::page::{PageBuilder, read_page};
-use _kernels::disk::{Disk, MemoryDisk};
+use _kernels::disk::faulty::FaultOperation;
+use _kernels::disk::{Disk, FaultPlan, FaultyDisk, MemoryDisk};
 use _kernels::error::KernelError;
 use _kernels::model::{STALE_BITS, SeriesKey};
 use _kernels::shard::block::{BlockMeta, BlockOptions, Directory};
@@ -360,4 +361,77 @@ fn sample_page(codec: Codec, histograms: bool) -> Vec<u8> {
     builder.encode(&mut bytes, codec).expect("encode");
     assert!(read_page(&bytes, 0, PAGE_POINTS, histograms).is_ok());
     bytes
+}
+
+/// Three small seals on a disk, open for a merge.
+fn seals(disk: &dyn Disk) -> Vec<Arc<BlockReader>> {
+    let cache = PageCache::new(0);
+    let seal = |number: i64| {
+        let points =
+            |row: i64| (0..40).map(move |i| (number * 100 + i, (row * i) as u64)).collect();
+        let key = |row: i64| SeriesKey { tenant: 0, metric: 1, row: row as u32 };
+        let floats: Floats = (0..30).map(|row| (key(row), points(row))).collect();
+        let path = format!("seal{number}");
+        write(disk, &path, options(Codec::Fast, 100), &floats, &Histograms::new());
+        Arc::new(BlockReader::open(disk, &path, &cache).expect("open"))
+    };
+    (0..3).map(seal).collect()
+}
+
+fn merge_all(disk: &dyn Disk, readers: &[Arc<BlockReader>]) -> Result<Vec<BlockMeta>, KernelError> {
+    let paths = ["out0".to_owned(), "out1".to_owned()];
+    let options = BlockOptions::new(Codec::Dense);
+    Ok(merge(disk, readers, &[150], &paths, options, &AtomicBool::new(false))?.outputs)
+}
+
+#[test]
+fn a_merge_that_fails_leaves_no_file_behind() {
+    for operation in [FaultOperation::Create, FaultOperation::Write, FaultOperation::Sync] {
+        for good in 0..2 {
+            let memory = MemoryDisk::new();
+            let readers = seals(&memory);
+            let plan = FaultPlan::one(operation, good, u64::MAX, "ENOSPC");
+            let disk = FaultyDisk::new(Arc::new(memory.clone()), plan).expect("plan");
+            assert!(matches!(merge_all(&disk, &readers), Err(KernelError::Backend(_))));
+            assert_eq!(memory.list("").expect("list"), ["seal0", "seal1", "seal2"]);
+        }
+    }
+    let memory = MemoryDisk::new();
+    let readers = seals(&memory);
+    let (paths, options) = (["out".to_owned()], BlockOptions::new(Codec::Fast));
+    let stopped = merge(&memory, &readers, &[], &paths, options, &AtomicBool::new(true));
+    assert!(matches!(stopped, Err(KernelError::Cancelled(_))));
+    assert_eq!(merge_all(&memory, &readers).expect("merge").len(), 2);
+}
+
+#[test]
+fn a_failing_read_is_not_taken_for_damage() {
+    let memory = MemoryDisk::new();
+    seals(&memory);
+    let plan = FaultPlan::one(FaultOperation::Read, 3, u64::MAX, "EIO");
+    let disk = FaultyDisk::new(Arc::new(memory), plan).expect("plan");
+    let reader = BlockReader::open(&disk, "seal0", &PageCache::new(0)).expect("open");
+    assert!(matches!(scan(&reader), Err(KernelError::Backend(_))));
+}
+
+#[test]
+fn a_power_cut_leaves_a_whole_block_or_none() {
+    let disk = MemoryDisk::new();
+    let meta = merge_all(&disk, &seals(&disk)).expect("merge").remove(0);
+    disk.sync_directory("").expect("sync");
+    let whole = disk.read_all(&meta.path).expect("read");
+    let mut complete = 0;
+    for after in 0..=disk.operation_count() {
+        for seed in 0..8 {
+            let image = disk.crash_image(after, seed);
+            let opened = BlockReader::open(&image, &meta.path, &PageCache::new(0));
+            if let Ok(reader) = opened
+                && scan(&reader).is_ok()
+            {
+                assert_eq!(image.read_all(&meta.path).expect("read"), whole);
+                complete += 1;
+            }
+        }
+    }
+    assert!(complete >= 8, "the last image holds the block whatever the seed");
 }

@@ -243,8 +243,7 @@ fn integer_of(value: f64, exponent: usize) -> Option<i64> {
         return exact.then_some(integer);
     }
     let scaled = value * POWERS[exponent];
-    // NaN fails the comparison.
-    if !(scaled.abs() < INTEGER_LIMIT) {
+    if scaled.is_nan() || scaled.abs() >= INTEGER_LIMIT {
         return None;
     }
     let integer = (scaled + 0.5f64.copysign(scaled)) as i64;

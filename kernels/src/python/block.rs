@@ -48,7 +48,7 @@ fn bad_columns() -> KernelError {
 
 #[pyfunction]
 #[pyo3(signature = (disk, path, keys, offsets, times_ms, values, dense=false, page_points_max=8192))]
-#[allow(clippy::too_many_arguments)]
+#[allow(clippy::needless_pass_by_value, clippy::too_many_arguments)]
 fn write_block<'py>(
     py: Python<'py>,
     disk: &Disk,
@@ -85,6 +85,7 @@ fn write_block<'py>(
 }
 
 #[pyfunction]
+#[allow(clippy::needless_pass_by_value)]
 #[pyo3(signature = (disk, path, keys=None, from_ms=i64::MIN, until_ms=i64::MAX))]
 fn read_block<'py>(
     py: Python<'py>,
@@ -138,6 +139,7 @@ fn read_block<'py>(
 }
 
 #[pyfunction]
+#[allow(clippy::needless_pass_by_value)]
 #[pyo3(signature = (disk, inputs, cuts_ms, paths, dense=true, page_points_max=8192))]
 fn merge_blocks<'py>(
     py: Python<'py>,

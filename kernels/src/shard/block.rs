@@ -162,23 +162,21 @@ impl Directory {
         }
         let number =
             |column: usize, page: usize| u32::try_from(columns[column][page]).map_err(|_| broken());
-        let mut floats = Vec::with_capacity(count);
-        let mut page_bytes = 0u64;
-        for page in 0..count {
-            let length = number(1, page)?;
-            page_bytes += u64::from(length);
+        let entry = |page: usize| {
             let tenant = number(4, page)?;
-            floats.push(PageEntry {
+            Ok(PageEntry {
                 offset: columns[0][page] as u64,
-                length,
+                length: number(1, page)?,
                 crc32: number(2, page)?,
                 points: number(3, page)?,
                 first: SeriesKey { tenant, metric: number(5, page)?, row: number(6, page)? },
                 last: SeriesKey { tenant, metric: number(7, page)?, row: number(8, page)? },
                 min_ms: columns[9][page],
                 max_ms: columns[9][page].wrapping_add(columns[10][page]),
-            });
-        }
+            })
+        };
+        let mut floats = (0..count).map(entry).collect::<Result<Vec<PageEntry>>>()?;
+        let page_bytes: u64 = floats.iter().map(|page| u64::from(page.length)).sum();
         let framed = page_bytes + (HEADER_BYTES + bytes.len() + TRAILER_BYTES) as u64;
         let inside = |page: &PageEntry| {
             page.offset.checked_add(u64::from(page.length)).is_some_and(|end| end <= file_bytes)

@@ -12,6 +12,7 @@ use crate::codec::page::{Page, read_page};
 use crate::disk::{Disk, DiskFile};
 use crate::error::{KernelError, Result};
 use crate::model::SeriesKey;
+use std::ops::Range;
 use std::sync::Arc;
 
 pub struct BlockReader {
@@ -33,6 +34,13 @@ pub(super) enum Kind {
 pub type FloatSink<'a> = dyn FnMut(usize, &[i64], &[f64]) -> Result<()> + 'a;
 /// Is handed (index into the asked keys, time, canonical bytes).
 pub type HistogramSink<'a> = dyn FnMut(usize, i64, &[u8]) -> Result<()> + 'a;
+
+/// Is handed (key, times, values) of a whole block.
+pub type FloatScanSink<'a> = dyn FnMut(SeriesKey, &[i64], &[f64]) -> Result<()> + 'a;
+/// Is handed (key, time, canonical bytes) of a whole block.
+pub type HistogramScanSink<'a> = dyn FnMut(SeriesKey, i64, &[u8]) -> Result<()> + 'a;
+/// Is handed (index into the asked keys, page, series in it, part of the series' points).
+type PartSink<'a> = dyn FnMut(usize, &Page, usize, Range<usize>) -> Result<()> + 'a;
 
 fn read_exact(file: &dyn DiskFile, offset: u64, buffer: &mut [u8]) -> Result<()> {
     let mut at = 0;
@@ -131,7 +139,7 @@ impl BlockReader {
         keys: &[SeriesKey],
         from_ms: i64,
         until_ms: i64,
-        sink: &mut dyn FnMut(usize, &Page, usize, std::ops::Range<usize>) -> Result<()>,
+        sink: &mut PartSink,
     ) -> Result<()> {
         let pages = self.pages(kind);
         let mut buffer = Vec::new();
@@ -175,10 +183,7 @@ impl BlockReader {
     }
 
     /// Hand every float of the block to `sink`, in key order, past the cache.
-    pub fn scan(
-        &self,
-        sink: &mut dyn FnMut(SeriesKey, &[i64], &[f64]) -> Result<()>,
-    ) -> Result<()> {
+    pub fn scan(&self, sink: &mut FloatScanSink) -> Result<()> {
         self.scan_pages(Kind::Floats, &mut |page| {
             (0..page.series_count())
                 .try_for_each(|s| sink(page.key(s), page.times(s), page.values(s)))
@@ -186,10 +191,7 @@ impl BlockReader {
     }
 
     /// Hand every histogram of the block to `sink`, in key order, past the cache.
-    pub fn scan_histograms(
-        &self,
-        sink: &mut dyn FnMut(SeriesKey, i64, &[u8]) -> Result<()>,
-    ) -> Result<()> {
+    pub fn scan_histograms(&self, sink: &mut HistogramScanSink) -> Result<()> {
         self.scan_pages(Kind::Histograms, &mut |page| {
             (0..page.series_count()).try_for_each(|series| {
                 let points = page.range(series).zip(page.times(series));
