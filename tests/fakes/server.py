@@ -16,7 +16,7 @@ from urllib.parse import urlencode
 
 import cramjam
 
-READY_S_MAX = 30.0
+READY_S_MAX = 60.0
 Series = tuple[Mapping[str, str], Iterable[tuple[int, float]]]
 
 

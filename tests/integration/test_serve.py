@@ -226,3 +226,42 @@ def test_opentelemetry_over_http_and_grpc(tmp_path: Path) -> None:
         now_s = time.time()
         for name in exporters:
             assert server.values(f'requests_total{{job="{name}",path="/a"}}', now_s) == {"": 3.0}
+
+
+def test_client_certificates(tmp_path: Path) -> None:
+    authority, clients = trustme.CA(), trustme.CA()
+    issued, mine = authority.issue_cert("127.0.0.1"), clients.issue_cert("agent@example.org")
+    files = {"c.pem": issued.cert_chain_pems[0], "k.pem": issued.private_key_pem}
+    for name, blob in {**files, "ca.pem": clients.cert_pem}.items():
+        (tmp_path / name).write_bytes(blob.bytes())
+    context = ssl.create_default_context()
+    authority.configure_trust(context)
+
+    class TlsServer(Server):
+        def connection(self, timeout_s: float) -> http.client.HTTPConnection:
+            return http.client.HTTPSConnection(
+                "127.0.0.1", self.port, timeout=timeout_s, context=context
+            )
+
+    flags = [
+        f"--tls-{name}={tmp_path / file}"
+        for name, file in (("cert", "c.pem"), ("key", "k.pem"), ("client-ca", "ca.pem"))
+    ]
+    server = TlsServer(tmp_path / "data", *flags)
+    try:
+        server.start(wait=False)
+        deadline_s = time.monotonic() + 20
+        refused = False
+        while not refused and time.monotonic() < deadline_s:
+            try:
+                server.call("GET", "/healthz")
+            except (ssl.SSLError, ConnectionResetError):
+                refused = True
+            except OSError:
+                time.sleep(0.05)
+        assert refused
+        mine.configure_cert(context)
+        server.wait_ready()
+        assert server.write(numbered(1)) == 204
+    finally:
+        server.__exit__()

@@ -22,7 +22,7 @@ class GatewayConfig:
     parked_max: int = 64
     """Requests that wait, unread, for room. The next one is 503."""
     parked_s_max: float = 2.0
-    body_s_max: float = 30.0
+    body_s_max: float = 10.0
     """From the head to the last byte of the body; then 408."""
     ack_s_max: float = 30.0
     """Longest wait for the disk; then 503, and the data may still become durable."""
@@ -32,7 +32,7 @@ class GatewayConfig:
     connections_max: int = 4096
     header_bytes_max: int = 32 * KIB
     """Sum of a request's header names and values, with its URL."""
-    header_s_max: float = 10.0
+    header_s_max: float = 5.0
     """From a connection's first byte of a head to its last: slow senders are cut."""
     keep_alive_s: float = 75.0
     retry_after_s_min: float = 1.0
