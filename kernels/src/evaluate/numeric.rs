@@ -46,7 +46,7 @@ impl Mean {
                 (self.value, self.compensation) = (sum, compensation);
                 return;
             }
-            self.to_incremental(self.count - 1.0);
+            self.become_incremental(self.count - 1.0);
         }
         let kept = (self.count - 1.0) / self.count;
         (self.value, self.compensation) =
@@ -54,7 +54,7 @@ impl Mean {
     }
 
     #[inline(always)]
-    fn to_incremental(&mut self, count: f64) {
+    fn become_incremental(&mut self, count: f64) {
         self.incremental = true;
         self.value /= count;
         self.compensation /= count;
@@ -81,7 +81,7 @@ impl Mean {
         }
         for side in [&mut *self, &mut other] {
             if !side.incremental {
-                side.to_incremental(side.count);
+                side.become_incremental(side.count);
             }
         }
         let (left, right) = (self.count / count, other.count / count);
