@@ -308,21 +308,24 @@ fn extrapolate(
         if before_s >= near_s {
             before_s = interval_s / 2.0;
         }
-        if counter && rise > 0.0 && values[lo] >= 0.0 {
-            // A counter was not below zero: do not stretch further back than its zero point.
-            before_s = before_s.min(sampled_s * (values[lo] / rise));
+        // A counter was not below zero: do not stretch further back than its zero point.
+        let bounded = counter && rise > 0.0 && values[lo] >= 0.0;
+        if bounded && sampled_s * values[lo] < before_s * rise {
+            before_s = sampled_s * (values[lo] / rise);
         }
         if after_s >= near_s {
             after_s = interval_s / 2.0;
         }
-        out[step] = rise * ((sampled_s + before_s + after_s) / sampled_s / unit_s);
+        out[step] = rise * ((sampled_s + before_s + after_s) / (sampled_s * unit_s));
         present[step] = true;
     });
 }
 
 /// Indexes whose value is below the one before.
 fn reset_indexes(values: &[f64]) -> Vec<usize> {
-    if !values.windows(2).any(|pair| pair[1] < pair[0]) {
+    // Without an early end the compiler compares several at a time; most series have no reset.
+    let pairs = values.iter().zip(values.iter().skip(1));
+    if !pairs.fold(false, |found, (previous, current)| found | (current < previous)) {
         return Vec::new();
     }
     (1..values.len()).filter(|&i| values[i] < values[i - 1]).collect()

@@ -77,7 +77,7 @@ pub struct FreshPoints {
 impl FreshPoints {
     /// The points that are no stale markers; borrowed from the input where there is none.
     pub fn of<'a>(&'a mut self, times_ms: &'a [i64], values: &'a [f64]) -> (&'a [i64], &'a [f64]) {
-        if !values.iter().any(|v| v.to_bits() == STALE_BITS) {
+        if !values.iter().fold(false, |found, v| found | (v.to_bits() == STALE_BITS)) {
             return (times_ms, values);
         }
         self.times_ms.clear();
