@@ -4,7 +4,8 @@
 //! version); only label hashes depend on the process' seed and they are never persisted. Replaying
 //! a journal record therefore gives the batch that was acked.
 //!
-//! Every walker is flat and hand-written: no recursion on input, no unknown field kept, each length
+//! Every walker is flat and hand-written: no recursion on input (but for OTLP attribute values, at
+//! most 8 levels), no unknown field kept, each length
 //! checked before memory is taken (`limits`).
 
 mod decoder;
