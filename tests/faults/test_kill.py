@@ -9,7 +9,6 @@ from tests.faults.oracle import Batch, Ledger, Outcome, Point
 
 
 @pytest.mark.timeout(240)
-@pytest.mark.skip(reason="the server is not wired yet")
 def test_twenty_kills_lose_nothing(tmp_path: Path) -> None:
     data = tmp_path / "data"
     data.mkdir()

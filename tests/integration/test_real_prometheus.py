@@ -9,7 +9,6 @@ from tests.integration.real_prometheus import EXPRESSIONS, binaries, run
 
 @pytest.mark.timeout(150)
 @pytest.mark.skipif(binaries() is None, reason="Debian's prometheus is not installed")
-@pytest.mark.skip(reason="the server is not wired yet")
 def test_a_real_prometheus_and_we_answer_alike(tmp_path: Path) -> None:
     assert len(EXPRESSIONS) >= 30
     differences = run(tmp_path, seconds=40, interval_s=1)

@@ -93,7 +93,7 @@ def _report(
 ) -> bool:
     end_s = start_s + HISTORY_S
     show_fleet(console, asker, start_s, end_s)
-    ledger = asker.get("/api/v1/ledger")
+    ledger = asker.get("/api/v1/ledger")["data"]
     console.print(ledger_table(ledger))
     counted = asker.instant('sum(count_over_time({job="shop"}[2h]))', end_s)
     points = int(float(counted[0]["value"][1])) if counted else 0

@@ -109,18 +109,17 @@ def vector_table(title: str, value_name: str, labels: Sequence[str], result: lis
 
 
 def ledger_table(ledger: Json) -> Table:
-    """The ledger's flow of each tenant and whether it balances."""
+    """What became of each tenant's points, and whether both equations hold."""
     table = Table(title="ledger: every point is accounted for", title_justify="left")
     table.add_column("tenant")
-    flows: list[tuple[str, Json]] = [(t["tenant"], t["flow"]) for t in ledger["tenants"]]
-    names = list(flows[0][1]) if flows else []
-    for name in names:
+    names = ("received", "stored", "aggregated", "dead_lettered", "discarded", "duplicate")
+    for name in (*names, "rejected"):
         table.add_column(name, justify="right")
     table.add_column("balanced")
-    for tenant, flow in flows:
-        outcomes = sum(v for k, v in flow.items() if k != "received")
-        good = "yes" if outcomes == flow["received"] else "NO"
-        table.add_row(tenant, *(f"{flow[name]:,}" for name in names), good)
+    for tenant, outcomes in ledger["tenants"].items():
+        rejected = sum(outcomes["rejected"].values())
+        counts = [f"{outcomes[name]:,}" for name in names]
+        table.add_row(tenant, *counts, f"{rejected:,}", "yes" if ledger["balanced"] else "NO")
     return table
 
 
