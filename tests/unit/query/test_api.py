@@ -85,6 +85,7 @@ def test_what_save_and_test_asks(tmp_path: Path) -> None:
         assert data == {"resultType": "scalar", "result": [4, "2"]}
         assert "version" in await api.get("status/buildinfo")
         assert await api.get("query_exemplars", query="up", start="1", end="2") == []
+        assert await api.get("format_query", query="SUM(a)BY(b)") == "sum by (b) (a)"
         assert await api.get("rules") == {"groups": []}
         assert await api.get("alerts") == {"alerts": []}
 

@@ -26,8 +26,9 @@ from sluiceway.query.api.parameters import (
     unescape_name,
 )
 from sluiceway.query.limits import QueryConfig
-from sluiceway.query.promql.parser import parse_selector
+from sluiceway.query.promql.parser import parse, parse_selector
 from sluiceway.query.promql.plan import matchers_of
+from sluiceway.query.promql.printer import render
 from sluiceway.query.promql.syntax import Matcher
 
 TRUNCATED = "results truncated due to limit"
@@ -74,6 +75,7 @@ class PrometheusApi:
         self.endpoints: dict[str, Endpoint] = {
             "query": self.query,
             "query_range": self.query_range,
+            "format_query": self.format_query,
             "query_exemplars": lambda _: Data(b"[]"),
             "labels": self.label_names,
             "label/*/values": self.label_values,
@@ -142,6 +144,10 @@ class PrometheusApi:
                 lookback_ms,
             )
         return Data(result.data_bytes(), result.warnings, result.infos)
+
+    def format_query(self, request: Request) -> Data:
+        with _naming("query"):
+            return Data(dumps(render(parse(request.parameters.text("query")))))
 
     def label_names(self, request: Request) -> Data:
         cancel, warnings = request.asker.cancel, list[str]()

@@ -11,10 +11,10 @@ import numpy as np
 
 from sluiceway.kernels import LabelTable
 from sluiceway.query.interface import Bools, Floats
-from sluiceway.query.promql import calendar, functions, histograms
-from sluiceway.query.promql.plan import leaf_of
+from sluiceway.query.promql import calendar, functions, histograms, info
+from sluiceway.query.promql.plan import Leaf, SelectorTimes, leaf_of
 from sluiceway.query.promql.signatures import FUNCTIONS
-from sluiceway.query.promql.syntax import Call, Selector, unwrap
+from sluiceway.query.promql.syntax import Call, Expression, Selector, path_to_first_selector, unwrap
 from sluiceway.query.promql.values import Grid, Vector, empty_vector, format_short
 
 if TYPE_CHECKING:
@@ -213,6 +213,29 @@ def _histogram_quantiles(evaluator: "Evaluator", node: Call, grid: Grid) -> Vect
     )
 
 
+def _info(evaluator: "Evaluator", node: Call, grid: Grid) -> "Value":
+    base = evaluator.vector(node.arguments[0], grid)
+    given = node.arguments[1] if len(node.arguments) > 1 else None
+    wanted = info.InfoMatchers.of(given.matchers if isinstance(given, Selector) else [])
+    times = _first_times(evaluator, node.arguments[0])
+    selector = Selector(
+        node.start, node.end, "", wanted.selector(), offset=times.offset_ms, at_ms=times.at_ms
+    )
+    found = evaluator.leaf(Leaf(selector, "timestamp"), grid, None)
+    return info.join(base, found, wanted)
+
+
+def _first_times(evaluator: "Evaluator", node: Expression) -> SelectorTimes:
+    """When the first selector of a tree is looked at: the info series are looked at then too."""
+    offset_ms, at_ms = 0, None
+    for inner in path_to_first_selector(node):
+        times = evaluator.times_of(inner)
+        if times.at_ms is not None:
+            offset_ms, at_ms = 0, times.at_ms
+        offset_ms += times.offset_ms
+    return SelectorTimes(offset_ms, at_ms)
+
+
 CALLS: dict[str, Callable[["Evaluator", Call, Grid], "Value"]] = {
     "time": _time,
     "pi": _pi,
@@ -232,6 +255,7 @@ CALLS: dict[str, Callable[["Evaluator", Call, Grid], "Value"]] = {
     "clamp_max": _clamp_max,
     "label_replace": _label_replace,
     "label_join": _label_join,
+    "info": _info,
     **dict.fromkeys(functions.ELEMENTWISE, _elementwise),
     **dict.fromkeys(calendar.NAMES, _calendar),
     **dict.fromkeys((name for name in FUNCTIONS if name.startswith("sort")), _sort),

@@ -20,6 +20,7 @@ from sluiceway.query.promql.syntax import (
     Binary,
     Call,
     Expression,
+    Matcher,
     Number,
     Paren,
     RangeSelector,
@@ -281,3 +282,12 @@ def _matches_empty(pattern: str) -> bool:
     """Whether an anchored pattern matches the empty string. Raises: TenantFault (no pattern)."""
     check_regex(pattern)
     return bool(_NO_LABELS.replace("matched", "1", "absent", pattern).values_of("matched")[0])
+
+
+def matches(matcher: Matcher, value: str) -> bool:
+    """Whether a label value satisfies a matcher."""
+    if matcher.operator in ("=", "!="):
+        return (matcher.value == value) == (matcher.operator == "=")
+    table = LabelTable.from_lists([{"value": value}])
+    found = table.replace("matched", "1", "value", matcher.value).values_of("matched")[0]
+    return bool(found) == (matcher.operator == "=~")

@@ -5,7 +5,6 @@ on the query's times is worked out by the evaluator. Trees are at most `nesting_
 along the left side of binary operators, which every walker follows in a loop.
 """
 
-from collections.abc import Iterator
 from dataclasses import dataclass, field
 from typing import Literal
 
@@ -195,22 +194,23 @@ def unwrap(node: Expression) -> Expression:
     return node
 
 
-def selectors_of(root: Expression) -> Iterator[Selector]:
-    """Every selector of the tree, from the left."""
-    stack: list[Expression] = [root]
+def path_to_first_selector(root: Expression) -> "list[Selector | Subquery]":
+    """The first selector of a tree from the left, after the subqueries that it stands in."""
+    stack: list[tuple[Expression, list[Selector | Subquery]]] = [(root, [])]
     while stack:
-        node = stack.pop()
+        node, path = stack.pop()
         if isinstance(node, Selector):
-            yield node
-        elif isinstance(node, RangeSelector):
-            yield node.selector
-        elif isinstance(node, Unary | Paren | Subquery):
-            stack.append(node.expression)
+            return [*path, node]
+        if isinstance(node, RangeSelector):
+            return [*path, node.selector]
+        if isinstance(node, Subquery):
+            stack.append((node.expression, [*path, node]))
+        elif isinstance(node, Unary | Paren):
+            stack.append((node.expression, path))
         elif isinstance(node, Binary):
-            stack += (node.right, node.left)
+            stack += ((node.right, path), (node.left, path))
         elif isinstance(node, Call):
-            stack += reversed(node.arguments)
+            stack += ((argument, path) for argument in reversed(node.arguments))
         elif isinstance(node, Aggregate):
-            stack.append(node.expression)
-            if node.parameter is not None:
-                stack.append(node.parameter)
+            stack.append((node.expression, path))
+    return []
