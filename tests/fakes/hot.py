@@ -41,9 +41,13 @@ def acked(hot: HotShard, ticket: int) -> bool:
 
 
 def settle(hot: HotShard) -> None:
-    """Drive the shard by hand until nothing is left to do."""
-    while hot.step() != "idle" or hot.seal_step() or hot.merge_step():
-        pass
+    """Drive the shard by hand until nothing is left to do, or the disk lets it do no more."""
+    for step in (hot.seal_step, hot.merge_step):
+        while True:
+            while hot.step() == "applied":
+                pass
+            if not hot._guard(step):
+                break
 
 
 def points(hot: HotShard) -> Points:

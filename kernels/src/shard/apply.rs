@@ -45,12 +45,14 @@ pub struct Policy {
 pub enum NewSeries {
     Accept,
     RefuseDisk,
+    RefuseMemory,
 }
 
 /// May a series that has no row yet have one?
 fn judge(policy: &Policy, series_held: u64) -> Option<Refusal> {
     match policy.new_series {
         NewSeries::RefuseDisk => Some(Refusal::Disk),
+        NewSeries::RefuseMemory => Some(Refusal::Memory),
         NewSeries::Accept if series_held >= policy.series_max => Some(Refusal::SeriesMax),
         NewSeries::Accept => None,
     }

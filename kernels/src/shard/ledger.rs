@@ -13,6 +13,7 @@ use std::collections::BTreeMap;
 pub enum Refusal {
     SeriesMax,
     Disk,
+    Memory,
     /// Labels that are not canonical: a decoder let them through.
     Labels,
 }
@@ -60,6 +61,7 @@ impl Outcomes {
         let reason = match refusal {
             Refusal::SeriesMax => "series_max",
             Refusal::Disk => "disk",
+            Refusal::Memory => "memory",
             Refusal::Labels => "invalid_labels",
         };
         self.reject(reason, points);

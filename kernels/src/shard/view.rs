@@ -235,6 +235,10 @@ impl PointSource for Snapshot {
     fn read(&self, range: Range<usize>, out: &mut PointColumns) -> Result<u64> {
         let keys = &self.keys[range];
         let before = out.times_ms.len();
+        if let ([block], true) = (self.blocks.as_slice(), self.runs.is_empty()) {
+            self.read_one(block, keys, out)?;
+            return Ok((out.times_ms.len() - before) as u64);
+        }
         let blocks = self.read_blocks(keys)?;
         let mut block_cursors = vec![0_usize; blocks.len()];
         let mut run_cursors = vec![0_usize; self.runs.len()];
@@ -290,6 +294,30 @@ struct Slices {
 }
 
 impl Snapshot {
+    /// The usual case of old data: nothing to lay over anything.
+    fn read_one(
+        &self,
+        block: &HeldBlock,
+        keys: &[SeriesKey],
+        out: &mut PointColumns,
+    ) -> Result<()> {
+        let (from_ms, until_ms) = (self.range_ms.start, self.range_ms.end);
+        let mut ended = 0;
+        block.reader.read(keys, from_ms, until_ms, &mut |index, times_ms, values| {
+            while ended < index {
+                out.end_series();
+                ended += 1;
+            }
+            out.times_ms.extend_from_slice(times_ms);
+            out.values.extend_from_slice(values);
+            Ok(())
+        })?;
+        for _ in ended..keys.len() {
+            out.end_series();
+        }
+        Ok(())
+    }
+
     fn read_blocks(&self, keys: &[SeriesKey]) -> Result<Vec<Slices>> {
         let read = |block: &Arc<HeldBlock>| {
             let mut slices = Slices::default();

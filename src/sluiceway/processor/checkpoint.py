@@ -7,6 +7,7 @@ a state from which the next try, or a restart, goes on.
 
 import threading
 from collections.abc import Iterable
+from dataclasses import dataclass
 
 import msgspec
 
@@ -31,13 +32,16 @@ class Checkpointer:
         self._names_given = 0
         # A commit and its publication are one step: readers follow the order of manifests.
         self._committing = threading.Lock()
+        self._unpublished: list[Publication] = []
         self._garbage: list[str] = []
         self.seals = 0
         self.merges = 0
 
     def seal(self) -> None:
-        """Make the frozen buffer part of the tier. Raises: BackendUnavailable, OSError; it then
-        stays frozen and `seal` may be called again."""
+        """Make the frozen buffer part of the tier. Raises: BackendUnavailable, OSError; `seal`
+        must then be called again."""
+        if self._publish():
+            return  # The last try committed it and failed to show it.
         if mutant_on("offset_before_seal"):
             self._commit(Change("seal", next_sequence=1 << 40))
             self._kernel.truncate_journal(1 << 40)
@@ -55,14 +59,19 @@ class Checkpointer:
             superseded=report.superseded,
         )
         self._commit(change, sealed=True)
-        self._kernel.truncate_journal(report.next_sequence)
         self.seals += 1
+
+    def truncate(self) -> None:
+        """Forget the records that the last manifest covers. Raises: BackendUnavailable; the next
+        call makes up for it."""
+        self._kernel.truncate_journal(self._manifests.version.next_sequence)
 
     def merge(self, task: MergeTask) -> None:
         """Write the merger of `task`, then put it in the inputs' place.
 
-        Raises: BackendUnavailable, OSError, Corruption, Cancelled; the inputs then stay.
+        Raises: BackendUnavailable, OSError, Corruption, Cancelled; plan again then.
         """
+        self._publish()
         request = {
             "inputs": [block.path for block in task.inputs],
             "cuts_ms": task.cuts_ms,
@@ -100,10 +109,22 @@ class Checkpointer:
                 # Perhaps it is durable all the same: keep its files until a later commit is.
                 self._garbage += made
                 raise
-            self._kernel.publish(publication(version, change, sealed))
-            gone += self._garbage
+            text = encode_publication(version, change, sealed)
+            self._unpublished.append(Publication(text, sealed, gone + self._garbage))
             self._garbage = []
-            self._unlink(gone)
+        self._publish()
+
+    def _publish(self) -> bool:
+        """Show readers what is committed, then unlink what it forgets; was a seal among it?"""
+        sealed = False
+        with self._committing:
+            while self._unpublished:
+                first = self._unpublished[0]
+                self._kernel.publish(first.text)
+                self._unpublished.pop(0)
+                self._unlink(first.gone)
+                sealed = sealed or first.sealed
+        return sealed
 
     def _unlink(self, paths: list[str]) -> None:
         """Remove files that no manifest names any more; what fails is removed at the next open."""
@@ -118,6 +139,15 @@ class Checkpointer:
             self._names_given += 1
             fence = self._manifests.version.fence
             return f"{self._directory}/{folder}/{fence:06d}-{self._names_given:06d}.{extension}"
+
+
+@dataclass(frozen=True, slots=True)
+class Publication:
+    """A committed change on its way to readers."""
+
+    text: str
+    sealed: bool
+    gone: list[str]
 
 
 def sealed_blocks(report: SealReport) -> tuple[BlockEntry, ...]:
@@ -151,7 +181,7 @@ def block_entry(
     )
 
 
-def publication(version: Version, change: Change, sealed: bool) -> str:
+def encode_publication(version: Version, change: Change, sealed: bool) -> str:
     """What `change`, now committed as `version`, alters for readers."""
     value = {
         "blocks": [

@@ -19,8 +19,9 @@ from sluiceway.processor.checkpoint import Checkpointer
 from sluiceway.processor.recovery import encode_policies, load_tier, open_tier
 from sluiceway.processor.worker import Worker
 from sluiceway.tiers.hot import (
+    Admission,
     HotConfig,
-    disk_level,
+    admission,
     part_count,
     plan_expiry,
     plan_merge,
@@ -30,6 +31,8 @@ from sluiceway.tiers.manifest import ManifestStore, Version
 
 DIRECTORY = "hot/metrics"
 RETRY_S = 1.0
+FULL_WAIT_S = 0.005
+"""Between two looks at a full buffer that waits for its seal."""
 WATCH_S = 1.0
 
 
@@ -56,7 +59,7 @@ class HotShard:
         self.manifests = ManifestStore(disk, f"{directory}/manifest", clock)
         self._opened, self._policies = open_tier(disk, self.manifests, directory, series_max)
         self.shard = Shard(disk, options)
-        self._set_level("ok")
+        self._admit(Admission("accept", refusing=False))
         report = self.shard.open_journal(self._opened.next_sequence, self._opened.fence)
         self._replay_until: int = msgspec.json.decode(report)["next_sequence"]
         self._checkpointer = Checkpointer(disk, self.shard, self.manifests, directory)
@@ -135,6 +138,7 @@ class HotShard:
         self._merge_wanted.set()
         with self._sealed:
             self._sealed.notify_all()
+        self._checkpointer.truncate()
         return True
 
     def merge_step(self) -> bool:
@@ -151,8 +155,13 @@ class HotShard:
     def _process(self) -> None:
         if self._guard(self._load_once):
             while not self._stopping.is_set():
-                if not self._guard(lambda: self._worker.step() is not None):
+                if not self._guard(self._apply_step):
                     self._stopping.wait(RETRY_S)
+
+    def _apply_step(self) -> bool:
+        if self._worker.step() == "full":
+            self._stopping.wait(FULL_WAIT_S)
+        return True
 
     def _load_once(self) -> bool:
         if not self._loaded:
@@ -191,14 +200,15 @@ class HotShard:
 
     def _watch(self) -> bool:
         """Take new series, or any points, only while there is room for them."""
-        self._set_level(disk_level(self._config, self._disk.used_bytes(), self._parts()))
+        used = self._disk.used_bytes()
+        self._admit(admission(self._config, used, resident_bytes(), self._parts()))
         return True
 
     # --- helpers --------------------------------------------------------------------------------
 
-    def _set_level(self, level: str) -> None:
-        current = self._policies.accept if level == "ok" else self._policies.refuse
-        self.shard.set_policies(encode_policies(self._policies), current, level == "refuse_all")
+    def _admit(self, admission: Admission) -> None:
+        current = self._policies.version(admission.new_series)
+        self.shard.set_policies(encode_policies(self._policies), current, admission.refusing)
 
     def _durable_next(self) -> int:
         return self.shard.sequences()[0]
@@ -210,7 +220,7 @@ class HotShard:
             while self.manifests.version.next_sequence < sequence:
                 if self._clock.monotonic_s() >= deadline_s:
                     return False
-                self._worker.ask_seal()
+                self._worker.ask_seal(sequence)
                 self._sealed.wait(0.05)
         return True
 
@@ -250,7 +260,7 @@ class HotShard:
             "journal_quarantined_records_total": journal.get("quarantined_records", 0),
             "journal_lag_records": figures["lag_records"],
             "series": figures["series"],
-            "series_max": self._policies.table[-1].series_max,
+            "series_max": self._policies.series_max,
             "buffer_points": figures["points_buffered"] + figures["frozen_points"],
             "parts": figures["blocks"],
             "seals_total": self._checkpointer.seals,
@@ -260,3 +270,13 @@ class HotShard:
             "failure": self._failure,
             "shard": figures,
         }
+
+
+def resident_bytes() -> int:
+    """Anonymous memory of this process that is resident."""
+    try:
+        with open("/proc/self/status") as status:
+            kibibytes = next(line.split()[1] for line in status if line.startswith("RssAnon:"))
+    except (OSError, StopIteration):
+        return 0
+    return int(kibibytes) << 10

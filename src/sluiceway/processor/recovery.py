@@ -9,32 +9,38 @@ from dataclasses import dataclass
 import msgspec
 
 from sluiceway.kernels import Disk, Shard
-from sluiceway.processor.checkpoint import publication
+from sluiceway.processor.checkpoint import encode_publication
 from sluiceway.tiers.manifest import Change, ManifestStore, Policy, Version
 
-POLICIES_KEPT = 32
+NEW_SERIES = ("accept", "refuse_disk", "refuse_memory")
+POLICIES_KEPT = 16 * len(NEW_SERIES)
 """Versions that records in the journal may still name: sixteen changes of the configuration."""
 
 
 @dataclass(frozen=True, slots=True)
 class Policies:
-    """The two versions new records are received under: series accepted, or refused for disk."""
+    """All versions, and by name those that new records are received under."""
 
     table: tuple[Policy, ...]
-    accept: int
-    refuse: int
+
+    @property
+    def series_max(self) -> int:
+        return self.table[-1].series_max
+
+    def version(self, new_series: str) -> int:
+        current = self.table[-len(NEW_SERIES) :]
+        return next(policy.version for policy in current if policy.new_series == new_series)
 
 
 def policies_for(table: tuple[Policy, ...], series_max: int) -> Policies:
-    """The table with versions for `series_max`: the last two where they fit, else two new ones."""
-    if len(table) < 2 or table[-1].series_max != series_max:
-        version = table[-1].version + 1 if table else 1
-        added = (
-            Policy(version, series_max, "accept"),
-            Policy(version + 1, series_max, "refuse_disk"),
-        )
+    """The table ending in versions for `series_max`: as it is where it does, else with new ones."""
+    current = table[-len(NEW_SERIES) :]
+    wanted = [(name, series_max) for name in NEW_SERIES]
+    if [(policy.new_series, policy.series_max) for policy in current] != wanted:
+        first = table[-1].version + 1 if table else 1
+        added = (Policy(first + at, series_max, name) for at, name in enumerate(NEW_SERIES))
         table = (*table, *added)[-POLICIES_KEPT:]
-    return Policies(table, table[-2].version, table[-1].version)
+    return Policies(table)
 
 
 def open_tier(
@@ -68,7 +74,7 @@ def load_tier(shard: Shard, version: Version) -> None:
     for state in version.states:
         shard.load_state(state.path, state.bytes, state.crc32)
     change = Change("open", blocks=version.blocks)
-    shard.publish(publication(version, change, sealed=False))
+    shard.publish(encode_publication(version, change, sealed=False))
     shard.loaded()
 
 

@@ -4,7 +4,6 @@ Invariant: one thread runs it, and only that thread applies or freezes, so that 
 stands at exactly one record. It never writes a file: seals and merges run beside it.
 """
 
-import threading
 from collections.abc import Callable
 
 from sluiceway.clock import Clock
@@ -34,28 +33,28 @@ class Worker:
         self._part_count = part_count
         self._on_frozen = on_frozen
         self._dirty_since_s: float | None = None
-        self._seal_now = threading.Event()
+        self._seal_at: int | None = None
 
     def step(self, wait_ms: int = WAIT_MS) -> str:
         """Apply one slice; freeze if a seal is due. Says what the shard said."""
-        event, points, journal_bytes, _ = self._shard.advance(wait_ms)
+        event, points, journal_bytes, sequence = self._shard.advance(wait_ms)
         now_s = self._clock.monotonic_s()
         if event == "applied" and self._dirty_since_s is None:
             self._dirty_since_s = now_s
         age_s = 0.0 if self._dirty_since_s is None else now_s - self._dirty_since_s
-        asked = self._seal_now.is_set() and event != "applied"
+        asked = self._seal_at is not None and sequence >= self._seal_at
         if asked or seal_due(self._config, points, journal_bytes, age_s, self._part_count()):
             self._freeze()
         return event
 
-    def ask_seal(self) -> None:
-        """Any thread: freeze as soon as nothing durable is left to apply."""
-        self._seal_now.set()
+    def ask_seal(self, sequence: int) -> None:
+        """Any thread: freeze as soon as every record before `sequence` is applied."""
+        self._seal_at = sequence
         self._shard.interrupt()
 
     def _freeze(self) -> None:
         """Swap the buffer out, unless the last one still waits for its seal."""
         if self._shard.freeze(self._snapshot_due()):
             self._dirty_since_s = None
-            self._seal_now.clear()
+            self._seal_at = None
             self._on_frozen()

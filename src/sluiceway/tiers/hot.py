@@ -37,6 +37,8 @@ class HotConfig:
     parts_max: int = 256
     disk_bytes_max: int = 0
     """Budget of the data directory; 0 is unlimited."""
+    memory_bytes_max: int = 0
+    """Resident memory of the write side past which no new series is taken; 0 is unlimited."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -200,10 +202,21 @@ def segment_of(time_ms: int, cuts_ms: Sequence[int]) -> int:
     return sum(cut <= time_ms for cut in cuts_ms)
 
 
-def disk_level(config: HotConfig, used_bytes: int, parts: int) -> str:
-    """`ok`; `refuse_series` from 90 % of the disk budget; `refuse_all` from 95 %, or while merging
-    lags by more parts than a query can bear."""
-    share = used_bytes / config.disk_bytes_max if config.disk_bytes_max else 0.0
-    if share >= 0.95 or parts > config.parts_max:
-        return "refuse_all"
-    return "refuse_series" if share >= 0.90 else "ok"
+@dataclass(frozen=True, slots=True)
+class Admission:
+    """What may come in: under which policy new series are judged, and whether anything may."""
+
+    new_series: str
+    refusing: bool
+
+
+def admission(config: HotConfig, disk_bytes: int, memory_bytes: int, parts: int) -> Admission:
+    """New series stop at 90 % of the disk budget or at the memory budget; everything stops at
+    95 % of the disk, or while merging lags by more parts than a query can bear."""
+    disk_share = disk_bytes / config.disk_bytes_max if config.disk_bytes_max else 0.0
+    refusing = disk_share >= 0.95 or parts > config.parts_max
+    if disk_share >= 0.90:
+        return Admission("refuse_disk", refusing)
+    if config.memory_bytes_max and memory_bytes >= config.memory_bytes_max:
+        return Admission("refuse_memory", refusing)
+    return Admission("accept", refusing)

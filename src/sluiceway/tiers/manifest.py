@@ -58,7 +58,7 @@ class Policy(msgspec.Struct, frozen=True):
     version: int
     series_max: int
     new_series: str = "accept"
-    """`accept` or `refuse_disk`."""
+    """`accept`, `refuse_disk` or `refuse_memory`."""
 
 
 class Movements(msgspec.Struct, frozen=True):

@@ -19,7 +19,7 @@ from sluiceway.clock import ManualClock
 from sluiceway.errors import Overloaded
 from sluiceway.kernels import Disk
 from sluiceway.processor.hot_shard import HotShard
-from sluiceway.tiers.hot import DAY_MS, HotConfig
+from sluiceway.tiers.hot import DAY_MS, Admission, HotConfig
 
 
 def test_push_ack_apply_ask() -> None:
@@ -70,7 +70,7 @@ def test_a_retried_batch_counts_once_also_after_a_restart() -> None:
     hot.shard.close()
     hot = opened(disk)
     assert acked(hot, push(hot, row))
-    hot._worker.ask_seal()
+    hot._worker.ask_seal(0)
     settle(hot)
     hot.shard.close()
     hot = opened(disk)
@@ -111,14 +111,14 @@ def test_known_series_flow_and_new_ones_stop_at_the_cap() -> None:
 def test_a_full_disk_refuses_new_series_then_everything() -> None:
     hot = opened(Disk.memory())
     push(hot, series("a", (1, 1.0)))
-    hot._set_level("refuse_series")
+    hot._admit(Admission("refuse_disk", refusing=False))
     assert acked(hot, push(hot, series("a", (2, 1.0)), series("b", (2, 1.0))))
     settle(hot)
     assert hot.statement().tenants["default"].rejected == {"disk": 1}
-    hot._set_level("refuse_all")
+    hot._admit(Admission("refuse_memory", refusing=True))
     with pytest.raises(Overloaded):
         push(hot, series("a", (3, 1.0)))
-    hot._set_level("ok")
+    hot._admit(Admission("accept", refusing=False))
     assert acked(hot, push(hot, series("a", (3, 1.0))))
 
 
@@ -166,3 +166,30 @@ def test_a_burst_past_the_memory_cap_is_read_back_from_the_journal() -> None:
     settle(hot)
     assert points(hot) == expected
     check_ledger(hot)
+
+
+def test_a_disk_that_fails_for_a_while_costs_nothing() -> None:
+    """Seals, commits and merges that fail are made again; acks go on where the journal can."""
+    for operation in ("create", "write", "sync", "sync_directory", "open", "remove"):
+        disk = Disk.memory().faulty({})
+        hot = opened(disk)
+        expected: Points = {}
+        for at in range(60):
+            if at == 20:
+                rule = {"operation": operation, "path": "hot/", "after": 1, "error": "EIO"}
+                disk.set_faults({"rules": [rule]})
+            if at == 40:
+                assert disk.fault_count() > 0, operation
+                disk.set_faults({})
+            assert acked(hot, push(hot, series("a", (at, float(at)), (at + 100, 1.0))))
+            expected |= {("a", at): float(at), ("a", at + 100): 1.0}
+            if at % 5 == 0:
+                settle(hot)
+        settle(hot)
+        assert points(hot) == expected, operation
+        check_ledger(hot)
+        hot.shard.close()
+        hot = opened(disk)
+        settle(hot)
+        assert points(hot) == expected, operation
+        check_ledger(hot)

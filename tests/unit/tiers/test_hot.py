@@ -5,9 +5,11 @@ from hypothesis import strategies as st
 
 from sluiceway.tiers.hot import (
     DAY_MS,
+    Admission,
     HotConfig,
     MergeTask,
     add_days,
+    admission,
     cut_days,
     part_count,
     plan_expiry,
@@ -117,3 +119,13 @@ def test_no_older_point_wins_over_a_newer_one(blocks: list[BlockEntry], everythi
                     assert old.max_ms < other.min_ms or other.max_ms < old.min_ms
     pieces = {segment_of(b.min_ms, task.cuts_ms) for b in task.inputs}
     assert pieces <= set(range(len(task.cuts_ms) + 1))
+
+
+def test_room_runs_out_in_steps() -> None:
+    config = HotConfig(disk_bytes_max=1_000, memory_bytes_max=500, parts_max=9)
+    assert admission(config, 899, 499, 9) == Admission("accept", refusing=False)
+    assert admission(config, 900, 0, 0) == Admission("refuse_disk", refusing=False)
+    assert admission(config, 950, 0, 0) == Admission("refuse_disk", refusing=True)
+    assert admission(config, 0, 500, 0) == Admission("refuse_memory", refusing=False)
+    assert admission(config, 0, 0, 10) == Admission("accept", refusing=True)
+    assert admission(HotConfig(), 1 << 60, 1 << 60, 0) == Admission("accept", refusing=False)
