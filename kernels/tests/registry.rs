@@ -1,5 +1,7 @@
 //! The registry against an oracle that keeps label sets in maps and tries every matcher on each.
 
+#![allow(clippy::unwrap_used)]
+
 use _kernels::error::KernelError;
 use _kernels::labels::canonical::push_label;
 use _kernels::model::{FamilyMetadata, SeriesRow, SeriesType};

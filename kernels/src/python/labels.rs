@@ -97,6 +97,7 @@ impl LabelTable {
     }
 
     #[staticmethod]
+    #[allow(clippy::needless_pass_by_value)]
     fn concat(py: Python<'_>, tables: Vec<Bound<'_, LabelTable>>) -> LabelTable {
         let owned: Vec<Arc<labels::LabelTable>> =
             tables.iter().map(|table| Arc::clone(&table.get().inner)).collect();

@@ -32,7 +32,9 @@ impl Families {
     /// Store a declaration; false where nothing changed. An empty text does not undo an earlier one.
     pub fn note(&mut self, tenant: TenantNumber, given: &FamilyMetadata, version: u64) -> bool {
         let mut given = given.clone();
-        given.help.truncate(given.help.floor_char_boundary(HELP_BYTES_MAX));
+        let fits = |end: &usize| given.help.is_char_boundary(*end);
+        let end = (0..=HELP_BYTES_MAX.min(given.help.len())).rev().find(fits).unwrap_or(0);
+        given.help.truncate(end);
         let full = self.families.len() >= FAMILIES_MAX;
         match self.families.get_mut(&(tenant, given.name.clone())) {
             Some(family) => {
