@@ -8,14 +8,14 @@ import json
 from collections.abc import Awaitable, Callable
 from typing import Any
 
-from sluiceway.errors import BackendUnavailable, Overloaded, TenantFault
+from sluiceway.errors import BackendUnavailable, Overloaded, SluicewayError, TenantFault
 from sluiceway.gateway.doors.interface import Answer, Door
 from sluiceway.gateway.doors.otlp_http import OtlpHttp
 from sluiceway.gateway.doors.remote_write import RemoteWrite
 from sluiceway.gateway.keys import Keyring
 from sluiceway.gateway.keys import Scope as KeyScope
 from sluiceway.gateway.proxy import ReadProxy
-from sluiceway.gateway.receive import Disconnected, Receive, Receiver, Scope, Send, respond
+from sluiceway.gateway.receive import CLOSE, Receive, Receiver, Scope, Send, respond
 from sluiceway.telemetry import Metrics
 
 DOORS: dict[str, Door] = {
@@ -77,6 +77,11 @@ class GatewayApp:
             await respond(_failure(503, "sluiceway-overloaded", error.message, True), send)
         except BackendUnavailable as error:
             await respond(_failure(503, "sluiceway-backend", str(error), True), send)
+        except TimeoutError:
+            slow = _failure(408, "sluiceway-body-deadline", "the body did not come in time")
+            await respond(Answer(slow.status, slow.headers + CLOSE, slow.body), send)
+        except SluicewayError as error:
+            await respond(_failure(500, "sluiceway-internal", str(error)), send)
 
     async def _hand_on(self, scope: Scope, receive: Receive, send: Send) -> None:
         status = "failed"
@@ -85,13 +90,14 @@ class GatewayApp:
                 raise TenantFault(405, "sluiceway-method", "only GET and POST are taken here")
             tenant = self._keyring.authorize(dict(scope["headers"]), "read").tenant
             status = str(await self._proxy.hand_on(scope, receive, send, tenant))
-        except Disconnected:
-            status = "disconnected"
+        except ConnectionResetError:
+            # The answer has begun: ending it early is all that can be said. The server closes.
+            status = "broken off"
         finally:
             self._metrics.count("sluiceway_read_requests_total", (status,))
 
 
-ERROR_TYPES = {400: "bad_data", 404: "not_found", 503: "unavailable"}
+ERROR_TYPES = {400: "bad_data", 404: "not_found", 500: "internal", 503: "unavailable"}
 
 
 def _failure(status: int, id: str, message: str, retry: bool = False) -> Answer:

@@ -186,7 +186,9 @@ class ReadProxy:
         async with asyncio.timeout(self._limits.body_s_max):
             while True:
                 message = await receive()
-                piece = message.get("body", b"")
+                if message["type"] == "http.disconnect":
+                    raise ConnectionResetError("the client went away")
+                piece = message["body"]
                 pieces.append(piece)
                 size += len(piece)
                 if size > self._limits.read_body_bytes_max:

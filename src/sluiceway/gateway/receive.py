@@ -58,7 +58,7 @@ class Receiver:
         started_s = self._clock.monotonic_s()
         headers: Headers = dict(scope["headers"])
         admission, room = self._admission, 0
-        unread = True
+        unread, status = True, "500"
         try:
             if scope["method"] != "POST":
                 raise TenantFault(405, "sluiceway-method", "only POST is taken here")
@@ -86,12 +86,16 @@ class Receiver:
             self._metrics.observe(
                 "sluiceway_write_ack_seconds", self._clock.monotonic_s() - started_s
             )
+            status = str(answer.status)
         except Disconnected:
-            self._metrics.count("sluiceway_write_requests_total", (door.name, "disconnected"))
+            status = "disconnected"
             return
         except (TenantFault, Overloaded, BackendUnavailable) as error:
             answer = self._refuse(door, headers, error, unread)
-        self._metrics.count("sluiceway_write_requests_total", (door.name, str(answer.status)))
+            status = str(answer.status)
+        finally:
+            # Whatever else is raised is a bug of ours: the server answers 500, counted here.
+            self._metrics.count("sluiceway_write_requests_total", (door.name, status))
         await respond(answer, send)
 
     async def take_whole(

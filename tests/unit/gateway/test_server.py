@@ -43,6 +43,11 @@ class ReadFake:
                 pass
             self.gone += 1
             return
+        if scope["path"] == "/api/v1/broken":
+            headers = [(b"content-length", b"8")]
+            await send({"type": "http.response.start", "status": 200, "headers": headers})
+            await send({"type": "http.response.body", "body": b"half", "more_body": True})
+            return  # the server closes the connection: the answer is not whole
         if scope["path"] == "/api/v1/large":
             await send({"type": "http.response.start", "status": 200, "headers": []})
             for _ in range(64):
@@ -197,6 +202,23 @@ def test_a_client_that_goes_withdraws_its_question(tmp_path: Path) -> None:
             await asyncio.sleep(0.01)
 
     run(tmp_path, story)
+
+
+def test_an_answer_that_breaks_off_ends_the_connection(tmp_path: Path) -> None:
+    async def story(port: int, fake: ReadFake, _: FakeShard) -> None:
+        answer = await talk(port, get("/api/v1/broken"))
+        assert answer.startswith(b"HTTP/1.1 200")
+        assert answer.endswith(b"half")
+
+    run(tmp_path, story)
+
+
+def test_a_read_body_that_does_not_come(tmp_path: Path) -> None:
+    async def story(port: int, fake: ReadFake, _: FakeShard) -> None:
+        head = b"POST /api/v1/echo HTTP/1.1\r\nHost: a\r\nContent-Length: 20\r\n\r\nabc"
+        assert (await talk(port, head)).startswith(b"HTTP/1.1 408")
+
+    run(tmp_path, story, GatewayConfig(body_s_max=0.2))
 
 
 def test_a_read_body_has_its_limit(tmp_path: Path) -> None:
