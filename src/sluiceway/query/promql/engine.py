@@ -16,7 +16,8 @@ from sluiceway.query.promql.annotations import Annotations
 from sluiceway.query.promql.calls import one_series
 from sluiceway.query.promql.evaluator import Evaluator
 from sluiceway.query.promql.faults import ExecutionFault, InvalidQuery
-from sluiceway.query.promql.parser import ParsedQueries, ParserLimits
+from sluiceway.query.promql.parsed import ParsedQueries
+from sluiceway.query.promql.parser import ParserLimits
 from sluiceway.query.promql.plan import matchers_of
 from sluiceway.query.promql.raw import RawSeries, columns_to_raw, write_raw, write_string
 from sluiceway.query.promql.syntax import (
@@ -135,7 +136,8 @@ class Engine:
                 value = one_series({}, value)
             vector = drop_names(value).without_absent_series()
             order = vector.labels.sort_order()
-            vector = vector.take(order)
+            if (order[1:] < order[:-1]).any():
+                vector = vector.take(order)
         return self._finish(Result("matrix", grid, vector=vector), evaluator)
 
     def query_instant(

@@ -21,8 +21,8 @@ from sluiceway.query.promql.values import (
     merge_equal_series,
 )
 
-# Pairs of rows that one operator may compute; beyond it the query is refused.
-PAIRS_MAX = 5_000_000
+# Samples (pairs of rows by steps) that one operator may compute: 9 bytes each, some copies of them.
+CELLS_MAX = 100_000_000
 
 _MANY_TO_ONE = (
     "multiple matches for labels: many-to-one matching must be explicit (group_left/group_right)"
@@ -91,7 +91,7 @@ def _pair_up(
     """Compute every pair of rows; `one` is the side whose groups must be unique at each step."""
     matching = node.matching
     _check_unique(many, one, ids_one, count, matching, swapped)
-    rows_many, rows_one = _pairs(ids_many, ids_one)
+    rows_many, rows_one = _pairs(ids_many, ids_one, many.present.shape[1])
     if not len(rows_many):
         return empty_vector(many.present.shape[1])
     present = many.present[rows_many] & one.present[rows_one]
@@ -132,16 +132,17 @@ def _pair_up(
         raise ExecutionFault(_NOT_UNIQUE) from fault
 
 
-def _pairs(ids_many: Times, ids_one: Times) -> tuple[Times, Times]:
+def _pairs(ids_many: Times, ids_one: Times, step_count: int) -> tuple[Times, Times]:
     """Row numbers of all pairs with the same id, in the order of the many side."""
     order = np.argsort(ids_one, kind="stable")
     ordered = ids_one[order]
     starts = np.searchsorted(ordered, ids_many, "left")
     lengths = np.searchsorted(ordered, ids_many, "right") - starts
     total = int(lengths.sum())
-    if total > PAIRS_MAX:
+    if total * step_count > CELLS_MAX:
         raise ExecutionFault(
-            f"binary operation matches {total} pairs of series, over {PAIRS_MAX}",
+            f"binary operation matches {total} pairs of series over {step_count} steps,"
+            f" over {CELLS_MAX} samples",
             "sluiceway-query-pairs-limit",
         )
     rows_many = np.repeat(np.arange(len(ids_many)), lengths)

@@ -5,9 +5,7 @@ by `tokens_max`, whatever the text. Chains of left-associative operators cost no
 error from the left is reported, in Prometheus' words.
 """
 
-from collections import OrderedDict
 from dataclasses import dataclass
-from threading import Lock
 
 from sluiceway.query.promql import checks, selectors
 from sluiceway.query.promql.durations import parse_duration
@@ -354,29 +352,6 @@ def _describe(token: Token) -> str:
     if kind in _PRECEDENCE or kind in ("=~", "!~", "@"):
         return f"<op:{kind}>"
     return f'"{text}"'
-
-
-class ParsedQueries:
-    """A bounded cache of parsed texts, shared by threads."""
-
-    def __init__(self, limits: ParserLimits | None = None) -> None:
-        self.limits = limits or ParserLimits()
-        self._trees: OrderedDict[str, Expression] = OrderedDict()
-        self._lock = Lock()
-
-    def parse(self, text: str) -> Expression:
-        """The text's tree, which the caller must not change. Raises: ParseFault, QueryTooLarge."""
-        with self._lock:
-            found = self._trees.get(text)
-            if found is not None:
-                self._trees.move_to_end(text)
-                return found
-        tree = Parser(text, self.limits).parse()
-        with self._lock:
-            self._trees[text] = tree
-            while len(self._trees) > self.limits.cached_queries_max:
-                self._trees.popitem(last=False)
-        return tree
 
 
 def parse(text: str, limits: ParserLimits | None = None) -> Expression:

@@ -6,7 +6,8 @@ import pytest
 
 from sluiceway.errors import TenantFault
 from sluiceway.query.promql.faults import ParseFault, QueryTooLarge
-from sluiceway.query.promql.parser import ParsedQueries, ParserLimits, parse, parse_selector
+from sluiceway.query.promql.parsed import ParsedQueries
+from sluiceway.query.promql.parser import ParserLimits, parse, parse_selector
 from sluiceway.query.promql.syntax import (
     Aggregate,
     Binary,
