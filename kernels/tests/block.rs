@@ -88,6 +88,8 @@ fn value() -> impl Strategy<Value = u64> {
         4 => (-5000i64..5000).prop_map(|v| (v as f64 / 100.0).to_bits()),
         2 => (0i64..1 << 53).prop_map(|v| (v as f64).to_bits()),
         2 => any::<f64>().prop_map(f64::to_bits),
+        3 => (-5000i64..5000, 0u64..90)
+            .prop_map(|(v, ulps)| (v as f64 / 1000.0).to_bits().wrapping_add(ulps)),
         1 => any::<u64>(),
         1 => prop_oneof![
             Just(STALE_BITS), Just((-0.0f64).to_bits()), Just(f64::NAN.to_bits()),
@@ -228,6 +230,7 @@ fn sample(codec: Codec) -> (Vec<u8>, Floats, Histograms) {
             1 => (i * i % 50) as f64,
             2 => (i * 37 % 1000) as f64 / 100.0,
             3 => (i as f64).sqrt(),
+            5 => (0..i).map(|j| (j * 7919 % 1000) as f64 / 1000.0).sum(),
             4 if i == 9 => f64::from_bits(STALE_BITS),
             _ => (i * 1000) as f64,
         };

@@ -10,6 +10,14 @@ use crate::error::{KernelError, Result};
 
 const RAW: i64 = 32;
 const CONSTANT: i64 = 64;
+/// A decimal and a few units in the last place: what summing decimals in floats gives.
+const NEAR: i64 = 16;
+const EXPONENT_MASK: i64 = 15;
+/// Below it decimals lie so far apart that to be near one is no chance.
+const NEAR_INTEGER_LIMIT: i64 = 1 << 42;
+const NEAR_ULPS_MAX: i64 = 64;
+const NEAR_SAMPLES: usize = 16;
+const NEAR_EXPONENT_MAX: usize = 9;
 const EXPONENT_MAX: usize = 14;
 /// Exact in a double, as is each quotient's correct rounding.
 const POWERS: [f64; EXPONENT_MAX + 1] =
@@ -30,11 +38,14 @@ pub struct ValuesEncoder {
     decimal_steps: Vec<i64>,
     /// Where each stepping decimal series ends in `decimal_steps`, and which series it is.
     decimal_ends: Vec<(usize, usize)>,
+    /// Of near series: what the decimal lacks, in units in the last place; differences.
+    corrections: Vec<i64>,
     raw_differences: Vec<i64>,
     raw_plain: Vec<i64>,
     exception_positions: Vec<i64>,
     exception_bits: Vec<i64>,
     integers: Vec<i64>,
+    ulps: Vec<i64>,
 }
 
 impl ValuesEncoder {
@@ -62,6 +73,7 @@ impl ValuesEncoder {
         let differences = packed_size(&self.raw_differences) < packed_size(&self.raw_plain);
         out.push(u8::from(differences));
         put_column(out, &self.decimal_steps, codec);
+        put_column(out, &self.corrections, codec);
         let raw = if differences { &self.raw_differences } else { &self.raw_plain };
         put_column(out, raw, codec);
         put_varint(out, self.exception_positions.len() as u64);
@@ -77,6 +89,7 @@ impl ValuesEncoder {
             &mut self.slopes,
             &mut self.firsts,
             &mut self.decimal_steps,
+            &mut self.corrections,
             &mut self.raw_differences,
             &mut self.raw_plain,
             &mut self.exception_positions,
@@ -103,10 +116,20 @@ impl ValuesEncoder {
         if self.whole(values) {
             return self.push_decimal(0);
         }
-        match common_exponent(values) {
-            Some(exponent) if self.scale(values, exponent, start) => self.push_decimal(exponent),
-            _ => self.push_raw(values),
+        if let Some(exponent) = common_exponent(values)
+            && self.scale(values, start, |value| Some((integer_of(value, exponent)?, 0)))
+        {
+            return self.push_decimal(exponent as i64);
         }
+        let known = self.corrections.len();
+        if let Some(exponent) = near_exponent(values)
+            && self.scale(values, start, |value| near_integer_of(value, exponent))
+        {
+            self.corrections.extend_from_slice(&self.ulps);
+            differentiate(&mut self.corrections[known..]);
+            return self.push_decimal(exponent as i64 | NEAR);
+        }
+        self.push_raw(values);
     }
 
     /// The common case, in one pass: fill `integers` if all values are.
@@ -116,16 +139,23 @@ impl ValuesEncoder {
         self.integers.len() == values.len()
     }
 
-    /// Fill `integers`; exceptions repeat the integer before. False if they are too many.
-    fn scale(&mut self, values: &[f64], exponent: usize, start: usize) -> bool {
+    /// Fill `integers` and `ulps`; exceptions repeat what stands before. False if they are too
+    /// many.
+    fn scale(
+        &mut self,
+        values: &[f64],
+        start: usize,
+        split: impl Fn(f64) -> Option<(i64, i64)>,
+    ) -> bool {
         let known = self.exception_positions.len();
         let mut budget = exceptions_max(values.len());
         self.integers.clear();
-        let mut before = 0;
+        self.ulps.clear();
+        let mut before = (0, 0);
         let mut leading = 0;
         for (index, &value) in values.iter().enumerate() {
-            match integer_of(value, exponent) {
-                Some(integer) => before = integer,
+            match split(value) {
+                Some(parts) => before = parts,
                 None => {
                     if budget == 0 {
                         self.exception_positions.truncate(known);
@@ -138,7 +168,8 @@ impl ValuesEncoder {
                     self.exception_bits.push(value.to_bits() as i64);
                 }
             }
-            self.integers.push(before);
+            self.integers.push(before.0);
+            self.ulps.push(before.1);
         }
         // Exceptions at the head repeat the first integer after them.
         let first = self.integers.get(leading).copied().unwrap_or(0);
@@ -146,25 +177,25 @@ impl ValuesEncoder {
         true
     }
 
-    fn push_decimal(&mut self, exponent: usize) {
+    fn push_decimal(&mut self, class: i64) {
         let first = self.integers[0];
         self.firsts.push(first);
         let steps = self.decimal_steps.len();
         self.decimal_steps
             .extend(self.integers.windows(2).map(|pair| pair[1].wrapping_sub(pair[0])));
         let any = self.decimal_steps[steps..].iter().fold(0, |any, step| any | step);
-        if any == 0 {
+        if any == 0 && class & NEAR == 0 {
             // One value but for its exceptions.
             self.decimal_steps.truncate(steps);
-            self.classes.push(exponent as i64 | CONSTANT);
+            self.classes.push(class | CONSTANT);
             self.shifts.push(0);
             return;
         }
-        let shift = any.trailing_zeros();
+        let shift = if any == 0 { 0 } else { any.trailing_zeros() };
         if shift > 0 {
             self.decimal_steps[steps..].iter_mut().for_each(|step| *step >>= shift);
         }
-        self.classes.push(exponent as i64);
+        self.classes.push(class);
         self.shifts.push(i64::from(shift));
         self.decimal_ends.push((self.decimal_steps.len(), self.classes.len() - 1));
     }
@@ -277,6 +308,29 @@ fn common_exponent(values: &[f64]) -> Option<usize> {
     Some(exponent)
 }
 
+/// The decimal next to `value` and how many units in the last place it is off.
+fn near_integer_of(value: f64, exponent: usize) -> Option<(i64, i64)> {
+    let scaled = value * POWERS[exponent];
+    if scaled.is_nan() || scaled.abs() >= NEAR_INTEGER_LIMIT as f64 {
+        return None;
+    }
+    let integer = (scaled + 0.5f64.copysign(scaled)) as i64;
+    let bits = decimal(integer, exponent).to_bits() as i64;
+    let ulps = (value.to_bits() as i64).wrapping_sub(bits);
+    (-NEAR_ULPS_MAX..=NEAR_ULPS_MAX).contains(&ulps).then_some((integer, ulps))
+}
+
+/// The lowest exponent whose decimals a sample of the values is near to.
+fn near_exponent(values: &[f64]) -> Option<usize> {
+    let stride = values.len().div_ceil(NEAR_SAMPLES);
+    let misses_max = usize::from(values.len() >= NEAR_SAMPLES);
+    (1..=NEAR_EXPONENT_MAX).find(|&exponent| {
+        let sample = values.iter().step_by(stride);
+        let missed = sample.filter(|value| near_integer_of(**value, exponent).is_none());
+        missed.take(misses_max + 1).count() <= misses_max
+    })
+}
+
 /// Read a value section into `values`, end to end, series by series.
 pub fn read_values(
     cursor: &mut Cursor,
@@ -290,29 +344,32 @@ pub fn read_values(
         read_column(cursor, series, column)?;
     }
     let [classes, shifts, slopes, firsts] = columns;
-    let (mut decimal_count, mut raw_count) = (0, 0);
+    let (mut decimal_count, mut near_count, mut raw_count) = (0, 0, 0);
     for ((&class, &shift), length) in classes.iter().zip(&shifts).zip(lengths.clone()) {
-        if !(0..=RAW + CONSTANT + EXPONENT_MAX as i64).contains(&class) || !(0..64).contains(&shift)
-        {
-            return Err(broken("class"));
-        }
-        if class & (RAW | CONSTANT) == 0 {
-            decimal_count += length - 1;
-        } else if class & CONSTANT == 0 {
-            raw_count += length - 1;
-        }
-        if class & !(RAW | CONSTANT) > EXPONENT_MAX as i64 {
+        if class & EXPONENT_MASK > EXPONENT_MAX as i64 || !(0..64).contains(&shift) {
             return Err(broken("exponent"));
+        }
+        match class & !EXPONENT_MASK {
+            0 => decimal_count += length - 1,
+            NEAR => {
+                decimal_count += length - 1;
+                near_count += length;
+            }
+            RAW => raw_count += length - 1,
+            other if other & !RAW == CONSTANT => {}
+            _ => return Err(broken("class")),
         }
     }
     let raw_form = cursor.u8()?;
-    let (mut decimal_steps, mut raw_steps) = (Vec::new(), Vec::new());
+    let (mut decimal_steps, mut near_steps, mut raw_steps) = (Vec::new(), Vec::new(), Vec::new());
     read_column(cursor, decimal_count, &mut decimal_steps)?;
+    read_column(cursor, near_count, &mut near_steps)?;
     read_column(cursor, raw_count, &mut raw_steps)?;
     let (mut decimal_steps, mut raw_steps) = (decimal_steps.as_slice(), raw_steps.as_slice());
+    let mut near_steps = near_steps.as_slice();
     for (index, length) in lengths.enumerate() {
         let (class, shift, first) = (classes[index], shifts[index] as u32, firsts[index]);
-        let exponent = (class & !(RAW | CONSTANT)) as usize;
+        let exponent = (class & EXPONENT_MASK) as usize;
         if class & CONSTANT != 0 {
             let bits = f64::from_bits(first as u64);
             let value = if class & RAW != 0 { bits } else { decimal(first, exponent) };
@@ -324,7 +381,13 @@ pub fn read_values(
         } else {
             let (steps, rest) = decimal_steps.split_at(length - 1);
             decimal_steps = rest;
+            let start = values.len();
             integrate_decimal(values, first, steps, slopes[index], shift, exponent);
+            if class & NEAR != 0 {
+                let (steps, rest) = near_steps.split_at(length);
+                near_steps = rest;
+                correct(&mut values[start..], steps);
+            }
         }
     }
     read_exceptions(cursor, values)
@@ -359,6 +422,15 @@ fn integrate_decimal(
         values.extend(integers);
     } else {
         values.extend(integers.map(|integer| integer / power));
+    }
+}
+
+/// Add what near decimals lack.
+fn correct(values: &mut [f64], steps: &[i64]) {
+    let mut ulps = 0i64;
+    for (value, step) in values.iter_mut().zip(steps) {
+        ulps = ulps.wrapping_add(*step);
+        *value = f64::from_bits(value.to_bits().wrapping_add(ulps as u64));
     }
 }
 
