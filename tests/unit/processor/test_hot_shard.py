@@ -172,7 +172,7 @@ def test_a_disk_that_fails_for_a_while_costs_nothing() -> None:
     """Seals, commits and merges that fail are made again; acks go on where the journal can."""
     for operation in ("create", "write", "sync", "sync_directory", "open", "remove"):
         disk = Disk.memory().faulty({})
-        hot = opened(disk)
+        hot = opened(disk, HotConfig(seal_points_max=6, merge_fan_in=2))
         expected: Points = {}
         for at in range(60):
             if at == 20:
