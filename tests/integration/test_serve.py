@@ -265,3 +265,27 @@ def test_client_certificates(tmp_path: Path) -> None:
         assert server.write(numbered(1)) == 204
     finally:
         server.__exit__()
+
+
+def test_series_max_lets_known_series_flow(tmp_path: Path) -> None:
+    with Server(tmp_path / "data", "--series-max", "5") as server:
+        assert server.write(numbered(5)) == 204
+        server.values("m", T)
+        assert server.write(numbered(8, T + 1)) == 204  # a budget is not the ack's to tell
+        assert server.values("m", T + 1) == {str(i): 1.0 + i for i in range(5)}
+        metrics = server.metrics()
+        assert metrics['sluiceway_points_total{outcome="rejected"}'] == 3
+        assert metrics["sluiceway_series_max"] == 5
+        assert metrics["sluiceway_disk_bytes"] > 0
+
+
+def test_settings_from_a_file(tmp_path: Path) -> None:
+    file = tmp_path / "sluiceway.toml"
+    file.write_text(
+        'memory_max = "1GiB"\n[gateway]\nbody_bytes_max = 1000\n[query]\nsteps_max = 3\n'
+    )
+    with Server(tmp_path / "data", "--config", str(file)) as server:
+        assert server.call("POST", "/api/v1/write", b"x" * 1001)[0] == 413
+        path = "/api/v1/query_range?query=1&start=0&end=10&step=1"
+        assert server.call("GET", path)[0] == 400
+        assert server.metrics()['sluiceway_memory_bytes_max{side="read"}'] == 256 << 20

@@ -109,4 +109,5 @@ def hot_config(config: Config, disk_bytes_max: int) -> HotConfig:
         seal_s_max=config.seal_s_max,
         retention_ms=config.retention_raw_ms,
         disk_bytes_max=disk_bytes_max,
+        memory_bytes_max=write_memory_bytes(config),
     )
