@@ -8,6 +8,7 @@ use parking_lot::Mutex;
 use serde::Deserialize;
 use std::io;
 use std::sync::Arc;
+use std::time::Duration;
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Deserialize)]
 #[serde(rename_all = "snake_case")]
@@ -23,7 +24,8 @@ pub enum FaultOperation {
     Remove,
 }
 
-/// Fail `times` operations of a kind whose path starts with `path`, after `after` good ones.
+/// Fail, or delay, `times` operations of a kind whose path starts with `path`, after `after` good
+/// ones.
 #[derive(Clone, Debug, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct FaultRule {
@@ -41,6 +43,9 @@ pub struct FaultRule {
     /// A failing write still writes this many bytes.
     #[serde(default)]
     pub short_bytes: usize,
+    /// A slow operation rather than a failing one.
+    #[serde(default)]
+    pub delay_ms: u64,
 }
 
 fn for_ever() -> u64 {
@@ -69,7 +74,7 @@ impl FaultPlan {
     pub fn one(operation: FaultOperation, after: u64, times: u64, error: &str) -> FaultPlan {
         let path = String::new();
         let error = error.to_owned();
-        let rule = FaultRule { operation, path, after, times, error, short_bytes: 0 };
+        let rule = FaultRule { operation, path, after, times, error, short_bytes: 0, delay_ms: 0 };
         FaultPlan { rules: vec![rule], bytes_max: None }
     }
     pub fn full(bytes_max: u64) -> FaultPlan {
@@ -111,20 +116,26 @@ impl From<Fault> for io::Error {
 }
 
 impl Control {
-    fn check(&mut self, operation: FaultOperation, path: &str) -> Result<(), Fault> {
+    /// The delay to take, or the fault to give.
+    fn check(&mut self, operation: FaultOperation, path: &str) -> Result<Duration, Fault> {
+        let mut delay = Duration::ZERO;
         for (rule, seen) in self.plan.rules.iter().zip(&mut self.seen) {
             if rule.operation != operation || !path.starts_with(&rule.path) {
                 continue;
             }
             *seen += 1;
             if *seen > rule.after && *seen - rule.after <= rule.times {
+                if rule.delay_ms > 0 {
+                    delay += Duration::from_millis(rule.delay_ms);
+                    continue;
+                }
                 self.faults += 1;
                 let number = error_number(&rule.error).unwrap_or(0);
                 let error = io::Error::from_raw_os_error(number);
                 return Err(Fault { error, short_bytes: rule.short_bytes });
             }
         }
-        Ok(())
+        Ok(delay)
     }
 
     fn resize(&mut self, from: u64, to: u64) -> Result<(), Fault> {
@@ -138,6 +149,15 @@ impl Control {
         self.used_bytes = used;
         Ok(())
     }
+}
+
+/// Sleeps without the lock, so that one slow file does not stop the others.
+fn obey(control: &Mutex<Control>, operation: FaultOperation, path: &str) -> Result<(), Fault> {
+    let delay = control.lock().check(operation, path)?;
+    if !delay.is_zero() {
+        std::thread::sleep(delay);
+    }
+    Ok(())
 }
 
 pub struct FaultyDisk {
@@ -169,7 +189,7 @@ impl FaultyDisk {
     }
 
     fn check(&self, operation: FaultOperation, path: &str) -> io::Result<()> {
-        Ok(self.control.lock().check(operation, path)?)
+        Ok(obey(&self.control, operation, path)?)
     }
 
     fn wrap(&self, path: &str, inner: Arc<dyn DiskFile>) -> Arc<dyn DiskFile> {
@@ -236,7 +256,7 @@ impl FaultyFile {
 
 impl DiskFile for FaultyFile {
     fn write_at(&self, offset: u64, data: &[u8]) -> io::Result<()> {
-        let checked = self.control.lock().check(FaultOperation::Write, &self.path);
+        let checked = obey(&self.control, FaultOperation::Write, &self.path);
         if let Err(fault) = checked.and_then(|()| self.grow_to(offset + data.len() as u64)) {
             let short = &data[..fault.short_bytes.min(data.len())];
             if !short.is_empty() && self.grow_to(offset + short.len() as u64).is_ok() {
@@ -247,7 +267,7 @@ impl DiskFile for FaultyFile {
         self.inner.write_at(offset, data)
     }
     fn read_at(&self, offset: u64, buffer: &mut [u8]) -> io::Result<usize> {
-        self.control.lock().check(FaultOperation::Read, &self.path)?;
+        obey(&self.control, FaultOperation::Read, &self.path)?;
         self.inner.read_at(offset, buffer)
     }
     fn byte_size(&self) -> io::Result<u64> {
@@ -258,12 +278,12 @@ impl DiskFile for FaultyFile {
         self.inner.set_byte_size(bytes)
     }
     fn allocate(&self, bytes: u64) -> io::Result<()> {
-        self.control.lock().check(FaultOperation::Allocate, &self.path)?;
+        obey(&self.control, FaultOperation::Allocate, &self.path)?;
         self.grow_to(bytes)?;
         self.inner.allocate(bytes)
     }
     fn sync_data(&self) -> io::Result<()> {
-        let checked = self.control.lock().check(FaultOperation::Sync, &self.path);
+        let checked = obey(&self.control, FaultOperation::Sync, &self.path);
         if let Err(fault) = checked {
             self.inner.lose_unsynced();
             return Err(fault.error);
