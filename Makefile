@@ -3,6 +3,7 @@ VENV ?= .venv
 PYTHON ?= python3
 BIN = $(VENV)/bin
 KERNEL_SO = src/sluiceway/_kernels.abi3.so
+MUTANTS = kernels/target/mutants
 RUST_SOURCES = $(shell find kernels/src -name '*.rs') kernels/Cargo.toml
 CARGO_HINT = cargo not found: install Rust 1.90 or newer (rustup, or your distribution's packages) and run make again
 
@@ -33,7 +34,7 @@ demo: build ## start a server, push a fleet's life, show the answers
 	$(BIN)/sluiceway demo
 
 test: build ## set everything up and run the tests
-	$(BIN)/python -m pytest -n 2 --dist loadfile -m "not faults and not mutants"
+	$(BIN)/python -m pytest -n 2 --dist loadfile -m "not faults"
 
 test-rust: ## the kernels' own tests (no Python needed)
 	cargo test --manifest-path kernels/Cargo.toml --no-default-features --lib
@@ -54,6 +55,13 @@ format: ## format Python and Rust
 
 faults: build ## long fault runs: kill -9 cycles, crash images, full disk (minutes to hours)
 	$(BIN)/python -m pytest -m faults --timeout 7200 tests/faults
+
+mutants: build ## a build that can lose data on purpose, and the tests that must notice
+	cargo build --manifest-path kernels/Cargo.toml --features mutants
+	rm -rf $(MUTANTS) && mkdir -p $(MUTANTS) && cp -R src/sluiceway $(MUTANTS)/
+	cp -f kernels/target/debug/lib_kernels.so $(MUTANTS)/sluiceway/_kernels.abi3.so
+	PYTHONPATH=$(MUTANTS) $(BIN)/python -m tests.faults.mutants
+	cargo test --manifest-path kernels/Cargo.toml --no-default-features --features mutants --lib -- --ignored mutants_are_killed
 
 wheel: ## build an abi3 wheel into dist/
 	@command -v cargo >/dev/null || { echo "$(CARGO_HINT)"; exit 1; }

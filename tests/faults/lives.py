@@ -1,7 +1,7 @@
 """Lives of a hot shard on a disk that keeps only what was synced, and what a power cut in them may
 leave behind. Used by short tests and a long run:
 
-python -m tests.faults.lives --images 10000 --seed 1
+PYTHONPATH=tests python -m tests.faults.lives --images 10000 --seed 1
 
 Invariant: everything under test is the shipped code; a life only decides what is pushed and when
 each thread takes a step, all from its seed. One client, up to three batches in flight, resent until

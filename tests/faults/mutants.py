@@ -20,7 +20,7 @@ MUTANTS = {
     "ack_before_fsync": f"{CRASH}::test_an_ack_waits_for_a_slow_disk",
     "no_fsync": f"{POWER_CUT}[plain]",
     "no_directory_fsync": f"{POWER_CUT}[plain]",
-    "no_crc": f"{DAMAGE}",
+    "no_crc": f"{DAMAGE}::test_a_damaged_record_is_missed_alone",
     "no_dedup": f"{POWER_CUT}[plain]",
     "unlink_before_manifest": f"{POWER_CUT}[plain]",
     "retry_failed_fsync": f"{POWER_CUT}[journal sync fails]",
