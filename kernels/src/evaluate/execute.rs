@@ -503,10 +503,8 @@ mod tests {
             let plan: std::result::Result<Plan, _> = serde_json::from_value(plan);
             let evaluator = evaluator().map_err(|e| TestCaseError::fail(e.to_string()))?;
             let interrupt = Interrupt::new(Duration::from_secs(5), None);
-            if let Ok(answer) = plan.map(|plan| evaluator.evaluate(&plan, &interrupt)) {
-                if let Ok(answer) = answer {
-                    prop_assert_eq!(answer.values.len(), answer.labels.len() * answer.step_count);
-                }
+            if let Ok(Ok(answer)) = plan.map(|plan| evaluator.evaluate(&plan, &interrupt)) {
+                prop_assert_eq!(answer.values.len(), answer.labels.len() * answer.step_count);
             }
             prop_assert_eq!(evaluator.memory_used(), 0);
         }

@@ -53,8 +53,11 @@ pub fn encode(header: &StateHeader, sections: &[(u16, &[u8])]) -> Result<Vec<u8>
     Ok(out)
 }
 
+/// A section's tag and its decoded bytes.
+pub type Section<'a> = (u16, Cow<'a, [u8]>);
+
 /// The header and the sections, in their order.
-pub fn decode(bytes: &[u8]) -> Result<(StateHeader, Vec<(u16, Cow<'_, [u8]>)>)> {
+pub fn decode(bytes: &[u8]) -> Result<(StateHeader, Vec<Section<'_>>)> {
     let bad = |what: &str| KernelError::corruption(format!("state file: {what}"));
     let header = bytes.get(..HEADER_BYTES).ok_or_else(|| bad("header cut short"))?;
     if &header[..8] != MAGIC {
