@@ -70,6 +70,11 @@ class Life:
     """(operations, wall clock in ms), ascending."""
     expired_points: int = 0
     failed_groups: int = 0
+    counted: bool = True
+
+    def moment(self) -> int:
+        """Operations so far; a real disk does not count them."""
+        return self.disk.operation_count() if self.counted else 0
 
     def now_ms(self, operation: int) -> int:
         return max((now for at, now in self.clock if at <= operation), default=START_MS)
@@ -78,14 +83,14 @@ class Life:
 class Client:
     """Pushes, and knows which ticket is decided."""
 
-    def __init__(self, hot: HotShard, life: Life) -> None:
-        self.hot, self.life = hot, life
+    def __init__(self, hot: HotShard, life: Life, tenant: str = "default") -> None:
+        self.hot, self.life, self.tenant = hot, life, tenant
         self.decided = 0
         self.failures: list[tuple[int, int, str]] = []
         self.waiting: dict[int, int] = {}
 
     def push(self, number: int) -> None:
-        ticket = push_batch(self.hot, self.life.ledger.batches[number])
+        ticket = push_batch(self.hot, self.life.ledger.batches[number], self.tenant)
         self.waiting[ticket] = number
 
     def drain(self) -> list[int]:
@@ -95,7 +100,7 @@ class Client:
             select.select([self.hot.shard.ack_fd()], [], [], 10)
             decided, failures = self.hot.shard.drain_acks()
             self.failures += failures
-            at = self.life.disk.operation_count()
+            at = self.life.moment()
             for ticket in [ticket for ticket in self.waiting if ticket < decided]:
                 number = self.waiting.pop(ticket)
                 if any(first <= ticket <= last for first, last, _ in self.failures):
@@ -106,7 +111,7 @@ class Client:
         return failed
 
 
-def push_batch(hot: HotShard, batch: Batch) -> int:
+def push_batch(hot: HotShard, batch: Batch, tenant: str) -> int:
     """The ticket of the batch's record: its points, series by series."""
     rows: dict[int, list[tuple[int, float]]] = defaultdict(list)
     for point in batch.points:
@@ -116,7 +121,7 @@ def push_batch(hot: HotShard, batch: Batch) -> int:
         for series, points in rows.items()
     )
     return hot.shard.receive(
-        data, "default", FORMAT_REMOTE_WRITE_1, ENCODING_IDENTITY, RECEIVED_MS
+        data, tenant, FORMAT_REMOTE_WRITE_1, ENCODING_IDENTITY, RECEIVED_MS
     ).ticket
 
 
@@ -249,7 +254,8 @@ def recover(life: Life, image: Disk, operation: int) -> tuple[Report, str]:
             words.append(f"the stock does not balance: {statement}")
         if any(outcomes.flow_gap() for outcomes in statement.tenants.values()):
             words.append(f"the flow does not balance: {statement}")
-        stored = sum(outcomes.stored for outcomes in statement.tenants.values())
+        own = statement.tenants.get("default")
+        stored = own.stored if own is not None else 0
         gone = statement.movements.expired + statement.movements.superseded
         if stored != len(found) + gone or statement.movements.superseded:
             words.append(f"{stored} stored for {len(found)} points, {statement.movements}")
@@ -259,9 +265,10 @@ def recover(life: Life, image: Disk, operation: int) -> tuple[Report, str]:
             if names - named:
                 words.append(f"stray files: {sorted(names - named)}")
         # It is not only readable: it takes writes.
-        client = Client(hot, Life(life.shape, image, Ledger(START_MS + 1, 1, seed=77_777)))
-        client.life.ledger.new_batch(1)
-        client.life.acked_at.append(NEVER)
+        probe = Life(life.shape, image, Ledger(START_MS, 1), counted=False)
+        probe.ledger.new_batch(1)
+        probe.acked_at.append(NEVER)
+        client = Client(hot, probe, tenant="probe")
         client.push(0)
         if client.drain():
             words.append("it takes no writes")

@@ -37,19 +37,22 @@ class CuttingProxy:
             threading.Thread(target=self._serve, args=(client,), daemon=True).start()
 
     def _serve(self, client: socket.socket) -> None:
-        with client, contextlib.suppress(OSError):
-            with socket.create_connection(("127.0.0.1", self.target_port)) as server:
-                pump = threading.Thread(target=self._pass_on, args=(client, server), daemon=True)
-                pump.start()
-                while answer := server.recv(1 << 16):
-                    if self.chance.randrange(100) < self.percent:
-                        self.cut += 1
-                        break
-                    client.sendall(answer)
-                for side in (client, server):
-                    with contextlib.suppress(OSError):
-                        side.shutdown(socket.SHUT_RDWR)
-                pump.join()
+        with (
+            client,
+            contextlib.suppress(OSError),
+            socket.create_connection(("127.0.0.1", self.target_port)) as server,
+        ):
+            pump = threading.Thread(target=self._pass_on, args=(client, server), daemon=True)
+            pump.start()
+            while answer := server.recv(1 << 16):
+                if self.chance.randrange(100) < self.percent:
+                    self.cut += 1
+                    break
+                client.sendall(answer)
+            for side in (client, server):
+                with contextlib.suppress(OSError):
+                    side.shutdown(socket.SHUT_RDWR)
+            pump.join()
 
     def _pass_on(self, client: socket.socket, server: socket.socket) -> None:
         with contextlib.suppress(OSError):
