@@ -148,7 +148,7 @@ class Shard:
         `failures` = [(first, last, error)], both ends inclusive; each failure is told once.
         Resets the eventfd."""
     def advance(self, wait_ms: int) -> tuple[str, int, int, int]:
-        """Apply a slice of durable records, waiting for the first at most `wait_ms`:
+        """Apply durable records as they come for `wait_ms`, or until a slice of work is done:
         ("applied" | "idle" | "full", points buffered, journal bytes applied since the last
         freeze, next sequence). "full" waits for a seal."""
     def interrupt(self) -> None:

@@ -17,7 +17,7 @@ use crate::mutants;
 use crate::wire;
 use serde::{Deserialize, Serialize};
 use std::collections::{BTreeMap, VecDeque};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 /// Row of a series that was refused.
 const REFUSED: SeriesRow = SeriesRow::MAX;
@@ -26,7 +26,7 @@ const DAY_MS: i64 = 86_400_000;
 const NO_DAY: i32 = i32::MIN;
 /// Points and records one `advance` applies before it hands back to its driver.
 const SLICE_POINTS: usize = 256 * 1024;
-const SLICE_RECORDS: usize = 512;
+const SLICE_RECORDS: usize = 4_096;
 /// Read from the journal at once when the inbox does not hold the next record.
 const REREAD_BYTES: usize = 4 << 20;
 
@@ -105,15 +105,17 @@ pub enum Event {
 }
 
 impl Shard {
-    /// Apply durable records for a slice of work, waiting at most `wait` for the first one.
+    /// Apply durable records as they come for `wait`, or until a slice of work is done. Small
+    /// records are applied one by one without waking the driver for each.
     pub fn advance(&self, wait: Duration) -> Result<Event> {
+        let deadline = Instant::now() + wait;
         let (mut points, mut records) = (0, 0);
         while points < SLICE_POINTS && records < SLICE_RECORDS {
             if self.points.read().buffer.points_added >= self.options.buffer_points_max {
                 return Ok(Event::Full);
             }
-            let wait = if records == 0 { wait } else { Duration::ZERO };
-            let Some((header, decoded)) = self.next_record(wait)? else {
+            let left = deadline.saturating_duration_since(Instant::now());
+            let Some((header, decoded)) = self.next_record(left)? else {
                 return Ok(if records == 0 { Event::Idle } else { Event::Applied });
             };
             points += decoded.batch.points_good();
@@ -128,8 +130,8 @@ impl Shard {
             let mut applier = self.applier.lock();
             if let Some((header, payload)) = applier.reread.pop_front() {
                 drop(applier);
-                let batch = self.decode_again(&header, &payload)?;
-                return Ok(Some((header, Decoded { batch, payload_bytes: payload.len() })));
+                let decoded = self.decode_again(&header, &payload);
+                return Ok(Some((header, decoded)));
             }
             let next = applier.next_sequence;
             drop(applier);
@@ -150,20 +152,19 @@ impl Shard {
         }
     }
 
-    fn decode_again(&self, header: &RecordHeader, payload: &[u8]) -> Result<Batch> {
+    /// A record's batch out of the journal. One that cannot be decoded (it could when it was
+    /// acked) must not stop the shard: it is applied as rejected, and counted.
+    fn decode_again(&self, header: &RecordHeader, payload: &[u8]) -> Decoded {
+        let payload_bytes = payload.len();
         if payload.is_empty() {
-            return Ok(Batch {
-                points_received: header.points_received,
-                points_rejected: header.points_rejected,
-                ..Batch::default()
-            });
+            return Decoded { batch: Batch::default(), payload_bytes, undecodable: false };
         }
-        let unknown = || {
-            KernelError::corruption(format!("record {}: unknown payload format", header.sequence))
-        };
-        let format = PayloadFormat::from_u8(header.format).ok_or_else(unknown)?;
-        let encoding = PayloadEncoding::from_u8(header.encoding).ok_or_else(unknown)?;
-        wire::decode(payload, format, encoding, header.received_ms, &self.decoder)
+        let format = PayloadFormat::from_u8(header.format);
+        let batch = format
+            .zip(PayloadEncoding::from_u8(header.encoding))
+            .and_then(|(f, e)| wire::decode(payload, f, e, header.received_ms, &self.decoder).ok());
+        let undecodable = batch.is_none();
+        Decoded { batch: batch.unwrap_or_default(), payload_bytes, undecodable }
     }
 
     /// Apply one record: register, index, buffer, count, remember.
@@ -181,6 +182,10 @@ impl Shard {
             outcomes.duplicate += received;
         } else {
             outcomes.reject_at_gateway(&header.points_rejected);
+            if decoded.undecodable {
+                let rejected: u64 = header.points_rejected.iter().map(|&n| u64::from(n)).sum();
+                outcomes.reject("undecodable", received.saturating_sub(rejected));
+            }
             applier.dedup.remember(header.dedup_key, header.received_ms);
             self.resolve(header, &batch, applier);
             self.note_alive(&batch, applier);

@@ -31,6 +31,8 @@ pub struct Receipt {
 pub struct Decoded {
     pub batch: Batch,
     pub payload_bytes: usize,
+    /// The journal's bytes could not be decoded again: nothing of them can be stored.
+    pub undecodable: bool,
 }
 
 /// (first ticket, last ticket, error), both ends inclusive.

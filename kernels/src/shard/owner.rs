@@ -241,7 +241,7 @@ impl Shard {
             exemplars: batch.exemplars_received,
         };
         let payload = if empty { Vec::new() } else { body.to_vec() };
-        let decoded = Decoded { batch, payload_bytes: payload.len() };
+        let decoded = Decoded { batch, payload_bytes: payload.len(), undecodable: false };
         receipt.ticket = journal.append(header, payload, decoded)?;
         Ok(receipt)
     }

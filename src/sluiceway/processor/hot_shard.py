@@ -12,7 +12,7 @@ import msgspec
 import structlog
 
 from sluiceway.clock import Clock
-from sluiceway.errors import BackendUnavailable, Cancelled, SluicewayError
+from sluiceway.errors import BackendUnavailable, Cancelled, Corruption, SluicewayError
 from sluiceway.kernels import Disk, Shard
 from sluiceway.ledger.statement import Statement
 from sluiceway.processor.checkpoint import Checkpointer
@@ -72,6 +72,7 @@ class HotShard:
         self._sealed = threading.Condition()
         self._merge_wanted = threading.Event()
         self._merging = threading.Lock()
+        self._damaged: set[str] = set()
         self._failure: str | None = None
         self._errors = 0
         self._threads: list[threading.Thread] = []
@@ -117,11 +118,15 @@ class HotShard:
         if not self._seal_until(self._durable_next(), timeout_s):
             raise BackendUnavailable(f"not sealed: {self._failure or 'it takes too long'}")
         if merge_all:
-            with self._merging:
-                self._expire()
-                task = plan_merge_all(self.manifests.version.blocks, self._config)
-                if task is not None:
-                    self._checkpointer.merge(task)
+            self.flush_merges()
+
+    def flush_merges(self) -> None:
+        """Merge until no two blocks overlap in time. Blocks; raises as a merge does."""
+        with self._merging:
+            self._expire()
+            task = plan_merge_all(self.manifests.version.blocks, self._config)
+            if task is not None:
+                self._checkpointer.merge(task)
 
     # --- one step of each thread, also driven by hand in simulations ---------------------------
 
@@ -145,9 +150,14 @@ class HotShard:
         """One planned merge; false where none is worth doing."""
         with self._merging:
             self._expire()
-            task = plan_merge(self.manifests.version.blocks, self._config)
+            task = plan_merge(self.manifests.version.blocks, self._config, self._damaged)
             if task is not None:
-                self._checkpointer.merge(task)
+                try:
+                    self._checkpointer.merge(task)
+                except Corruption:
+                    # One of them is damaged: it stays for queries of what is whole in it.
+                    self._damaged.update(block.path for block in task.inputs)
+                    raise
             return task is not None
 
     # --- threads --------------------------------------------------------------------------------

@@ -5,7 +5,7 @@ clock. A plan never lets an older point win over a newer one of the same series 
 """
 
 from collections import defaultdict
-from collections.abc import Iterable, Sequence
+from collections.abc import Collection, Iterable, Sequence
 from dataclasses import dataclass
 
 from sluiceway.tiers.manifest import BlockEntry, block_order
@@ -64,15 +64,20 @@ def seal_due(
     )
 
 
-def plan_merge(blocks: Sequence[BlockEntry], config: HotConfig) -> MergeTask | None:
-    """The next merge worth doing, smallest tier first; None when there is none."""
+def plan_merge(
+    blocks: Sequence[BlockEntry], config: HotConfig, avoided: Collection[str] = ()
+) -> MergeTask | None:
+    """The next merge worth doing, smallest tier first; None when there is none. Blocks of which
+    the paths are `avoided` (damaged ones) stay as they are."""
     groups: dict[tuple[int, int | None], list[BlockEntry]] = defaultdict(list)
     for block in sorted(blocks, key=block_order):
-        if block.rows < config.merge_points_max:
+        if block.rows < config.merge_points_max and block.path not in avoided:
             groups[(tier(block, config), group_day(block, config))].append(block)
     for _, members in sorted(groups.items(), key=lambda item: item[0][0]):
         if len(members) >= config.merge_fan_in:
-            return make_task(close(members[: config.merge_fan_in], blocks), config, dense=False)
+            inputs = close(members[: config.merge_fan_in], blocks)
+            if not any(block.path in avoided for block in inputs):
+                return make_task(inputs, config, dense=False)
     return None
 
 
