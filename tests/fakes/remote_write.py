@@ -32,3 +32,21 @@ def body(series: Iterable[Series]) -> bytes:
             one += field(2, b"\x09" + struct.pack("<d", value) + b"\x10" + varint(time_ms))
         out += field(1, one)
     return out
+
+
+def histogram_body(name: str, time_ms: int, total: float) -> bytes:
+    """A WriteRequest with one native histogram: three observations in two buckets."""
+    histogram = (
+        b"\x08\x03"  # count
+        + b"\x19"
+        + struct.pack("<d", total)
+        + b"\x20\x00\x29"  # schema, zero threshold
+        + struct.pack("<d", 1e-128)
+        + b"\x30\x00"  # zero count
+        + field(11, b"\x08\x00\x10\x02")  # one span of two buckets
+        + field(12, b"\x02\x02")  # 1 and 1 + 1 observations
+        + b"\x78"
+        + varint(time_ms)
+    )
+    label = field(1, field(1, b"__name__") + field(2, name.encode()))
+    return field(1, label + field(4, histogram))

@@ -232,6 +232,7 @@ class HotShard:
                     return False
                 self._worker.ask_seal(sequence)
                 self._sealed.wait(0.05)
+        self._worker.ask_seal(None)
         return True
 
     def _expire(self) -> None:

@@ -47,10 +47,12 @@ class Worker:
             self._freeze()
         return event
 
-    def ask_seal(self, sequence: int) -> None:
-        """Any thread: freeze as soon as every record before `sequence` is applied."""
+    def ask_seal(self, sequence: int | None) -> None:
+        """Any thread: freeze as soon as every record before `sequence` is applied; None takes
+        the wish back."""
         self._seal_at = sequence
-        self._shard.interrupt()
+        if sequence is not None:
+            self._shard.interrupt()
 
     def _freeze(self) -> None:
         """Swap the buffer out, unless the last one still waits for its seal."""

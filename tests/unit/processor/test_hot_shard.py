@@ -15,6 +15,7 @@ from fakes.hot import (
     series,
     settle,
 )
+from fakes.remote_write import histogram_body
 from sluiceway.clock import ManualClock
 from sluiceway.errors import Overloaded
 from sluiceway.kernels import Disk
@@ -134,7 +135,7 @@ def test_points_far_apart_survive_flush_and_restart() -> None:
     assert len(hot.version().blocks) == 1
     assert points(hot) == expected
     check_ledger(hot)
-    assert hot.stop(5)
+    assert hot.stop(30)
     hot = opened(disk)
     settle(hot)
     assert points(hot) == expected
@@ -193,3 +194,24 @@ def test_a_disk_that_fails_for_a_while_costs_nothing() -> None:
         settle(hot)
         assert points(hot) == expected, operation
         check_ledger(hot)
+
+
+def test_native_histograms_are_counted_and_superseded_like_points() -> None:
+    disk = Disk.memory()
+    for life in range(3):
+        hot = opened(disk, HotConfig(seal_points_max=2, merge_fan_in=2))
+        for time, total in ((5, 10.0 * life), (5, 10.0 * life + 1), (6 + life, 0.5)):
+            data = histogram_body("h", time, total)
+            receipt = hot.shard.receive(data, "default", 1, 0, 1_000_000)
+            assert (receipt.histograms, receipt.samples, receipt.rejected) == (1, 0, [])
+            assert acked(hot, push(hot, series("h", (time, total))))
+            settle(hot)
+        check_ledger(hot)
+        hot.shard.close()
+    hot = opened(disk)
+    hot.flush_merges()
+    statement = hot.statement(raw_scan=True)
+    assert statement.tenants["default"].stored == 18
+    # Times 5 to 8, as floats and as histograms.
+    assert statement.stock.block_rows + statement.stock.buffer_rows == 8
+    assert statement.balanced
