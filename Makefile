@@ -37,7 +37,7 @@ test: build ## set everything up and run the tests
 	$(BIN)/python -m pytest -n 2 --dist loadfile -m "not faults"
 
 test-rust: ## the kernels' own tests (no Python needed)
-	cargo test --manifest-path kernels/Cargo.toml --no-default-features --lib
+	cargo test --manifest-path kernels/Cargo.toml --no-default-features --lib --tests
 
 check: build test-rust ## lint, types, import contracts, clippy, formats, the share of Rust
 	$(BIN)/ruff format --check src tests benches
