@@ -96,6 +96,10 @@ def run_cycles(directory: Path, cycles: int, seed: int, kill_ms: tuple[int, int]
             merged.batches = [batch for ledger in ledgers for batch in ledger.batches]
             report = merged.check(ask(server))
             assert report.clean, f"cycle {cycle}, seed {seed}: {report}"
+            if cycle % 50 == 49:
+                print(
+                    f"{cycle + 1} kills: acked {report.acked}, lost 0", file=sys.stderr, flush=True
+                )
         check_equations(server)
     finally:
         server.kill()
