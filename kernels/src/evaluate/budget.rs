@@ -6,7 +6,7 @@
 
 use crate::error::{KernelError, Result};
 use parking_lot::{Condvar, Mutex};
-use std::os::fd::OwnedFd;
+use std::os::unix::net::UnixStream;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::time::{Duration, Instant};
@@ -15,12 +15,12 @@ use std::time::{Duration, Instant};
 pub struct Interrupt {
     deadline: Instant,
     /// The asker's socket: end of file there means that nobody waits for the answer.
-    peer: Option<OwnedFd>,
+    peer: Option<Arc<UnixStream>>,
     cancelled: AtomicBool,
 }
 
 impl Interrupt {
-    pub fn new(timeout: Duration, peer: Option<OwnedFd>) -> Interrupt {
+    pub fn new(timeout: Duration, peer: Option<Arc<UnixStream>>) -> Interrupt {
         Interrupt { deadline: Instant::now() + timeout, peer, cancelled: AtomicBool::new(false) }
     }
 

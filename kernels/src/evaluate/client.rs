@@ -6,12 +6,16 @@
 use super::frame::{self, AnswerHead, Column, Kind, WireError};
 use crate::error::{KernelError, Result};
 use parking_lot::Mutex;
+use std::io::{BufReader, Read};
 use std::net::Shutdown;
 use std::os::unix::net::UnixStream;
 use std::path::PathBuf;
+use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::time::Duration;
 
+/// A small answer comes in one read; longer frames pass the buffer by.
+const BUFFER_BYTES: usize = 16 << 10;
 /// Idle connections kept.
 const POOL_MAX: usize = 64;
 /// How much longer than the shard's deadline a reader waits.
@@ -19,7 +23,7 @@ const GRACE: Duration = Duration::from_secs(5);
 
 pub struct Client {
     path: PathBuf,
-    pool: Mutex<Vec<UnixStream>>,
+    pool: Mutex<Vec<Arc<UnixStream>>>,
     next_id: AtomicU64,
 }
 
@@ -28,7 +32,7 @@ pub struct Client {
 pub struct CancelToken {
     cancelled: AtomicBool,
     /// Connections of the calls that run under this token.
-    running: Mutex<Vec<(u64, UnixStream)>>,
+    running: Mutex<Vec<(u64, Arc<UnixStream>)>>,
 }
 
 impl CancelToken {
@@ -80,19 +84,19 @@ impl Client {
         loop {
             let pooled = self.pool.lock().pop();
             let fresh = pooled.is_none();
-            let mut stream = match pooled {
+            let stream = match pooled {
                 Some(stream) => stream,
-                None => UnixStream::connect(&self.path).map_err(|error| {
+                None => Arc::new(UnixStream::connect(&self.path).map_err(|error| {
                     KernelError::Backend(format!("the shard does not answer: {error}"))
-                })?,
+                })?),
             };
             stream.set_read_timeout(Some(timeout + GRACE))?;
             let id = self.next_id.fetch_add(1, Ordering::Relaxed);
             if let Some(cancel) = cancel {
-                cancel.running.lock().push((id, stream.try_clone()?));
+                cancel.running.lock().push((id, Arc::clone(&stream)));
             }
             let cancelled = || cancel.is_some_and(CancelToken::cancelled);
-            let outcome = if cancelled() { Ok(None) } else { exchange(&mut stream, id, request) };
+            let outcome = if cancelled() { Ok(None) } else { exchange(&stream, id, request) };
             if let Some(cancel) = cancel {
                 cancel.running.lock().retain(|(running, _)| *running != id);
             }
@@ -121,10 +125,12 @@ impl Client {
 type Outcome = std::result::Result<Reply, WireError>;
 
 /// One request and its answer; None where the connection ended before the answer began.
-fn exchange(stream: &mut UnixStream, id: u64, request: &[u8]) -> Result<Option<Outcome>> {
-    if frame::write(stream, Kind::Request, id, request).is_err() {
+fn exchange(mut stream: &UnixStream, id: u64, request: &[u8]) -> Result<Option<Outcome>> {
+    if frame::write(&mut stream, Kind::Request, id, request).is_err() {
         return Ok(None);
     }
+    // The shard sends nothing after the answer, so nothing of another one is lost in here.
+    let stream = &mut BufReader::with_capacity(BUFFER_BYTES, stream);
     let Some(head) = read_head(stream)? else { return Ok(None) };
     let mut payload = Vec::new();
     frame::read_payload(stream, &head, &mut payload)?;
@@ -156,7 +162,7 @@ fn exchange(stream: &mut UnixStream, id: u64, request: &[u8]) -> Result<Option<O
 }
 
 /// A frame's head; None where the peer is gone.
-fn read_head(stream: &mut UnixStream) -> Result<Option<frame::Head>> {
+fn read_head(stream: &mut impl Read) -> Result<Option<frame::Head>> {
     match frame::read_head(stream) {
         Err(KernelError::Backend(message)) => {
             let late = message.contains("temporarily unavailable") || message.contains("timed out");

@@ -11,6 +11,7 @@ use super::plan::{Request, bad_plan, inclusive_range};
 use crate::error::{KernelError, Result};
 use parking_lot::Mutex;
 use std::collections::HashMap;
+use std::io::{BufReader, BufWriter, Write};
 use std::net::Shutdown;
 use std::os::unix::net::{UnixListener, UnixStream};
 use std::panic::{AssertUnwindSafe, catch_unwind};
@@ -22,6 +23,8 @@ use std::time::Duration;
 
 /// A reader that takes nothing for so long has its answer dropped.
 const WRITE_TIMEOUT: Duration = Duration::from_secs(30);
+/// A small answer fits; longer frames pass the buffer by.
+const BUFFER_BYTES: usize = 16 << 10;
 
 pub struct Server {
     shared: Arc<Shared>,
@@ -113,7 +116,7 @@ fn accept(shared: &Arc<Shared>, listener: &UnixListener) {
         let serving = Arc::clone(shared);
         let spawned = std::thread::Builder::new().name("evaluate".to_owned()).spawn(move || {
             // The connection ends, well or badly; its reader sees that.
-            drop(serve(&serving, stream));
+            drop(serve(&serving, &Arc::new(stream)));
             serving.connections.lock().remove(&number);
         });
         if spawned.is_err() {
@@ -123,23 +126,27 @@ fn accept(shared: &Arc<Shared>, listener: &UnixListener) {
 }
 
 /// Serve one connection until its end.
-fn serve(shared: &Shared, mut stream: UnixStream) -> Result<()> {
+fn serve(shared: &Shared, stream: &Arc<UnixStream>) -> Result<()> {
     stream.set_write_timeout(Some(WRITE_TIMEOUT))?;
+    // Buffered both ways: a small answer's frames leave together and wake its reader once.
+    let mut input = BufReader::with_capacity(BUFFER_BYTES, &**stream);
+    let mut output = BufWriter::with_capacity(BUFFER_BYTES, &**stream);
     let mut payload = Vec::new();
-    while let Some(head) = frame::read_head(&mut stream)? {
-        frame::read_payload(&mut stream, &head, &mut payload)?;
+    while let Some(head) = frame::read_head(&mut input)? {
+        frame::read_payload(&mut input, &head, &mut payload)?;
         if head.kind != Kind::Request {
             return Err(KernelError::corruption("evaluate frame: a request was due"));
         }
-        let outcome = catch_unwind(AssertUnwindSafe(|| answer(shared, &stream, &payload)))
+        let outcome = catch_unwind(AssertUnwindSafe(|| answer(shared, stream, &payload)))
             .unwrap_or_else(|_| Err(KernelError::Backend("evaluation panicked".to_owned())));
         match outcome {
-            Ok(reply) => reply.send(&mut stream, head.request_id)?,
+            Ok(reply) => reply.send(&mut output, head.request_id)?,
             Err(error) => {
                 let json = json(&WireError::from(&error))?;
-                frame::write(&mut stream, Kind::Error, head.request_id, &json)?;
+                frame::write(&mut output, Kind::Error, head.request_id, &json)?;
             }
         }
+        output.flush()?;
     }
     Ok(())
 }
@@ -174,7 +181,7 @@ impl Reply {
         Ok(Reply::new(vec![("json", Column::Bytes(json(value)?))], lag_records))
     }
 
-    fn send(self, stream: &mut UnixStream, request_id: u64) -> Result<()> {
+    fn send(self, stream: &mut impl Write, request_id: u64) -> Result<()> {
         frame::write(stream, Kind::Answer, request_id, &json(&self.head)?)?;
         for column in &self.columns {
             column.pieces(|piece| frame::write(stream, Kind::Piece, request_id, piece))?;
@@ -190,14 +197,13 @@ struct Envelope {
     request: Request,
 }
 
-fn answer(shared: &Shared, stream: &UnixStream, payload: &[u8]) -> Result<Reply> {
+fn answer(shared: &Shared, stream: &Arc<UnixStream>, payload: &[u8]) -> Result<Reply> {
     let evaluator = &shared.evaluator;
     let (options, shard) = (&evaluator.options, &evaluator.shard);
     let envelope: Envelope =
         serde_json::from_slice(payload).map_err(|error| bad_plan(error.to_string()))?;
     let asked = envelope.timeout_ms.map_or(options.timeout_max, Duration::from_millis);
-    let interrupt =
-        Interrupt::new(asked.min(options.timeout_max), Some(stream.try_clone()?.into()));
+    let interrupt = Interrupt::new(asked.min(options.timeout_max), Some(Arc::clone(stream)));
     let waits = !matches!(envelope.request, Request::Metadata(_) | Request::Ledger(_));
     let wait =
         if waits { options.visibility_wait_max.min(interrupt.remaining()) } else { Duration::ZERO };

@@ -18,6 +18,7 @@ from sluiceway.gateway.receive import Receive, Scope, Send
 
 ANSWER_BUFFER_BYTES_MAX = 512 * 1024
 CONNECT_S_MAX = 2.0
+WATCH_AFTER_S = 0.02
 # Hop by hop, or ours to say: never handed on.
 DROPPED_REQUEST = frozenset(
     {
@@ -50,6 +51,7 @@ class Upstream(asyncio.Protocol):
         self.head_complete = False
         self.complete = False
         self.closed = False
+        self._keeps_alive = False
 
     # asyncio.Protocol
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
@@ -83,6 +85,8 @@ class Upstream(asyncio.Protocol):
             self._transport.pause_reading()
 
     def on_message_complete(self) -> None:
+        # The parser forgets the answer's headers after this call.
+        self._keeps_alive = self._parser.should_keep_alive()
         self.complete = True
 
     # for the proxy
@@ -117,8 +121,12 @@ class Upstream(asyncio.Protocol):
             self._transport.resume_reading()
         return joined
 
+    def drained(self) -> bool:
+        """Has `chunk` handed out the whole answer?"""
+        return self.complete and not self._chunks
+
     def reusable(self) -> bool:
-        return not self.closed and self.complete and bool(self._parser.should_keep_alive())
+        return not self.closed and self.complete and self._keeps_alive
 
     def close(self) -> None:
         self.closed = True
@@ -235,9 +243,11 @@ class ReadProxy:
     async def _relay(self, upstream: Upstream, send: Send) -> int:
         headers = [pair for pair in upstream.headers if pair[0] not in DROPPED_ANSWER]
         await send({"type": "http.response.start", "status": upstream.status, "headers": headers})
-        while piece := await upstream.chunk():
-            await send({"type": "http.response.body", "body": piece, "more_body": True})
-        await send({"type": "http.response.body", "body": b""})
+        more = True
+        while more:
+            piece = await upstream.chunk()
+            more = bool(piece) and not upstream.drained()
+            await send({"type": "http.response.body", "body": piece, "more_body": more})
         return upstream.status
 
     def _put_back(self, upstream: Upstream) -> None:
@@ -253,12 +263,19 @@ class ReadProxy:
 
 
 class Exchange:
-    """One proxied request: ends the upstream connection when the client ends its own."""
+    """One proxied request: ends the upstream connection when the client ends its own. It begins to
+    look after WATCH_AFTER_S: most answers are there before, and what is over needs no watching."""
 
     def __init__(self, receive: Receive) -> None:
         self.upstream: Upstream | None = None
         self.gone = False
-        self._watcher = asyncio.ensure_future(self._watch(receive))
+        self._receive = receive
+        self._watcher: asyncio.Task[None] | None = None
+        loop = asyncio.get_running_loop()
+        self._timer = loop.call_later(WATCH_AFTER_S, self._start)
+
+    def _start(self) -> None:
+        self._watcher = asyncio.ensure_future(self._watch(self._receive))
 
     async def _watch(self, receive: Receive) -> None:
         while (await receive())["type"] != "http.disconnect":
@@ -268,7 +285,9 @@ class Exchange:
             self.upstream.close()
 
     def end(self) -> None:
-        self._watcher.cancel()
+        self._timer.cancel()
+        if self._watcher is not None:
+            self._watcher.cancel()
 
 
 def _request(scope: Scope, body: bytes, tenant: str) -> bytes:
