@@ -131,8 +131,9 @@ class Shard:
         "movements"}, all at once."""
     def loaded(self) -> None:
         """Registry and blocks are whole; queries waited for it."""
-    def set_policies(self, policies: str, current: int, refusing: bool) -> None:
-        """The versions that records name, the one for new records; `refusing` takes none."""
+    def set_policies(self, policies: str, current: int, refusing: str) -> None:
+        """The versions that records name, the one for new records; `refusing` says why
+        no request is taken, or is empty."""
     def receive(
         self, body: bytes, tenant: str, format: int, encoding: int, received_ms: int
     ) -> Receipt:
@@ -379,6 +380,16 @@ def write_matrix(
 
 def write_vector(labels: LabelTable, values: NDArray[np.float64], time_ms: int) -> bytes:
     """The `result` array of a vector in Prometheus' JSON."""
+
+def write_points(
+    labels: LabelTable,
+    order: NDArray[np.int64],
+    offsets: NDArray[np.int64],
+    times_ms: NDArray[np.int64],
+    values: NDArray[np.float64],
+) -> bytes:
+    """A matrix of times of each series' own: series `i` owns points `offsets[i]..offsets[i + 1]`;
+    in the order of `order`, none without a point."""
 
 def write_series(labels: LabelTable) -> bytes:
     """The label sets as a JSON array of objects."""

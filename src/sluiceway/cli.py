@@ -11,7 +11,6 @@ import typer
 
 app = typer.Typer(
     name="sluiceway",
-    help="An ingestion pipeline for metrics: durable, one command, PromQL.",
     no_args_is_help=True,
     add_completion=False,
     pretty_exceptions_enable=False,
@@ -29,6 +28,23 @@ def fail(message: str) -> typer.Exit:
     """Say what is wrong, in one line, and end with status 1."""
     print(f"sluiceway: {message}", file=sys.stderr)
     return typer.Exit(1)
+
+
+def show_version(asked: bool) -> None:
+    if asked:
+        from sluiceway import __version__
+
+        print(f"sluiceway {__version__}")
+        raise typer.Exit
+
+
+@app.callback()
+def sluiceway(
+    version: Annotated[
+        bool, typer.Option("--version", callback=show_version, is_eager=True, help="Say it, end.")
+    ] = False,
+) -> None:
+    """An ingestion pipeline for metrics: durable, one command, PromQL."""
 
 
 @app.command()
@@ -63,7 +79,9 @@ def serve(
         loaded = configuration.load(config, **flags)
     except ValidationError as error:
         problems = [
-            ": ".join(filter(None, (".".join(map(str, e["loc"])), e["msg"])))
+            ": ".join(filter(None, (".".join(map(str, e["loc"])), e["msg"]))).removeprefix(
+                "Value error, "
+            )
             for e in error.errors()
         ]
         raise fail("; ".join(problems)) from None
@@ -74,7 +92,10 @@ def serve(
 
     try:
         run(loaded)
-    except (SluicewayError, OSError) as error:
+    except OSError as error:
+        about = f"{error.filename}: " if error.filename else ""
+        raise fail(f"{about}{error.strerror or error}") from None
+    except SluicewayError as error:
         raise fail(str(error)) from None
 
 

@@ -6,6 +6,7 @@ environment (`SLUICEWAY_...`, nested with `__`), which beats the file, which bea
 
 import os
 import re
+import tomllib
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
@@ -138,6 +139,11 @@ def load(file: Path | None, **flags: Any) -> Config:
     if file is not None and not file.is_file():
         raise FileNotFoundError(f"no configuration file at {file}")
     _config_file = file
+    try:
+        if file is not None:
+            tomllib.loads(file.read_text())
+    except ValueError as error:
+        raise ValueError(f"{file}: {error}") from None
     try:
         return Config(**{name: value for name, value in flags.items() if value is not None})
     finally:

@@ -28,6 +28,7 @@ from sluiceway._kernels import (
     read_block,
     write_block,
     write_matrix,
+    write_points,
     write_series,
     write_vector,
 )
@@ -74,6 +75,7 @@ __all__ = [
     "read_block",
     "write_block",
     "write_matrix",
+    "write_points",
     "write_series",
     "write_vector",
 ]

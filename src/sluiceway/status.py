@@ -43,7 +43,7 @@ def judge(told: Mapping[str, Any]) -> list[Line]:
         if told["ready"]
         else Line("error", f"not ready: {told['missing']}"),
         _errors("journal: fdatasync errors", figure("journal_sync_errors_total")),
-        _errors("journal: records quarantined", figure("journal_quarantined_records_total")),
+        _lost(figure("journal_quarantined_records_total"), figure("journal_lost_records_total")),
         _over(
             "journal: records not applied yet",
             figure("journal_lag_records"),
@@ -62,6 +62,14 @@ def judge(told: Mapping[str, Any]) -> list[Line]:
 
 def _errors(name: str, count: float) -> Line:
     return Line("error" if count else "ok", f"{name}: {count:.0f}")
+
+
+def _lost(now: float, ever: float) -> Line:
+    """Damage found since the start is an error; what the ledger remembers is told."""
+    level: Level = "error" if now else "ok"
+    return Line(
+        level, f"journal: records lost to damage: {now:.0f} since the start, {ever:.0f} ever"
+    )
 
 
 def _over(name: str, value: float, limit: float) -> Line:

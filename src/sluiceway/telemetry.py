@@ -41,6 +41,7 @@ MetricName = Literal[
     "sluiceway_journal_groups_total",
     "sluiceway_journal_lag_records",
     "sluiceway_journal_quarantined_records_total",
+    "sluiceway_journal_lost_records_total",
     "sluiceway_series",
     "sluiceway_series_max",
     "sluiceway_buffer_points",
@@ -114,7 +115,10 @@ DEFINITIONS: dict[MetricName, Definition] = {
         "gauge", "Durable records that the shard has not applied yet"
     ),
     "sluiceway_journal_quarantined_records_total": Definition(
-        "counter", "Damaged records that recovery set aside"
+        "counter", "Damaged records that were set aside since the start"
+    ),
+    "sluiceway_journal_lost_records_total": Definition(
+        "counter", "Acked records lost to damage, ever, from the ledger"
     ),
     "sluiceway_series": Definition("gauge", "Series in memory"),
     "sluiceway_series_max": Definition("gauge", "Limit of series in memory"),

@@ -4,7 +4,7 @@ import random
 
 import pytest
 
-from fakes.hot import Points, acked, opened, points, push, series, settle
+from fakes.hot import Points, acked, check_ledger, opened, points, push, series, settle
 from sluiceway.errors import SluicewayError
 from sluiceway.kernels import Disk
 from sluiceway.tiers.hot import HotConfig
@@ -110,6 +110,8 @@ def check_journal(image_count: int, seed: int) -> None:
         quarantined = hot.stats()["journal_quarantined_records_total"]
         # The newest record of a segment cannot be told from a write that was cut: no count of it.
         assert gone <= 1 and quarantined <= 1, (path, gone, quarantined)
+        assert hot.statement().lost_records == quarantined
+        check_ledger(hot)
         missed += gone
         hot.shard.close()
     assert missed > image_count // 4
@@ -123,3 +125,30 @@ def test_a_damaged_record_is_missed_alone() -> None:
 @pytest.mark.timeout(3600)
 def test_many_damaged_records_are_missed_alone() -> None:
     check_journal(image_count=10_000, seed=4)
+
+
+def test_a_lost_record_is_in_the_ledger_once_and_may_come_again() -> None:
+    disk = Disk.memory()
+    hot = opened(disk, QUIET)
+    rows = [series(f"m{number}", (number, 1.0), (number + 1, 2.0)) for number in range(9)]
+    for row in rows:
+        assert acked(hot, push(hot, row))
+    hot.shard.close()
+    path = next(f"{JOURNAL}/{name}" for name in disk.list(JOURNAL))
+    data = bytearray(disk.read(path))
+    data[data.index(b"m4")] ^= 1  # in a payload: the header tells what is lost
+    disk = damaged(disk, path, bytes(data))
+    for life in range(3):
+        hot = opened(disk, QUIET)
+        if life == 2:
+            assert acked(hot, push(hot, rows[4]))
+        settle(hot)
+        assert hot.statement().lost_records == 1
+        assert hot.statement().tenants["default"].rejected == {"journal_damage": 2}
+        assert hot.stats()["journal_lost_records_total"] == 1
+        check_ledger(hot)
+        assert len(points(hot)) == (18 if life == 2 else 16)
+        if life == 0:
+            hot.start()
+            hot.flush(merge_all=False)
+        hot.shard.close()

@@ -289,3 +289,18 @@ def test_settings_from_a_file(tmp_path: Path) -> None:
         path = "/api/v1/query_range?query=1&start=0&end=10&step=1"
         assert server.call("GET", path)[0] == 400
         assert server.metrics()['sluiceway_memory_bytes_max{side="read"}'] == 256 << 20
+
+
+def test_a_directory_of_a_newer_build_is_refused_by_name(tmp_path: Path) -> None:
+    server = Server(tmp_path / "data")
+    with server:
+        assert server.write(numbered(3)) == 204
+        server.stop()
+    block = next((tmp_path / "data" / "hot" / "metrics" / "blocks").iterdir())
+    data = bytearray(block.read_bytes())
+    data[8] += 1
+    block.write_bytes(data)
+    server.start(wait=False)
+    assert server.process is not None
+    assert server.process.wait(30) == 1
+    assert "this build reads 1" in server.log_path.read_text().splitlines()[-1]

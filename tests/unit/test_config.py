@@ -64,3 +64,6 @@ def test_an_unknown_setting_is_refused(tmp_path: Path) -> None:
     file.write_text("serie_max = 7\n")
     with pytest.raises(ValueError, match="serie_max"):
         config.load(file)
+    file.write_text("a = = 1\n")
+    with pytest.raises(ValueError, match=r"sluiceway\.toml: "):
+        config.load(file)

@@ -22,6 +22,7 @@ def test_all_well() -> None:
     ("figures", "level", "words"),
     [
         ({"journal_sync_errors_total": 1}, "error", "fdatasync"),
+        ({"journal_quarantined_records_total": 3}, "error", "3 since the start"),
         ({"journal_lag_records": 20_000}, "warning", "not applied"),
         ({"disk_bytes": 85, "disk_bytes_max": 100}, "warning", "disk: 85%"),
         ({"disk_bytes": 95, "disk_bytes_max": 100}, "error", "disk: 95%"),
@@ -34,6 +35,12 @@ def test_the_worst_comes_first(figures: dict[str, float], level: str, words: str
     first = judge(told(**figures))[0]
     assert first.level == level
     assert words in first.text
+
+
+def test_losses_of_earlier_runs_are_told_and_no_alarm() -> None:
+    lines = judge(told(journal_lost_records_total=4))
+    assert {line.level for line in lines} == {"ok"}
+    assert any("0 since the start, 4 ever" in line.text for line in lines)
 
 
 def test_not_ready() -> None:

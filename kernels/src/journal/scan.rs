@@ -31,6 +31,14 @@ impl Gap {
     pub fn lost_records(&self) -> u64 {
         self.durable_before - self.first
     }
+
+    /// The part of it in `first..next`, if there is one.
+    pub fn within(mut self, first: u64, next: u64) -> Option<Gap> {
+        (self.first, self.next) = (self.first.max(first), self.next.min(next));
+        self.durable_before = self.durable_before.clamp(self.first, self.next.max(self.first));
+        self.headers.retain(|header| (first..next).contains(&header.sequence));
+        (self.first < self.next).then_some(self)
+    }
 }
 
 pub struct Scan {

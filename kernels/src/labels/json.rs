@@ -62,6 +62,50 @@ pub fn write_matrix(
     Ok(out)
 }
 
+/// The same with times of each series' own: series `i` owns points `offsets[i]..offsets[i + 1]`;
+/// written in the order of `order`.
+pub fn write_points(
+    labels: &LabelTable,
+    order: &[i64],
+    offsets: &[i64],
+    times_ms: &[i64],
+    values: &[f64],
+) -> Result<Vec<u8>> {
+    if offsets.len() != labels.len() + 1 || times_ms.len() != values.len() {
+        return Err(shape_error());
+    }
+    let mut out = Vec::with_capacity(times_ms.len() * 28 + labels.len() * 160 + 2);
+    out.push(b'[');
+    for &row in order {
+        let bounds =
+            usize::try_from(row).ok().and_then(|row| Some((row, offsets.get(row..=row + 1)?)));
+        let Some((row, &[from, until])) = bounds else { return Err(shape_error()) };
+        let range = from as usize..until as usize;
+        let (Some(times_ms), Some(values)) = (times_ms.get(range.clone()), values.get(range))
+        else {
+            return Err(shape_error());
+        };
+        if times_ms.is_empty() {
+            continue;
+        }
+        separate(&mut out);
+        out.extend_from_slice(b"{\"metric\":");
+        push_labels(&mut out, labels, row);
+        out.extend_from_slice(b",\"values\":[");
+        for (&time_ms, &value) in times_ms.iter().zip(values) {
+            out.push(b'[');
+            push_time(&mut out, time_ms);
+            out.extend_from_slice(b",\"");
+            push_float(&mut out, value);
+            out.extend_from_slice(b"\"],");
+        }
+        out.pop();
+        out.extend_from_slice(b"]}");
+    }
+    out.push(b']');
+    Ok(out)
+}
+
 /// `[{"metric":{..},"value":[time,"value"]},..]`
 pub fn write_vector(labels: &LabelTable, values: &[f64], time_ms: i64) -> Result<Vec<u8>> {
     if values.len() != labels.len() {

@@ -309,6 +309,23 @@ fn write_vector<'py>(
 }
 
 #[pyfunction]
+#[allow(clippy::needless_pass_by_value)]
+fn write_points<'py>(
+    py: Python<'py>,
+    labels: &LabelTable,
+    order: PyReadonlyArray1<'py, i64>,
+    offsets: PyReadonlyArray1<'py, i64>,
+    times_ms: PyReadonlyArray1<'py, i64>,
+    values: PyReadonlyArray1<'py, f64>,
+) -> PyResult<Bound<'py, PyBytes>> {
+    let (order, offsets) = (row_major!(order), row_major!(offsets));
+    let (times_ms, values) = (row_major!(times_ms), row_major!(values));
+    let text =
+        labels.run(py, |table| json::write_points(table, &order, &offsets, &times_ms, &values))?;
+    Ok(PyBytes::new(py, &text))
+}
+
+#[pyfunction]
 fn write_series<'py>(py: Python<'py>, labels: &LabelTable) -> Bound<'py, PyBytes> {
     PyBytes::new(py, &labels.run(py, json::write_series))
 }
@@ -332,6 +349,7 @@ pub fn register(module: &Bound<'_, PyModule>) -> PyResult<()> {
     module.add_class::<LabelTable>()?;
     module.add_function(wrap_pyfunction!(write_matrix, module)?)?;
     module.add_function(wrap_pyfunction!(write_vector, module)?)?;
+    module.add_function(wrap_pyfunction!(write_points, module)?)?;
     module.add_function(wrap_pyfunction!(write_series, module)?)?;
     module.add_function(wrap_pyfunction!(format_float, module)?)?;
     module.add_function(wrap_pyfunction!(check_regex, module)?)?;

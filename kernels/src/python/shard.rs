@@ -97,7 +97,7 @@ impl Shard {
         to_json(&report)
     }
 
-    fn set_policies(&self, policies: &str, current: u32, refusing: bool) -> PyResult<()> {
+    fn set_policies(&self, policies: &str, current: u32, refusing: &str) -> PyResult<()> {
         self.inner.set_policies(&from_json::<Vec<_>>(policies)?, current, refusing);
         Ok(())
     }

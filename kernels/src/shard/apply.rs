@@ -11,6 +11,7 @@ use super::ledger::{Ledger, Refusal};
 use super::owner::Shard;
 use super::registry::Registry;
 use crate::error::{KernelError, Result};
+use crate::journal::Gap;
 use crate::journal::record::RecordHeader;
 use crate::model::{Batch, PayloadEncoding, PayloadFormat, SeriesRow, SeriesType, TenantNumber};
 use crate::mutants;
@@ -70,6 +71,8 @@ pub struct Applier {
     pub payload_bytes: u64,
     /// Day each row was last noted alive on.
     noted_days: Vec<i32>,
+    /// Damage in the journal that was read past and not come to yet.
+    gaps: Vec<Gap>,
     /// Records read back from the journal, not yet applied.
     reread: VecDeque<(RecordHeader, Vec<u8>)>,
     rows: Vec<SeriesRow>,
@@ -86,9 +89,30 @@ impl Applier {
             policies: BTreeMap::new(),
             payload_bytes: 0,
             noted_days: Vec::new(),
+            gaps: Vec::new(),
             reread: VecDeque::new(),
             rows: Vec::new(),
             refusals: Vec::new(),
+        }
+    }
+
+    /// Records before `next_sequence` that the journal has lost, into the ledger: at the sequence
+    /// they stood at, so that a replay counts them neither twice nor not at all. A lost record's
+    /// points are known only where its header survives.
+    fn count_lost(&mut self) {
+        let next_sequence = self.next_sequence;
+        for gap in self.gaps.extract_if(.., |gap| gap.next <= next_sequence) {
+            self.ledger.lost_records += gap.lost_records();
+            for header in gap.headers.iter().filter(|h| h.sequence < gap.durable_before) {
+                // Its key is not remembered: a sender that retries brings the points back.
+                let refused: u64 = header.points_rejected.iter().map(|&n| u64::from(n)).sum();
+                let outcomes = self.ledger.tenant(&header.tenant);
+                outcomes.records += 1;
+                outcomes.received += u64::from(header.points_received);
+                outcomes.reject_at_gateway(&header.points_rejected);
+                let lost = u64::from(header.points_received).saturating_sub(refused);
+                outcomes.reject("journal_damage", lost);
+            }
         }
     }
 }
@@ -140,13 +164,17 @@ impl Shard {
                 Next::Nothing => return Ok(None),
                 Next::Journal(until) => until,
             };
-            let read = self.journal()?.read(next, REREAD_BYTES)?;
+            let journal = self.journal()?;
+            let read = journal.read(next, REREAD_BYTES)?;
+            let gaps = journal.take_gaps();
             let mut records = VecDeque::from(read.records);
             records.retain(|(header, _)| (next..until).contains(&header.sequence));
             let mut applier = self.applier.lock();
+            // What memory holds from `until` on is applied from there, whatever the disk says.
+            applier.gaps.extend(gaps.into_iter().filter_map(|gap| gap.within(next, until)));
             if records.is_empty() {
-                // Damage: the journal has quarantined, counted and reported it.
                 applier.next_sequence = read.next_sequence.clamp(next + 1, until);
+                applier.count_lost();
             }
             applier.reread = records;
         }
@@ -172,6 +200,8 @@ impl Shard {
         let batch = decoded.batch;
         let mut guard = self.applier.lock();
         let applier = &mut *guard;
+        applier.next_sequence = header.sequence;
+        applier.count_lost();
         let received = u64::from(header.points_received);
         let duplicate =
             applier.dedup.seen(header.dedup_key, header.received_ms) && !mutants::on("no_dedup");

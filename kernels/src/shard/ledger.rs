@@ -71,6 +71,9 @@ impl Outcomes {
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Ledger {
     pub tenants: BTreeMap<String, Outcomes>,
+    /// Acked records that damage in the journal took; what they held may be unknown.
+    #[serde(default)]
+    pub lost_records: u64,
 }
 
 impl Ledger {

@@ -20,7 +20,7 @@ use crate::model::{PayloadEncoding, PayloadFormat, REJECT_REASON_NAMES, Signal};
 use crate::wire::{self, Decoder};
 use parking_lot::{Condvar, Mutex, RwLock};
 use serde::{Deserialize, Serialize};
-use std::sync::atomic::{AtomicBool, AtomicU32, Ordering};
+use std::sync::atomic::{AtomicU32, Ordering};
 use std::sync::{Arc, OnceLock};
 use std::time::{Duration, Instant};
 use xxhash_rust::xxh3::{xxh3_64_with_seed, xxh3_128_with_seed};
@@ -131,7 +131,8 @@ pub struct Shard {
     pub(super) applied: Applied,
     pub(super) page_cache: Arc<PageCache>,
     policy_version: AtomicU32,
-    refusing: AtomicBool,
+    /// Why no request is taken; empty while they are.
+    refusing: RwLock<String>,
 }
 
 impl Shard {
@@ -148,7 +149,7 @@ impl Shard {
             applied: Applied::default(),
             page_cache: PageCache::new(options.page_cache_bytes_max),
             policy_version: AtomicU32::new(0),
-            refusing: AtomicBool::new(false),
+            refusing: RwLock::default(),
             disk,
             options,
         })
@@ -188,10 +189,10 @@ impl Shard {
         self.applied.set(next_sequence);
     }
 
-    /// Versions that records may name, and the one that new records will; `refusing` takes no
-    /// request at all.
-    pub fn set_policies(&self, policies: &[Policy], current: u32, refusing: bool) {
-        self.refusing.store(refusing, Ordering::Release);
+    /// Versions that records may name, and the one that new records will; `refusing` says why
+    /// no request is taken at all, or is empty.
+    pub fn set_policies(&self, policies: &[Policy], current: u32, refusing: &str) {
+        refusing.clone_into(&mut self.refusing.write());
         let table = policies.iter().map(|policy| (policy.version, *policy)).collect();
         self.applier.lock().policies = table;
         self.policy_version.store(current, Ordering::Release);
@@ -207,10 +208,12 @@ impl Shard {
         received_ms: i64,
     ) -> Result<Receipt> {
         let journal = self.journal()?;
-        if self.refusing.load(Ordering::Acquire) {
-            let message = "the data directory is full, or merging lags".to_owned();
+        let refusing = self.refusing.read();
+        if !refusing.is_empty() {
+            let message = refusing.clone();
             return Err(KernelError::Overloaded { retry_after_s: REFUSED_RETRY_S, message });
         }
+        drop(refusing);
         let batch = wire::decode(body, format, encoding, received_ms, &self.decoder)?;
         let empty = batch.points_good() == 0 && batch.metadata.is_empty();
         let header = RecordHeader {

@@ -212,6 +212,7 @@ impl Shard {
         let answer = json!({
             "next_sequence": sequence,
             "tenants": ledger.tenants,
+            "lost_records": ledger.lost_records,
             "movements": {
                 "superseded": superseded,
                 "expired": movements.expired,

@@ -62,5 +62,7 @@ fn check_size(bytes: usize, max: usize) -> Result<()> {
 }
 
 fn malformed(name: &str, error: &dyn std::fmt::Display) -> KernelError {
-    KernelError::client(400, "sluiceway-body-malformed", format!("{name}: {error}"))
+    let text = error.to_string();
+    let words = text.strip_prefix(name).unwrap_or(&text).trim_start_matches([':', ' ']);
+    KernelError::client(400, "sluiceway-body-malformed", format!("{name}: {words}"))
 }

@@ -18,6 +18,13 @@ impl From<Malformed> for KernelError {
     }
 }
 
+/// A message of the other remote write version than its content type says.
+#[cold]
+pub fn wrong_version(declared: &str, sent: &str) -> KernelError {
+    let message = format!("the content type says remote write {declared}, the body is {sent}");
+    KernelError::client(400, "sluiceway-body-malformed", message)
+}
+
 pub type Read<T> = Result<T, Malformed>;
 
 pub const VARINT: u32 = 0;

@@ -7,7 +7,7 @@
 use super::decoder::Decoder;
 use super::histogram::Draft;
 use super::labels::{Fault, canonical_labels};
-use super::proto::{Cursor, Malformed};
+use super::proto::{Cursor, Malformed, wrong_version};
 use super::rows::Rows;
 use crate::error::Result;
 use crate::model::{Batch, SeriesType};
@@ -23,6 +23,8 @@ pub fn decode(body: Vec<u8>, received_ms: i64, decoder: &Decoder) -> Result<Batc
         match tag {
             0x0a => series(cursor.message()?, &mut rows)?,
             0x1a => metadata(cursor.message()?, &mut rows)?,
+            // Symbols and series of a 2.0 message: it would be taken for an empty one.
+            0x22 | 0x2a => return Err(wrong_version("1.0", "2.0")),
             _ => cursor.skip(tag)?,
         }
     }

@@ -7,7 +7,7 @@ use super::decoder::Decoder;
 use super::histogram::Draft;
 use super::labels::{Judged, METRIC_NAME, Pair, Refused, too_many_labels};
 use super::limits::{LABELS_MAX, SYMBOLS_MAX};
-use super::proto::{Cursor, Read};
+use super::proto::{Cursor, Read, wrong_version};
 use super::rows::{Rows, too_many};
 use crate::error::{KernelError, Result};
 use crate::labels::canonical::push_label;
@@ -40,6 +40,8 @@ pub fn decode(body: &[u8], received_ms: i64, decoder: &Decoder) -> Result<Batch>
     while let Some(tag) = cursor.next_tag()? {
         match tag {
             0x2a => reader.series(cursor.message()?, &mut rows)?,
+            // Series and metadata of a 1.0 message: it would be taken for an empty one.
+            0x0a | 0x1a => return Err(wrong_version("2.0", "1.0")),
             _ => cursor.skip(tag)?,
         }
     }

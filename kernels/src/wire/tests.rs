@@ -234,6 +234,18 @@ fn remote_write_2_resolves_references() {
     assert_eq!((family[0].name.as_str(), family[0].unit.as_str()), ("x", "s"));
 }
 
+#[test]
+fn a_message_of_the_other_version_is_refused() {
+    let decoder = Decoder::new(7);
+    let sent = |format, body: &[u8]| decode_with(&decoder, format, body).err();
+    for error in [
+        sent(PayloadFormat::RemoteWrite2, &rich_write1()),
+        sent(PayloadFormat::RemoteWrite1, &rich_write2()),
+    ] {
+        assert!(error.is_some_and(|error| error.to_string().contains("the content type says")));
+    }
+}
+
 fn mutate(mut body: Vec<u8>, changes: &[(usize, u8)], cut: usize) -> Vec<u8> {
     for (at, value) in changes {
         let at = at % body.len();

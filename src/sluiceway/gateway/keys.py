@@ -12,6 +12,7 @@ import secrets
 import tomllib
 from collections.abc import Mapping
 from dataclasses import dataclass
+from errno import ENOENT
 from pathlib import Path
 from typing import Literal
 
@@ -61,7 +62,11 @@ class Keyring:
         """Read the file again if it changed. Raises: OSError, ValueError (old keys stay)."""
         if self._file is None:
             return False
-        status = self._file.stat()
+        try:
+            status = self._file.stat()
+        except FileNotFoundError:
+            words = "no key file: `sluiceway keys new NAME` makes one"
+            raise FileNotFoundError(ENOENT, words, str(self._file)) from None
         stamp = (status.st_mtime_ns, status.st_size)
         if stamp == self._stamp:
             return False

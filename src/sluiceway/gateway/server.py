@@ -116,9 +116,10 @@ def listen(host: str, port: int) -> socket.socket:
     listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
     try:
         listener.bind((host, port))
-    except OSError:
+    except OSError as error:
         listener.close()
-        raise
+        words = f"cannot listen on {host}:{port}: {error.strerror or error}"
+        raise OSError(error.errno, words) from None
     listener.listen(1024)
     listener.setblocking(False)
     return listener
@@ -131,6 +132,8 @@ def tls_context(certificate: Path, key: Path, client_ca: Path | None) -> ssl.SSL
     """
     context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
     context.minimum_version = ssl.TLSVersion.TLSv1_2
+    for file in filter(None, (certificate, key, client_ca)):
+        file.open("rb").close()  # the library's own error does not say which one is missing
     context.load_cert_chain(certificate, key)
     if client_ca is not None:
         context.load_verify_locations(client_ca)

@@ -65,6 +65,9 @@ class Statement(msgspec.Struct, frozen=True):
     movements: Movements
     stock: Stock
     balanced: bool
+    lost_records: int = 0
+    """Acked records that damage in the journal took. Where a record's header survives its points
+    are `rejected: journal_damage`; of the others nothing is known."""
 
     def stock_gap(self) -> int:
         """Rows too many (or, negative, missing); 0 unless something is wrong."""

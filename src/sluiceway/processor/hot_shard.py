@@ -59,7 +59,7 @@ class HotShard:
         self.manifests = ManifestStore(disk, f"{directory}/manifest", clock)
         self._opened, self._policies = open_tier(disk, self.manifests, directory, series_max)
         self.shard = Shard(disk, options)
-        self._admit(Admission("accept", refusing=False))
+        self._admit(Admission("accept"))
         report = self.shard.open_journal(self._opened.next_sequence, self._opened.fence)
         self._replay_until: int = msgspec.json.decode(report)["next_sequence"]
         self._checkpointer = Checkpointer(disk, self.shard, self.manifests, directory)
@@ -73,6 +73,8 @@ class HotShard:
         self._merge_wanted = threading.Event()
         self._merging = threading.Lock()
         self._damaged: set[str] = set()
+        self._lost_told = 0
+        self._on_unusable: Callable[[Exception], None] | None = None
         self._failure: str | None = None
         self._errors = 0
         self._threads: list[threading.Thread] = []
@@ -84,8 +86,10 @@ class HotShard:
         load_tier(self.shard, self._opened)
         self._loaded = True
 
-    def start(self) -> None:
-        """Start the threads; loading and replay happen on them."""
+    def start(self, on_unusable: Callable[[Exception], None] | None = None) -> None:
+        """Start the threads; loading and replay happen on them. `on_unusable` is called, on one of
+        them, when what the manifest names cannot be loaded: nothing is applied or answered then."""
+        self._on_unusable = on_unusable
         for name, loop in (
             ("processor", self._process),
             ("sealer", self._seal_loop),
@@ -98,7 +102,7 @@ class HotShard:
     def stop(self, timeout_s: float) -> bool:
         """Seal what is in memory and end the threads; true when the seal was committed in time."""
         self.shard.cancel_merges()
-        sealed = self._seal_until(self._durable_next(), timeout_s)
+        sealed = self._loaded and self._seal_until(self._durable_next(), timeout_s)
         self._stopping.set()
         self._frozen.set()
         self._merge_wanted.set()
@@ -163,10 +167,11 @@ class HotShard:
     # --- threads --------------------------------------------------------------------------------
 
     def _process(self) -> None:
-        if self._guard(self._load_once):
-            while not self._stopping.is_set():
-                if not self._guard(self._apply_step):
-                    self._stopping.wait(RETRY_S)
+        if not self._guard(self._load_once):
+            return
+        while not self._stopping.is_set():
+            if not self._guard(self._apply_step):
+                self._stopping.wait(RETRY_S)
 
     def _apply_step(self) -> bool:
         if self._worker.step() == "full":
@@ -174,8 +179,13 @@ class HotShard:
         return True
 
     def _load_once(self) -> bool:
-        if not self._loaded:
-            self.load()
+        try:
+            if not self._loaded:
+                self.load()
+        except (SluicewayError, OSError, MemoryError) as error:
+            if self._on_unusable is not None:
+                self._on_unusable(error)
+            raise
         return True
 
     def _seal_loop(self) -> None:
@@ -210,6 +220,10 @@ class HotShard:
 
     def _watch(self) -> bool:
         """Take new series, or any points, only while there is room for them."""
+        lost = self.shard.stats()["journal"]["quarantined_records"]
+        if lost > self._lost_told:
+            self._log.error("journal_damaged", records_lost=lost)
+            self._lost_told = lost
         used = self._disk.used_bytes()
         self._admit(admission(self._config, used, resident_bytes(), self._parts()))
         return True
@@ -261,6 +275,7 @@ class HotShard:
         """Figures for /metrics and `sluiceway status`."""
         figures = self.shard.stats()
         journal = figures.get("journal") or {}
+        statement = self.statement()
         return {
             "journal_bytes": journal.get("bytes", 0),
             "journal_segments": journal.get("segments", 0),
@@ -269,6 +284,7 @@ class HotShard:
             "journal_records_total": journal.get("records", 0),
             "journal_groups_total": journal.get("groups", 0),
             "journal_quarantined_records_total": journal.get("quarantined_records", 0),
+            "journal_lost_records_total": statement.lost_records,
             "journal_lag_records": figures["lag_records"],
             "series": figures["series"],
             "series_max": self._policies.series_max,
@@ -277,7 +293,7 @@ class HotShard:
             "seals_total": self._checkpointer.seals,
             "merges_total": self._checkpointer.merges,
             "processor_errors_total": self._errors,
-            "points": self.statement().outcomes(),
+            "points": statement.outcomes(),
             "failure": self._failure,
             "shard": figures,
         }

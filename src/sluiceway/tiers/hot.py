@@ -212,14 +212,19 @@ class Admission:
     """What may come in: under which policy new series are judged, and whether anything may."""
 
     new_series: str
-    refusing: bool
+    refusing: str = ""
+    """Why nothing may, for the sender to read; empty while it may."""
 
 
 def admission(config: HotConfig, disk_bytes: int, memory_bytes: int, parts: int) -> Admission:
     """New series stop at 90 % of the disk budget or at the memory budget; everything stops at
     95 % of the disk, or while merging lags by more parts than a query can bear."""
     disk_share = disk_bytes / config.disk_bytes_max if config.disk_bytes_max else 0.0
-    refusing = disk_share >= 0.95 or parts > config.parts_max
+    refusing = ""
+    if disk_share >= 0.95:
+        refusing = f"the data directory holds {disk_share:.0%} of disk_max"
+    elif parts > config.parts_max:
+        refusing = f"merging lags: {parts} parts, at most parts_max {config.parts_max}"
     if disk_share >= 0.90:
         return Admission("refuse_disk", refusing)
     if config.memory_bytes_max and memory_bytes >= config.memory_bytes_max:

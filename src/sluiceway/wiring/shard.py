@@ -5,7 +5,9 @@ three quarters of `memory_max` are given out here, and nowhere else.
 """
 
 import secrets
+from collections.abc import Callable
 from dataclasses import dataclass
+from errno import EEXIST, ENOTDIR
 from pathlib import Path
 from typing import Any
 
@@ -16,6 +18,9 @@ from sluiceway.processor.hot_shard import HotShard
 from sluiceway.tiers.hot import HotConfig
 
 MIB = 1 << 20
+OURS = {"hot", "journal", "lock"}
+UNOWNED = {"keys.toml", "lost+found", "run"}
+"""What a fresh data directory may hold already."""
 POINT_BYTES = 32
 """A buffered point with its share of runs and copies while a seal is written."""
 
@@ -45,14 +50,22 @@ class OpenShard:
 
 def open_disk(config: Config) -> Disk:
     """The data directory, locked. Raises: OSError, BackendUnavailable (somebody has it)."""
-    Path(config.data_dir).mkdir(parents=True, exist_ok=True)
+    check_directory(config.data_dir)
+    config.data_dir.mkdir(parents=True, exist_ok=True)
     disk = Disk.real(str(config.data_dir))
     disk.lock()
     return disk
 
 
-def open_shard(config: Config, disk: Disk, evaluate_socket: str, clock: Clock) -> OpenShard:
-    """Open or recover. Blocks until acks are possible; the replay goes on behind.
+def open_shard(
+    config: Config,
+    disk: Disk,
+    evaluate_socket: str,
+    clock: Clock,
+    on_unusable: Callable[[Exception], None],
+) -> OpenShard:
+    """Open or recover. Blocks until acks are possible; the replay goes on behind, and tells
+    `on_unusable`, on a thread of its own, when the data cannot be read.
 
     Raises: Corruption, BackendUnavailable, OSError.
     """
@@ -64,11 +77,24 @@ def open_shard(config: Config, disk: Disk, evaluate_socket: str, clock: Clock) -
         clock,
         series_max=config.series_max,
     )
-    hot.start()
+    hot.start(on_unusable)
     Path(evaluate_socket).unlink(missing_ok=True)
     evaluate = EvaluateServer(hot.shard, evaluate_socket, evaluate_options(config))
     evaluate.start()
     return OpenShard(hot, evaluate, disk, disk_bytes_max)
+
+
+def check_directory(data_dir: Path) -> None:
+    """A directory of ours, or one that nobody has put anything into. Raises: OSError."""
+    if not data_dir.exists():
+        return
+    if not data_dir.is_dir():
+        raise NotADirectoryError(ENOTDIR, "not a directory", str(data_dir))
+    names = {path.name for path in data_dir.iterdir() if not path.name.startswith(".")}
+    foreign = names - OURS - UNOWNED
+    if foreign and not names & OURS:
+        words = f"holds files of something else ({min(foreign)}): choose an empty directory"
+        raise FileExistsError(EEXIST, words, str(data_dir))
 
 
 def write_memory_bytes(config: Config) -> int:

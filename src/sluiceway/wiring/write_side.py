@@ -51,6 +51,7 @@ class WriteSide:
         self._clock = clock or SystemClock()
         self._metrics = Metrics()
         self._stopping = asyncio.Event()
+        self._unusable: Exception | None = None
         self._keyring = Keyring(config.key_file() if config.auth == "keys" else None)
         self._tls: TlsFiles | None = None
         if config.tls_cert is not None and config.tls_key is not None:
@@ -63,6 +64,10 @@ class WriteSide:
         """Serve until told to stop. Raises: OSError, BackendUnavailable, Corruption at opening."""
         config, metrics = self._config, self._metrics
         loop = asyncio.get_running_loop()
+
+        def unusable(error: Exception) -> None:
+            loop.call_soon_threadsafe(self._give_up, error)
+
         for number in (signal.SIGTERM, signal.SIGINT):
             loop.add_signal_handler(number, self.request_stop)
         metrics.set("sluiceway_process_start_seconds", self._clock.now_ms() / 1000, ("write",))
@@ -78,10 +83,23 @@ class WriteSide:
             read.start()
             stack.push_async_callback(read.stop)
             opened = await loop.run_in_executor(
-                None, open_shard, config, disk, str(sockets / "evaluate.sock"), self._clock
+                None,
+                open_shard,
+                config,
+                disk,
+                str(sockets / "evaluate.sock"),
+                self._clock,
+                unusable,
             )
             stack.callback(opened.close)
             await self._serve(opened, read, proxy, listener)
+        if self._unusable is not None:
+            raise self._unusable
+
+    def _give_up(self, error: Exception) -> None:
+        """Data that cannot be read is not served as if there were none."""
+        self._unusable = error
+        self.request_stop()
 
     async def _serve(
         self, opened: OpenShard, read: ReadProcess, proxy: ReadProxy, listener: Any

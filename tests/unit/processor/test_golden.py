@@ -7,8 +7,10 @@ To add one: `PYTHONPATH=src:tests python -m unit.processor.test_golden <landing>
 
 import json
 import sys
+import zlib
 from pathlib import Path
 
+import msgspec
 import pytest
 
 from fakes.hot import Points, acked, check_ledger, opened, points, push, series, settle
@@ -64,6 +66,42 @@ def test_a_newer_manifest_is_refused_by_name() -> None:
     disk.write_new(path, encode(manifest))
     with pytest.raises(Corruption, match=f"manifest format {manifest.version} is newer"):
         opened(disk)
+
+
+def test_a_newer_block_is_refused_by_name() -> None:
+    disk = copy_to_memory(LANDINGS[-1])
+    path = f"hot/metrics/blocks/{disk.list('hot/metrics/blocks')[-1]}"
+    replace(disk, path, newer(disk.read(path)))
+    with pytest.raises(Corruption, match=r"block: format version \d+, this build reads"):
+        opened(disk)
+
+
+def test_a_newer_state_file_is_refused_by_name() -> None:
+    disk = copy_to_memory(LANDINGS[-1])
+    for name in disk.list("hot/metrics/manifest"):
+        path = f"hot/metrics/manifest/{name}"
+        manifest = decode(disk.read(path))
+        assert manifest is not None
+        for at, state in enumerate(manifest.states):
+            head = newer(disk.read(state.path))
+            data = head[:32] + zlib.crc32(head[:32]).to_bytes(4, "little") + head[36:]
+            replace(disk, state.path, data)
+            changed = msgspec.structs.replace(state, crc32=zlib.crc32(data))
+            manifest.states[at] = changed
+        replace(disk, path, encode(manifest))
+    with pytest.raises(Corruption, match="version"):
+        opened(disk)
+
+
+def newer(data: bytes) -> bytes:
+    """A file whose format is one ahead: the version is the u16 behind the magic."""
+    version = int.from_bytes(data[8:10], "little") + 1
+    return data[:8] + version.to_bytes(2, "little") + data[10:]
+
+
+def replace(disk: Disk, path: str, data: bytes) -> None:
+    disk.remove(path)
+    disk.write_new(path, data)
 
 
 def write_landing(landing: str) -> None:

@@ -254,3 +254,16 @@ def test_a_client_that_goes_cancels_its_query(tmp_path: Path) -> None:
         assert sent[0]["status"] == 499
 
     run(tmp_path, story)
+
+
+def test_limit_cuts_an_answer_and_says_so(tmp_path: Path) -> None:
+    async def story(api: Api) -> None:
+        times = {"query": {"time": "30"}, "query_range": {"start": "0", "end": "30", "step": "15"}}
+        for path, asked in times.items():
+            for limit, kept in (("1", 1), ("2", 2), ("0", 2)):
+                reply = await api.reply(path, query="up", limit=limit, **asked)
+                told = json.loads(reply.body)
+                assert len(told["data"]["result"]) == kept
+                assert ("warnings" in told) == (kept == 1)
+
+    run(tmp_path, story)

@@ -123,9 +123,13 @@ def test_no_older_point_wins_over_a_newer_one(blocks: list[BlockEntry], everythi
 
 def test_room_runs_out_in_steps() -> None:
     config = HotConfig(disk_bytes_max=1_000, memory_bytes_max=500, parts_max=9)
-    assert admission(config, 899, 499, 9) == Admission("accept", refusing=False)
-    assert admission(config, 900, 0, 0) == Admission("refuse_disk", refusing=False)
-    assert admission(config, 950, 0, 0) == Admission("refuse_disk", refusing=True)
-    assert admission(config, 0, 500, 0) == Admission("refuse_memory", refusing=False)
-    assert admission(config, 0, 0, 10) == Admission("accept", refusing=True)
-    assert admission(HotConfig(), 1 << 60, 1 << 60, 0) == Admission("accept", refusing=False)
+    assert admission(config, 899, 499, 9) == Admission("accept")
+    assert admission(config, 900, 0, 0) == Admission("refuse_disk")
+    assert admission(config, 950, 0, 0) == Admission(
+        "refuse_disk", "the data directory holds 95% of disk_max"
+    )
+    assert admission(config, 0, 500, 0) == Admission("refuse_memory")
+    assert admission(config, 0, 0, 10) == Admission(
+        "accept", "merging lags: 10 parts, at most parts_max 9"
+    )
+    assert admission(HotConfig(), 1 << 60, 1 << 60, 0) == Admission("accept")

@@ -48,7 +48,7 @@ class RemoteWrite:
     def accepted(self, payload: Payload, receipt: Receipt) -> Answer:
         if payload.format == FORMAT_REMOTE_WRITE_1 and not receipt.rejected:
             return NO_CONTENT
-        written = (receipt.samples, receipt.histograms, receipt.exemplars)
+        written = (receipt.samples, receipt.histograms, 0)  # exemplars are read and not kept
         counts = tuple((name, b"%d" % n) for name, n in zip(WRITTEN_HEADERS, written, strict=True))
         if not receipt.rejected:
             return Answer(204, counts)

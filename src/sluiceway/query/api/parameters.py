@@ -10,12 +10,10 @@ from datetime import UTC, datetime
 from urllib.parse import parse_qsl
 
 from sluiceway.errors import TenantFault
-from sluiceway.query.promql.durations import parse_duration
+from sluiceway.query.promql.durations import TIME_MAX_MS, parse_duration
 
 FIELDS_MAX = 1_000
-# The whole of time as the API knows it; both fit an int64 of milliseconds with room to spare.
-TIME_MIN_MS = -(1 << 53)
-TIME_MAX_MS = 1 << 53
+TIME_MIN_MS = -TIME_MAX_MS
 NAMED_TIMES = {
     "-292273086-05-16T16:47:06Z": TIME_MIN_MS,
     "+292277025-08-18T07:12:54.999999999Z": TIME_MAX_MS,

@@ -16,9 +16,8 @@ from sluiceway import __version__
 from sluiceway.clock import Clock
 from sluiceway.errors import TenantFault
 from sluiceway.kernels import LabelTable, write_series
-from sluiceway.query.api.interface import Asker, LabelReader, QueryEngine
+from sluiceway.query.api.interface import Asker, LabelReader, QueryEngine, QueryResult
 from sluiceway.query.api.parameters import (
-    TIME_MAX_MS,
     TIME_MIN_MS,
     Parameters,
     bad,
@@ -26,6 +25,7 @@ from sluiceway.query.api.parameters import (
     unescape_name,
 )
 from sluiceway.query.limits import QueryConfig
+from sluiceway.query.promql.durations import TIME_MAX_MS
 from sluiceway.query.promql.parser import parse, parse_selector
 from sluiceway.query.promql.plan import matchers_of
 from sluiceway.query.promql.printer import render
@@ -110,7 +110,7 @@ class PrometheusApi:
                 asker.cancel,
                 lookback_ms,
             )
-        return Data(result.data_bytes(), result.warnings, result.infos)
+        return self._answer(request, result)
 
     def query_range(self, request: Request) -> Data:
         parameters = request.parameters
@@ -143,7 +143,13 @@ class PrometheusApi:
                 asker.cancel,
                 lookback_ms,
             )
-        return Data(result.data_bytes(), result.warnings, result.infos)
+        return self._answer(request, result)
+
+    def _answer(self, request: Request, result: QueryResult) -> Data:
+        warnings = list(result.warnings)
+        if result.cut(request.parameters.count("limit", self._limits.series_max)):
+            warnings.append(TRUNCATED)
+        return Data(result.data_bytes(), warnings, result.infos)
 
     def format_query(self, request: Request) -> Data:
         with _naming("query"):

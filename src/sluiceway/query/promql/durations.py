@@ -18,6 +18,8 @@ _PIECE = re.compile(r"(\d+)(ms|[ywdhms])")
 _ORDER = list(UNITS_MS)
 # A duration must fit in 64 bits of nanoseconds, as in Prometheus.
 DURATION_MAX_MS = (1 << 63) // 1_000_000
+# The last time that a query can name: beyond every point's, and its sums stay in an int64.
+TIME_MAX_MS = 1 << 53
 
 
 def parse_duration(text: str) -> int:

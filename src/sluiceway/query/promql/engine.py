@@ -65,6 +65,17 @@ class Result:
         """The `data` object of Prometheus' HTTP API. Touches label strings only here."""
         return b'{"resultType":"%s","result":%s}' % (self.type.encode(), self._result_bytes())
 
+    def cut(self, series_max: int) -> bool:
+        """Keep the first series of the answer; true where there were more."""
+        first = np.arange(series_max, dtype=np.int64)
+        if self.vector is not None and self.vector.series_count > series_max:
+            self.vector = self.vector.take(first)
+            return True
+        if self.raw is not None and len(self.raw.labels) > series_max:
+            self.raw = self.raw.first(series_max)
+            return True
+        return False
+
     def _result_bytes(self) -> bytes:
         start_ms = self.grid.start_ms
         if self.raw is not None:

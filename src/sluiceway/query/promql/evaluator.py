@@ -19,7 +19,7 @@ from sluiceway.query.promql import aggregations, functions, operators
 from sluiceway.query.promql import matching as vector_matching
 from sluiceway.query.promql.annotations import Annotations
 from sluiceway.query.promql.calls import CALLS, absent
-from sluiceway.query.promql.durations import DurationFault, resolve, resolve_positive
+from sluiceway.query.promql.durations import TIME_MAX_MS, DurationFault, resolve, resolve_positive
 from sluiceway.query.promql.faults import ExecutionFault, ParseFault
 from sluiceway.query.promql.plan import (
     ABSENT_OVER_TIME,
@@ -176,6 +176,8 @@ class Evaluator:
         at_ms = node.at_ms
         if node.at_edge:
             at_ms = self.grid.start_ms if node.at_edge == "start" else self.query_end_ms
+        if at_ms is not None:
+            at_ms = max(-TIME_MAX_MS, min(TIME_MAX_MS, at_ms))
         return SelectorTimes(offset_ms, at_ms)
 
     def leaf(self, leaf: Leaf, grid: Grid, aggregate: Aggregate | None) -> Vector:

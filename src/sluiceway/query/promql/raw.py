@@ -5,7 +5,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from sluiceway.kernels import LabelTable
+from sluiceway.kernels import LabelTable, write_points
 from sluiceway.query.interface import Floats, Times
 from sluiceway.query.promql.values import Vector, format_value
 
@@ -19,6 +19,16 @@ class RawSeries:
     times_ms: Times
     values: Floats
 
+    def first(self, count: int) -> "RawSeries":
+        """The first series in the order of their labels."""
+        rows = self.labels.sort_order()[:count]
+        counts = (self.offsets[1:] - self.offsets[:-1])[rows]
+        offsets = np.r_[0, np.cumsum(counts)].astype(np.int64)
+        points = np.arange(offsets[-1]) + np.repeat(self.offsets[rows] - offsets[:-1], counts)
+        return RawSeries(
+            self.labels.take(rows), offsets, self.times_ms[points], self.values[points]
+        )
+
 
 def columns_to_raw(vector: Vector, times_ms: Times) -> RawSeries:
     rows, steps = np.nonzero(vector.present)
@@ -29,18 +39,8 @@ def columns_to_raw(vector: Vector, times_ms: Times) -> RawSeries:
 
 def write_raw(raw: RawSeries) -> bytes:
     """The `result` array of a matrix; series in order of their labels, none without a point."""
-    labels, offsets = raw.labels.to_list(), raw.offsets.tolist()
-    times, values = raw.times_ms.tolist(), raw.values.tolist()
-    pieces = []
-    for row in raw.labels.sort_order().tolist():
-        points = ",".join(
-            f'[{format_value(times[i] / 1000)},"{format_value(values[i])}"]'
-            for i in range(offsets[row], offsets[row + 1])
-        )
-        if points:
-            metric = json.dumps(labels[row], ensure_ascii=False, separators=(",", ":"))
-            pieces.append(f'{{"metric":{metric},"values":[{points}]}}')
-    return f"[{','.join(pieces)}]".encode()
+    order = raw.labels.sort_order()
+    return write_points(raw.labels, order, raw.offsets, raw.times_ms, raw.values)
 
 
 def write_string(text: str, time_ms: int) -> bytes:

@@ -46,6 +46,9 @@ def test_results_write_prometheus_json(reader: MemoryReader) -> None:
     raw = json.loads(engine.query_instant("default", "a_total[30s]", 60_000).data_bytes())
     assert raw["resultType"] == "matrix"
     assert raw["result"][0]["values"] == [[45, "45"], [60, "60"]]
+    cut = engine.query_instant("default", "a_total[30s]", 60_000)
+    assert cut.cut(1) and not cut.cut(1)
+    assert json.loads(cut.data_bytes())["result"] == raw["result"][:1]
     empty = json.loads(engine.query_range("default", "nothing", 0, 1000, 1000).data_bytes())
     assert empty == {"resultType": "matrix", "result": []}
 
@@ -141,3 +144,15 @@ def test_engine_is_shared_by_threads(reader: MemoryReader) -> None:
         thread.join()
     assert len(set(answers)) == 1
     assert len(answers) == 80
+
+
+@pytest.mark.parametrize("at", ["9223372036854775", "-9223372036854775", "1e15"])
+def test_times_beyond_every_point_are_empty(reader: MemoryReader, at: str) -> None:
+    engine = Engine(reader)
+    for text in (
+        f"a_total @ {at}",
+        f"rate(a_total[5m] @ {at})",
+        f"sum_over_time(a_total[1h:1m] @ {at})",
+    ):
+        result = json.loads(engine.query_instant("default", text, 60_000).data_bytes())
+        assert result["result"] == []
