@@ -5,7 +5,7 @@
 //! numbers or names; identifiers are not read. Nesting is bounded by serde_json (128 levels).
 
 use crate::error::{KernelError, Result};
-use crate::wire::limits::DECODED_BYTES_MAX;
+use crate::wire::limits::{DECODED_BYTES_MAX, HELP_BYTES_MAX};
 use crate::wire::proto::{put_varint, unzigzag};
 use serde::de::{DeserializeSeed, Deserializer, Error, IgnoredAny, MapAccess, SeqAccess, Visitor};
 use std::fmt;
@@ -132,7 +132,10 @@ const LENGTH_BYTES: usize = 4;
 
 /// The request as protobuf. Raises: Client 400 (not JSON of this shape), 413.
 pub fn to_protobuf(body: &[u8]) -> Result<Vec<u8>> {
-    let mut out = Vec::with_capacity(body.len() / 2);
+    // Room for all that may come: untouched pages cost nothing, growing by doubling holds the
+    // output twice while it is copied.
+    let room = body.len().saturating_mul(9) / 2;
+    let mut out = Vec::with_capacity(room.min(DECODED_BYTES_MAX + HELP_BYTES_MAX));
     let mut deserializer = serde_json::Deserializer::from_slice(body);
     let read = MessageSeed { fields: &REQUEST, out: &mut out }
         .deserialize(&mut deserializer)
