@@ -88,7 +88,7 @@ def serve(
     except (OSError, ValueError) as error:
         raise fail(str(error)) from None
 
-    from sluiceway.wiring.write_side import serve as run
+    from sluiceway.wiring import serve as run
 
     try:
         run(loaded)

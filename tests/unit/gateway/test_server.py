@@ -18,8 +18,8 @@ from sluiceway.gateway.limits import GatewayConfig
 from sluiceway.gateway.proxy import ANSWER_BUFFER_BYTES_MAX, ReadProxy
 from sluiceway.gateway.receive import Receiver
 from sluiceway.gateway.server import http_server, listen
+from sluiceway.serve.http import http_server as read_server
 from sluiceway.telemetry import Metrics
-from sluiceway.wiring.http import http_server as read_server
 
 
 class ReadFake:

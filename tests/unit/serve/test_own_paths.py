@@ -1,7 +1,7 @@
 """What the write side answers itself: figures by name, two expositions as one."""
 
+from sluiceway.serve.own_paths import merge_texts, set_worker_figures
 from sluiceway.telemetry import Metrics
-from sluiceway.wiring.own_paths import merge_texts, set_worker_figures
 
 
 def test_expositions_are_merged_by_name() -> None:

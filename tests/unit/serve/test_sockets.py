@@ -2,7 +2,7 @@
 
 from pathlib import Path
 
-from sluiceway.wiring.write_side import SOCKET_PATH_BYTES_MAX, socket_directory
+from sluiceway.serve.directory import SOCKET_PATH_BYTES_MAX, socket_directory
 
 
 def test_beside_the_data_where_the_address_fits(tmp_path: Path) -> None:

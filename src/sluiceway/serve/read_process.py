@@ -7,7 +7,6 @@ import asyncio
 import contextlib
 import json
 import os
-import sys
 from typing import Any
 
 import structlog
@@ -27,7 +26,14 @@ log = structlog.get_logger()
 class ReadProcess:
     """The child process and whether it answers."""
 
-    def __init__(self, settings: dict[str, Any], proxy: ReadProxy, metrics: Metrics) -> None:
+    def __init__(
+        self,
+        command: tuple[str, ...],
+        settings: dict[str, Any],
+        proxy: ReadProxy,
+        metrics: Metrics,
+    ) -> None:
+        self._command = command
         self._settings = {**settings, "parent_id": os.getpid()}
         self._proxy = proxy
         self._metrics = metrics
@@ -67,8 +73,7 @@ class ReadProcess:
             started_s = loop.time()
             try:
                 self._process = await asyncio.create_subprocess_exec(
-                    *(sys.executable, "-m", "sluiceway.wiring.read_side"),
-                    stdin=asyncio.subprocess.PIPE,
+                    *self._command, stdin=asyncio.subprocess.PIPE
                 )
                 await self._process.communicate(json.dumps(self._settings).encode())
                 status = self._process.returncode

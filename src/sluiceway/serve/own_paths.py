@@ -18,8 +18,8 @@ from sluiceway.gateway.keys import Scope as KeyScope
 from sluiceway.gateway.proxy import ReadProxy
 from sluiceway.gateway.receive import Scope
 from sluiceway.processor.interface import ShardWorker
+from sluiceway.serve.read_process import ReadProcess
 from sluiceway.telemetry import DEFINITIONS, MetricName, Metrics, memory_bytes
-from sluiceway.wiring.read_process import ReadProcess
 
 PREFIX = "sluiceway_"
 

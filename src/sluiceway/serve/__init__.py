@@ -1,0 +1,1 @@
+"""The processes of `sluiceway serve`: their directories, budgets, life and own paths."""

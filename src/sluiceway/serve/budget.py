@@ -1,0 +1,79 @@
+"""The configured budgets, given out to the parts.
+
+Invariant: the write side's three quarters of `memory_max` are shared out here and nowhere else.
+"""
+
+import secrets
+from typing import Any
+
+from sluiceway.config import Config
+from sluiceway.kernels import Disk
+from sluiceway.query.limits import QueryConfig
+from sluiceway.query.promql.engine import EngineLimits
+from sluiceway.tiers.hot import HotConfig
+
+MIB = 1 << 20
+POINT_BYTES = 32
+"""A buffered point with its share of runs and copies while a seal is written."""
+
+
+def write_memory_bytes(config: Config) -> int:
+    return config.memory_bytes_max() * 3 // 4
+
+
+def read_memory_bytes(config: Config) -> int:
+    return config.memory_bytes_max() // 4
+
+
+def disk_bytes_max(config: Config, disk: Disk) -> int:
+    """Bytes that the data directory may come to."""
+    return config.disk_max or disk.used_bytes() + disk.free_bytes()
+
+
+def shard_options(config: Config, disk_bytes_max: int) -> dict[str, Any]:
+    memory_bytes = write_memory_bytes(config)
+    return {
+        # A small disk holds several, so that a checkpoint can give room back.
+        "segment_bytes": min(64 * MIB, max(MIB, disk_bytes_max // 16)),
+        # The levels of the disk (90 % and 95 %) act before the journal's own limit does.
+        "journal_bytes_max": disk_bytes_max,
+        "queue_bytes_max": min(64 * MIB, memory_bytes // 16),
+        "decoded_bytes_max": min(64 * MIB, memory_bytes // 16),
+        "buffer_points_max": max(
+            100_000, min(4 * config.seal_points_max, memory_bytes // 4 // POINT_BYTES)
+        ),
+        "page_cache_bytes_max": min(256 * MIB, memory_bytes // 16),
+        "hash_seed": secrets.randbits(63),
+    }
+
+
+def evaluate_options(config: Config) -> dict[str, int]:
+    return {
+        "query_threads": config.query_threads,
+        "query_bytes_max": write_memory_bytes(config) // 4,
+        "visibility_wait_max_ms": config.visibility_wait_max_ms,
+        "series_max": config.query.series_max,
+        "points_max": config.query.points_max,
+        "bytes_max": config.query.result_bytes_max,
+        "timeout_max_ms": int(config.query.timeout_s_max * 1000),
+    }
+
+
+def hot_config(config: Config, disk_bytes_max: int) -> HotConfig:
+    return HotConfig(
+        seal_points_max=config.seal_points_max,
+        seal_journal_bytes_max=config.seal_journal_bytes_max,
+        seal_s_max=config.seal_s_max,
+        retention_ms=config.retention_raw_ms,
+        disk_bytes_max=disk_bytes_max,
+        memory_bytes_max=write_memory_bytes(config),
+    )
+
+
+def engine_limits(limits: QueryConfig, memory_bytes_max: int) -> EngineLimits:
+    return EngineLimits(
+        series_max=limits.series_max,
+        points_max=limits.points_max,
+        bytes_max=min(limits.result_bytes_max, memory_bytes_max // 2),
+        lookback_ms=limits.lookback_ms,
+    )

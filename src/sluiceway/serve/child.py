@@ -1,0 +1,74 @@
+"""What the read side's process is in itself: a child that ends with its parent, in bounded memory.
+
+Invariant: it holds no data and writes none. It dies with the write side, and the write side starts
+it again when it dies.
+"""
+
+import asyncio
+import contextlib
+import ctypes
+import gc
+import json
+import os
+import resource
+import signal
+import sys
+from collections.abc import Awaitable, Callable
+from pathlib import Path
+from typing import Any
+
+import uvloop
+
+from sluiceway.serve.http import QuietServer
+from sluiceway.serve.logs import set_up_logs
+from sluiceway.telemetry import Metrics, memory_bytes
+
+PR_SET_PDEATHSIG = 1
+MEMORY_BYTES_MIN = 256 << 20
+"""Less does not hold the interpreter, its libraries and one small query."""
+
+
+def die_with_parent(parent_id: int) -> None:
+    """Be killed when the parent ends, however it ends."""
+    with contextlib.suppress(OSError, AttributeError):
+        ctypes.CDLL(None).prctl(PR_SET_PDEATHSIG, signal.SIGKILL)
+    if os.getppid() != parent_id:
+        sys.exit("the write side has ended already")
+
+
+def limit_memory(bytes_max: int) -> None:
+    """Let an allocation past our share of `memory_max` fail: a query then ends in a 503, and at
+    worst this process ends, never the write side."""
+    _, hard = resource.getrlimit(resource.RLIMIT_DATA)
+    soft = max(bytes_max, MEMORY_BYTES_MIN)
+    if hard != resource.RLIM_INFINITY:
+        soft = min(soft, hard)
+    resource.setrlimit(resource.RLIMIT_DATA, (soft, hard))
+
+
+def run_child(run: Callable[[dict[str, Any]], Awaitable[None]]) -> None:
+    """Read the settings that the parent writes, and run; never returns."""
+    settings = json.loads(sys.stdin.buffer.read())
+    die_with_parent(settings["parent_id"])
+    signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C is the write side's to hear
+    set_up_logs(settings["log_level"])
+    Path(settings["http_socket"]).unlink(missing_ok=True)
+    limit_memory(settings["memory_bytes_max"])
+    gc.freeze()
+
+    async def main() -> None:
+        await run(settings)
+
+    uvloop.run(main())
+    os._exit(0)  # a query that still runs on a thread must not hold up the end
+
+
+async def serve_until_told(server: QuietServer, metrics: Metrics) -> None:
+    """Serve until SIGTERM."""
+    loop = asyncio.get_running_loop()
+    loop.add_signal_handler(signal.SIGTERM, setattr, server, "should_exit", True)
+    serving = asyncio.ensure_future(server.serve())
+    while not serving.done():
+        metrics.set("sluiceway_memory_bytes", memory_bytes(), ("read",))
+        await asyncio.wait({serving}, timeout=1.0)
+    await serving

@@ -1,0 +1,163 @@
+"""What is built from what: the two processes of `sluiceway serve`, one function each.
+
+Only this file names backends. Invariant: the order of opening is the order of dependence, and
+closing is its reverse. How a part works stands in its own module; what a process is besides its
+parts (signals, directories, budgets, the drain) stands in `serve/`.
+"""
+
+import asyncio
+import contextlib
+import sys
+from collections.abc import Awaitable, Callable
+from dataclasses import asdict
+from pathlib import Path
+from typing import Any
+
+import uvloop
+
+from sluiceway.clock import Clock, SystemClock, jitter
+from sluiceway.config import Config, split_address
+from sluiceway.gateway.acks import Acks
+from sluiceway.gateway.admission import Admission
+from sluiceway.gateway.app import GatewayApp
+from sluiceway.gateway.keys import Keyring
+from sluiceway.gateway.proxy import ReadProxy
+from sluiceway.gateway.receive import Receiver
+from sluiceway.gateway.server import TlsFiles, http_server, listen
+from sluiceway.kernels import Disk, EvaluateServer, ShardClient
+from sluiceway.processor.hot_shard import HotShard
+from sluiceway.query.api.app import QueryApp
+from sluiceway.query.api.prometheus import PrometheusApi
+from sluiceway.query.limits import QueryConfig
+from sluiceway.query.promql.engine import Engine
+from sluiceway.serve import budget
+from sluiceway.serve.child import MEMORY_BYTES_MIN, run_child, serve_until_told
+from sluiceway.serve.directory import open_disk, socket_directory
+from sluiceway.serve.http import http_server as read_http_server
+from sluiceway.serve.life import Life, Reloadable
+from sluiceway.serve.logs import set_up_logs
+from sluiceway.serve.own_paths import OwnPaths
+from sluiceway.serve.read_process import ReadProcess
+from sluiceway.telemetry import Metrics
+
+SWITCH_INTERVAL_S = 0.0005
+READ_SIDE = (sys.executable, "-m", "sluiceway.wiring")
+
+
+async def write_side(config: Config, clock: Clock | None = None) -> None:
+    """Gateway, journal, processor, hot shard; parent of the read side. Serves until told to stop.
+
+    Raises: OSError, BackendUnavailable, Corruption.
+    """
+    clock, metrics = clock or SystemClock(), Metrics()
+    life = Life(config, clock, metrics)
+    metrics.set("sluiceway_process_start_seconds", clock.now_ms() / 1000, ("write",))
+    metrics.set("sluiceway_memory_bytes_max", budget.write_memory_bytes(config), ("write",))
+    keyring = Keyring(config.key_file() if config.auth == "keys" else None)
+    tls = tls_files(config)
+    async with contextlib.AsyncExitStack() as stack:
+        # The public address and the directory's lock, before anything is written.
+        listener = stack.enter_context(listen(*split_address(config.http)))
+        disk = open_disk(config.data_dir)
+        sockets = stack.enter_context(socket_directory(config.data_dir))
+
+        # The read side: started first, the two take their time side by side.
+        proxy = ReadProxy(str(sockets / "read.sock"), config.gateway)
+        stack.callback(proxy.close)
+        read = ReadProcess(READ_SIDE, read_settings(config, sockets), proxy, metrics)
+        read.start()
+        stack.push_async_callback(read.stop)
+
+        # The shard, with its journal and tier: acks are possible, the replay goes on behind.
+        disk_bytes_max = budget.disk_bytes_max(config, disk)
+        hot = await asyncio.to_thread(open_hot, config, disk, disk_bytes_max, clock)
+        hot.start(life.give_up)
+        stack.push_async_callback(life.seal, hot)
+        evaluate_socket = sockets / "evaluate.sock"
+        evaluate_socket.unlink(missing_ok=True)
+        evaluate = EvaluateServer(hot.shard, str(evaluate_socket), budget.evaluate_options(config))
+        evaluate.start()
+        stack.callback(evaluate.stop)
+
+        # The gateway and its doors.
+        acks = Acks(hot.shard, clock, config.gateway.ack_s_max)
+        acks.start()
+        admission = Admission(config.gateway, clock, jitter())
+        receiver = Receiver(hot.shard, acks, admission, keyring, config.gateway, clock, metrics)
+
+        def figures() -> dict[str, Any]:
+            used, free = disk.used_bytes(), disk.free_bytes()
+            told = {"disk_bytes": used, "disk_bytes_max": disk_bytes_max, "disk_free_bytes": free}
+            return {**hot.stats(), **told}
+
+        own = OwnPaths(hot, figures, read, proxy, admission, metrics, lambda: receiver.accepting)
+        app = GatewayApp(receiver, proxy, keyring, own.table(), metrics)
+        context = None if tls is None else tls.context
+        server = http_server(app, config.gateway, context, config.drain_s_max)
+        stop_grpc = await open_grpc(config, receiver)
+        files: list[Reloadable] = [keyring] if tls is None else [keyring, tls]
+        await life.serve(server, listener, (receiver, acks, own), stop_grpc, files)
+    life.check()
+
+
+async def read_side(settings: dict[str, Any]) -> None:
+    """Query API and engine over a Unix socket, reached through the gateway."""
+    limits = QueryConfig(**settings["query"])
+    memory_bytes_max = max(settings["memory_bytes_max"], MEMORY_BYTES_MIN)
+    clock, metrics = SystemClock(), Metrics()
+    metrics.set("sluiceway_process_start_seconds", clock.now_ms() / 1000, ("read",))
+    metrics.set("sluiceway_memory_bytes_max", memory_bytes_max, ("read",))
+    client = ShardClient(settings["evaluate_socket"])
+    engine = Engine(client, budget.engine_limits(limits, settings["memory_bytes_max"]), clock)
+    app = QueryApp(PrometheusApi(engine, client, limits, clock), limits, clock, metrics)
+    await serve_until_told(read_http_server(app, settings["http_socket"]), metrics)
+    app.close()
+
+
+def open_hot(config: Config, disk: Disk, disk_bytes_max: int, clock: Clock) -> HotShard:
+    return HotShard(
+        disk,
+        budget.shard_options(config, disk_bytes_max),
+        budget.hot_config(config, disk_bytes_max),
+        clock,
+        series_max=config.series_max,
+    )
+
+
+def tls_files(config: Config) -> TlsFiles | None:
+    if config.tls_cert is None or config.tls_key is None:
+        return None
+    return TlsFiles(config.tls_cert, config.tls_key, config.tls_client_ca)
+
+
+async def open_grpc(
+    config: Config, receiver: Receiver
+) -> Callable[[float], Awaitable[None]] | None:
+    """The gRPC door's `stop`, where the door is asked for; grpcio is imported only then."""
+    if config.otlp_grpc is None:
+        return None
+    from sluiceway.gateway.doors.otlp_grpc import open_door
+
+    files = (config.tls_cert, config.tls_key, config.tls_client_ca)
+    return await open_door(config.otlp_grpc, receiver, config.gateway, files)
+
+
+def read_settings(config: Config, sockets: Path) -> dict[str, Any]:
+    return {
+        "query": asdict(config.query),
+        "evaluate_socket": str(sockets / "evaluate.sock"),
+        "http_socket": str(sockets / "read.sock"),
+        "memory_bytes_max": budget.read_memory_bytes(config),
+        "log_level": config.log_level,
+    }
+
+
+def serve(config: Config) -> None:
+    """Run the write side until SIGTERM or Ctrl-C."""
+    set_up_logs(config.log_level)
+    sys.setswitchinterval(SWITCH_INTERVAL_S)
+    uvloop.run(write_side(config))
+
+
+if __name__ == "__main__":
+    run_child(read_side)

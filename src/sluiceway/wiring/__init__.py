@@ -1,1 +1,0 @@
-"""The two processes, put together: the only place that names backends."""
