@@ -14,6 +14,8 @@ DAY_MS = 86_400_000
 TIER_POINTS = 4_096
 """Blocks up to this size are tier 0; each tier is `merge_fan_in` times larger."""
 DAYS_MAX = 128
+RETENTION_PIECES = 8
+"""Points are kept at most this part of their retention, or a day, too long."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -127,8 +129,20 @@ def tier(block: BlockEntry, config: HotConfig) -> int:
 
 
 def group_day(block: BlockEntry, config: HotConfig) -> int | None:
-    """Large blocks merge only with their day; small ones with anybody, as days share a file."""
-    return block.max_ms // DAY_MS if block.rows >= config.day_points_min else None
+    """Large blocks merge only with their day; small ones with anybody, as days share a file, or
+    with those that expire together."""
+    if block.rows >= config.day_points_min:
+        return block.max_ms // DAY_MS
+    days = retention_days(config)
+    return -1 - block.max_ms // DAY_MS // days if days else None
+
+
+def retention_days(config: HotConfig) -> int:
+    """Days that expire together, 0 where nothing does: no file spans more, or its oldest points
+    would be kept for as long as newer ones join them."""
+    if config.retention_ms <= 0:
+        return 0
+    return max(1, config.retention_ms // DAY_MS // RETENTION_PIECES)
 
 
 def close(chosen: Sequence[BlockEntry], blocks: Sequence[BlockEntry]) -> list[BlockEntry]:
@@ -165,17 +179,26 @@ def make_task(inputs: Sequence[BlockEntry], config: HotConfig, dense: bool) -> M
 
 
 def cut_days(blocks: Sequence[BlockEntry], config: HotConfig) -> tuple[int, ...]:
-    """Day boundaries (ms) at which outputs are cut: each piece holds `day_points_min` or more."""
+    """Day boundaries (ms) at which outputs are cut: each piece holds `day_points_min` or more, and
+    with a retention what expires together. What is long past it stays in one piece."""
     points: dict[int, int] = defaultdict(int)
     for block in blocks:
         for day, count in points_by_day(block):
             points[day] += count
     cuts: list[int] = []
     gathered, left = 0, sum(points.values())
+    together = retention_days(config)
+    expired_until = max(points, default=0) - 2 * together * RETENTION_PIECES
+    before: int | None = None
     for day in sorted(points):
-        if gathered >= config.day_points_min and left >= config.day_points_min:
+        piece = max(day, expired_until) // together if together else None
+        if piece is not None and before is not None and piece != before:
+            cuts.append(piece * together * DAY_MS)
+            gathered = 0
+        elif gathered >= config.day_points_min and left >= config.day_points_min:
             cuts.append(day * DAY_MS)
             gathered = 0
+        before = piece
         gathered += points[day]
         left -= points[day]
     return tuple(cuts)

@@ -215,3 +215,23 @@ def test_native_histograms_are_counted_and_superseded_like_points() -> None:
     # Times 5 to 8, as floats and as histograms.
     assert statement.stock.block_rows + statement.stock.buffer_rows == 8
     assert statement.balanced
+
+
+def test_with_a_retention_no_file_outlives_its_oldest_points() -> None:
+    config = HotConfig(retention_ms=16 * DAY_MS, merge_fan_in=2, seal_points_max=2)
+    clock = ManualClock(1_000 * DAY_MS)
+    hot = HotShard(Disk.memory(), OPTIONS, config, clock)
+    hot.load()
+    for day in range(60):
+        clock.advance(DAY_MS)
+        now_ms = clock.now_ms()
+        rows = [(now_ms, 1.0), (now_ms - 3 * DAY_MS - 1, 2.0)]
+        assert acked(hot, push(hot, series("m", *rows), received_ms=now_ms))
+        settle(hot)
+        if day % 5 == 0:
+            hot.flush_merges()
+        oldest_ms = min(time_ms for _, time_ms in points(hot))
+        assert now_ms - oldest_ms <= (16 + 2 + 1) * DAY_MS
+        assert len(hot.version().blocks) <= 40
+    check_ledger(hot)
+    hot.shard.close()

@@ -133,3 +133,20 @@ def test_room_runs_out_in_steps() -> None:
         "accept", "merging lags: 10 parts, at most parts_max 9"
     )
     assert admission(HotConfig(), 1 << 60, 1 << 60, 0) == Admission("accept")
+
+
+@given(block_lists(), st.sampled_from([DAY_MS // 24, 3 * DAY_MS, 16 * DAY_MS]))
+def test_merging_with_a_retention_ends(blocks: list[BlockEntry], kept_ms: int) -> None:
+    config = HotConfig(seal_points_max=4_096, merge_fan_in=2, retention_ms=kept_ms)
+    for _ in range(1_000):
+        task = plan_merge(blocks, config)
+        if task is None:
+            break
+        gone = {b.path for b in task.inputs}
+        blocks = [b for b in blocks if b.path not in gone] + merged(task)
+        assert len(task.cuts_ms) <= 2 * 8 + 2
+    assert plan_merge(blocks, config) is None
+    task = plan_merge_all(blocks, config)
+    if task is not None:
+        pieces = {cut // DAY_MS // max(1, kept_ms // DAY_MS // 8) for cut in task.cuts_ms}
+        assert len(pieces) == len(task.cuts_ms), "one cut a piece"
