@@ -37,15 +37,18 @@ class Sender(threading.Thread):
         super().__init__(daemon=True)
         parts = urllib.parse.urlsplit(url)
         assert parts.hostname is not None and parts.port is not None
-        self._socket = socket.create_connection((parts.hostname, parts.port))
-        self._socket.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+        self._address = (parts.hostname, parts.port)
         self._head = f"POST {parts.path} HTTP/1.1\r\nHost: {parts.netloc}\r\n{HEADERS}".encode()
         self._work = work
         self.latencies_ms: list[tuple[float, float]] = []
         self.points = self.refused = self.errors = 0
 
     def run(self) -> None:
-        while (item := self._work.take()) is not None:
+        # Connected with the first request in hand: making bodies can outlast a server's patience.
+        item = self._work.take()
+        self._socket = socket.create_connection(self._address)
+        self._socket.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+        while item is not None:
             due, body, points = item
             self._socket.sendall(self._head + b"Content-Length: %d\r\n\r\n" % len(body) + body)
             status = self._answer()
@@ -56,6 +59,7 @@ class Sender(threading.Thread):
                 self.refused += 1
             else:
                 self.errors += 1
+            item = self._work.take()
 
     def _answer(self) -> int:
         data = b""

@@ -70,6 +70,9 @@ def serve(
 ) -> None:
     """Take writes and answer queries until SIGTERM."""
     flags = {name: value for name, value in locals().items() if name != "config"}
+    from sluiceway.serve.quick_start import quick_start
+
+    quick_start()
     from pydantic import ValidationError
 
     from sluiceway import config as configuration

@@ -26,14 +26,10 @@ from sluiceway.gateway.receive import Receiver
 from sluiceway.gateway.server import TlsFiles, http_server, listen
 from sluiceway.kernels import Disk, EvaluateServer, ShardClient
 from sluiceway.processor.hot_shard import HotShard
-from sluiceway.query.api.app import QueryApp
-from sluiceway.query.api.prometheus import PrometheusApi
 from sluiceway.query.limits import QueryConfig
-from sluiceway.query.promql.engine import Engine
 from sluiceway.serve import budget
-from sluiceway.serve.child import MEMORY_BYTES_MIN, run_child, serve_until_told
+from sluiceway.serve.child import MEMORY_BYTES_MIN, serve_until_told
 from sluiceway.serve.directory import open_disk, socket_directory
-from sluiceway.serve.http import http_server as read_http_server
 from sluiceway.serve.life import Life, Reloadable
 from sluiceway.serve.logs import set_up_logs
 from sluiceway.serve.own_paths import OwnPaths
@@ -41,7 +37,14 @@ from sluiceway.serve.read_process import ReadProcess
 from sluiceway.telemetry import Metrics
 
 SWITCH_INTERVAL_S = 0.0005
-READ_SIDE = (sys.executable, "-m", "sluiceway.wiring")
+READ_SIDE_MAIN = """
+from sluiceway.serve.quick_start import quick_start
+quick_start()
+from sluiceway.serve.child import run_child
+from sluiceway.wiring import read_side
+run_child(read_side)
+"""
+READ_SIDE = (sys.executable, "-c", READ_SIDE_MAIN)
 
 
 async def write_side(config: Config, clock: Clock | None = None) -> None:
@@ -102,6 +105,12 @@ async def write_side(config: Config, clock: Clock | None = None) -> None:
 
 async def read_side(settings: dict[str, Any]) -> None:
     """Query API and engine over a Unix socket, reached through the gateway."""
+    # Imported here: the write side must not wait for numpy and the engine before its first ack.
+    from sluiceway.query.api.app import QueryApp
+    from sluiceway.query.api.prometheus import PrometheusApi
+    from sluiceway.query.promql.engine import Engine
+    from sluiceway.serve.http import http_server as read_http_server
+
     limits = QueryConfig(**settings["query"])
     memory_bytes_max = max(settings["memory_bytes_max"], MEMORY_BYTES_MIN)
     clock, metrics = SystemClock(), Metrics()
@@ -157,7 +166,3 @@ def serve(config: Config) -> None:
     set_up_logs(config.log_level)
     sys.setswitchinterval(SWITCH_INTERVAL_S)
     uvloop.run(write_side(config))
-
-
-if __name__ == "__main__":
-    run_child(read_side)

@@ -6,11 +6,15 @@
 
 use crate::model::Batch;
 use parking_lot::Mutex;
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::OnceLock;
+use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
 use xxhash_rust::xxh3::xxh3_128_with_secret;
 
-/// Slots of the cache of valid label hashes: 8 bytes each, direct-mapped.
-const KNOWN_SLOTS: usize = 1 << 20;
+/// Slots, of 8 bytes, of the caches of valid label hashes: each is used until it is too small.
+const KNOWN_SLOTS: [usize; 3] = [1 << 16, 1 << 19, 1 << 22];
+/// A hash may stand in any slot of its set, half a cache line: scrapes come round in one order, and
+/// of two hashes that share one slot neither would ever be found.
+const SET_SLOTS: usize = 4;
 /// Spent buffers kept for the next requests, and the size past which one is not worth keeping.
 const BUFFERS_MAX: usize = 8;
 const BUFFER_BYTES_MAX: usize = 4 << 20;
@@ -22,7 +26,9 @@ type Secret = [u8; 192];
 pub struct Decoder {
     raw_secret: Secret,
     canonical_secret: Secret,
-    known: Box<[AtomicU64]>,
+    known: [Known; KNOWN_SLOTS.len()],
+    /// The cache in use.
+    known_at: AtomicUsize,
     buffers: Mutex<Vec<Vec<u8>>>,
 }
 
@@ -32,7 +38,8 @@ impl Decoder {
         Decoder {
             raw_secret: secret(seed ^ 0x7261_7700_0000_0001),
             canonical_secret: secret(seed ^ 0x6361_6e00_0000_0002),
-            known: (0..KNOWN_SLOTS).map(|_| AtomicU64::new(0)).collect(),
+            known: std::array::from_fn(|_| Known::default()),
+            known_at: AtomicUsize::new(0),
             buffers: Mutex::new(Vec::new()),
         }
     }
@@ -66,20 +73,49 @@ impl Decoder {
         xxh3_128_with_secret(bytes, &self.canonical_secret)
     }
 
-    /// Did labels with this hash pass validation before? A slot holds the half of the hash that
-    /// did not choose the slot.
+    /// Did labels with this hash pass validation before?
     #[inline]
     pub(super) fn is_known(&self, hash: u128) -> bool {
-        self.slot(hash).load(Ordering::Relaxed) == (hash >> 64) as u64
+        let at = self.known_at.load(Ordering::Relaxed);
+        let tag = (hash >> 64) as u64;
+        self.known[at].set(at, hash).iter().any(|slot| slot.load(Ordering::Relaxed) == tag)
     }
 
     pub(super) fn remember(&self, hash: u128) {
-        self.slot(hash).store((hash >> 64) as u64, Ordering::Relaxed);
+        let at = self.known_at.load(Ordering::Relaxed);
+        if self.known[at].remember(at, hash) && at + 1 < KNOWN_SLOTS.len() {
+            self.known_at.fetch_max(at + 1, Ordering::Relaxed);
+        }
+    }
+}
+
+/// A cache of one size. Made when it is first used: most servers stay with the small one.
+#[derive(Default)]
+struct Known {
+    slots: OnceLock<Box<[AtomicU64]>>,
+    /// Hashes that made room for others.
+    displaced: AtomicUsize,
+}
+
+impl Known {
+    /// The slots where a hash may stand: they hold the half that did not choose them.
+    #[inline]
+    fn set(&self, size: usize, hash: u128) -> &[AtomicU64] {
+        let count = KNOWN_SLOTS[size];
+        let slots = self.slots.get_or_init(|| (0..count).map(|_| AtomicU64::new(0)).collect());
+        let first = hash as usize & (count - 1) & !(SET_SLOTS - 1);
+        &slots[first..first + SET_SLOTS]
     }
 
-    #[inline]
-    fn slot(&self, hash: u128) -> &AtomicU64 {
-        &self.known[hash as usize & (KNOWN_SLOTS - 1)]
+    /// True when so many were displaced that a larger cache is worth its memory.
+    fn remember(&self, size: usize, hash: u128) -> bool {
+        let set = self.set(size, hash);
+        let empty = set.iter().find(|slot| slot.load(Ordering::Relaxed) == 0);
+        let displaces = empty.is_none();
+        let slot = empty.unwrap_or(&set[hash as usize & (SET_SLOTS - 1)]);
+        slot.store((hash >> 64) as u64, Ordering::Relaxed);
+        let before = self.displaced.fetch_add(usize::from(displaces), Ordering::Relaxed);
+        before > KNOWN_SLOTS[size] / 8
     }
 }
 
@@ -95,4 +131,25 @@ fn secret(seed: u64) -> Secret {
         chunk.copy_from_slice(&(z ^ z >> 31).to_le_bytes());
     }
     out
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_million_label_sets_stay_known() {
+        let decoder = Decoder::new(7);
+        let hash = |i: u64| decoder.hash_raw(&i.to_le_bytes());
+        assert!(!decoder.is_known(hash(0)));
+        for _ in 0..2 {
+            (0..1_000_000)
+                .map(hash)
+                .filter(|&h| !decoder.is_known(h))
+                .for_each(|h| decoder.remember(h));
+        }
+        let known = (0..1_000_000).filter(|&i| decoder.is_known(hash(i))).count();
+        assert!(known > 970_000, "{known}");
+        assert!(!(2_000_000..3_000_000).any(|i| decoder.is_known(hash(i))));
+    }
 }

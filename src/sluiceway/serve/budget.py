@@ -4,13 +4,15 @@ Invariant: the write side's three quarters of `memory_max` are shared out here a
 """
 
 import secrets
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from sluiceway.config import Config
 from sluiceway.kernels import Disk
 from sluiceway.query.limits import QueryConfig
-from sluiceway.query.promql.engine import EngineLimits
 from sluiceway.tiers.hot import HotConfig
+
+if TYPE_CHECKING:
+    from sluiceway.query.promql.engine import EngineLimits
 
 MIB = 1 << 20
 POINT_BYTES = 32
@@ -70,7 +72,10 @@ def hot_config(config: Config, disk_bytes_max: int) -> HotConfig:
     )
 
 
-def engine_limits(limits: QueryConfig, memory_bytes_max: int) -> EngineLimits:
+def engine_limits(limits: QueryConfig, memory_bytes_max: int) -> "EngineLimits":
+    # Imported here: the write side needs this file, and not the engine.
+    from sluiceway.query.promql.engine import EngineLimits
+
     return EngineLimits(
         series_max=limits.series_max,
         points_max=limits.points_max,

@@ -55,6 +55,7 @@ def run_child(run: Callable[[dict[str, Any]], Awaitable[None]]) -> None:
     Path(settings["http_socket"]).unlink(missing_ok=True)
     limit_memory(settings["memory_bytes_max"])
     gc.freeze()
+    gc.enable()
 
     async def main() -> None:
         await run(settings)

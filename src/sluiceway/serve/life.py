@@ -74,8 +74,8 @@ class Life:
             asyncio.ensure_future(self._reload(files)),
             asyncio.ensure_future(self._sample_lag()),
         ]
-        gc.collect()
         gc.freeze()
+        gc.enable()
         log.info("listening", http=self._config.http, data_dir=str(self._config.data_dir))
         try:
             stopping = asyncio.ensure_future(self._stopping.wait())
