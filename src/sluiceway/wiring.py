@@ -119,7 +119,7 @@ async def read_side(settings: dict[str, Any]) -> None:
     client = ShardClient(settings["evaluate_socket"])
     engine = Engine(client, budget.engine_limits(limits, settings["memory_bytes_max"]), clock)
     app = QueryApp(PrometheusApi(engine, client, limits, clock), limits, clock, metrics)
-    await serve_until_told(read_http_server(app, settings["http_socket"]), metrics)
+    await serve_until_told(app.answer, settings["http_socket"], metrics)
     app.close()
 
 

@@ -33,6 +33,7 @@ DROPPED_REQUEST = frozenset(
         b"x-sluiceway-tenant",
     }
 )
+BODY_HEADERS = frozenset({b"content-length", b"transfer-encoding"})
 DROPPED_ANSWER = frozenset({b"connection", b"keep-alive", b"transfer-encoding", b"date"})
 
 
@@ -161,7 +162,8 @@ class ReadProxy:
             raise Overloaded(1.0, "too many read requests at once")
         self._running += 1
         try:
-            request = _request(scope, await self._body(receive), tenant)
+            body = await self._body(receive) if _has_body(scope) else b""
+            request = _request(scope, body, tenant)
             exchange = Exchange(receive)
             try:
                 upstream = await self._ask(request, exchange)
@@ -288,6 +290,10 @@ class Exchange:
         self._timer.cancel()
         if self._watcher is not None:
             self._watcher.cancel()
+
+
+def _has_body(scope: Scope) -> bool:
+    return any(name in BODY_HEADERS for name, _ in scope["headers"])
 
 
 def _request(scope: Scope, body: bytes, tenant: str) -> bytes:

@@ -19,7 +19,7 @@ from typing import Any
 
 import uvloop
 
-from sluiceway.serve.http import QuietServer
+from sluiceway.serve.http import Answering, serve
 from sluiceway.serve.logs import set_up_logs
 from sluiceway.telemetry import Metrics, memory_bytes
 
@@ -64,11 +64,11 @@ def run_child(run: Callable[[dict[str, Any]], Awaitable[None]]) -> None:
     os._exit(0)  # a query that still runs on a thread must not hold up the end
 
 
-async def serve_until_told(server: QuietServer, metrics: Metrics) -> None:
+async def serve_until_told(answering: Answering, socket_path: str, metrics: Metrics) -> None:
     """Serve until SIGTERM."""
-    loop = asyncio.get_running_loop()
-    loop.add_signal_handler(signal.SIGTERM, setattr, server, "should_exit", True)
-    serving = asyncio.ensure_future(server.serve())
+    stop = asyncio.Event()
+    asyncio.get_running_loop().add_signal_handler(signal.SIGTERM, stop.set)
+    serving = asyncio.ensure_future(serve(answering, socket_path, stop))
     while not serving.done():
         metrics.set("sluiceway_memory_bytes", memory_bytes(), ("read",))
         await asyncio.wait({serving}, timeout=1.0)

@@ -6,6 +6,7 @@ from collections.abc import Awaitable, Callable
 from pathlib import Path
 from typing import Any
 
+import uvicorn
 import uvloop
 
 from fakes.gateway import FakeShard
@@ -17,8 +18,7 @@ from sluiceway.gateway.keys import Keyring
 from sluiceway.gateway.limits import GatewayConfig
 from sluiceway.gateway.proxy import ANSWER_BUFFER_BYTES_MAX, ReadProxy
 from sluiceway.gateway.receive import Receiver
-from sluiceway.gateway.server import http_server, listen
-from sluiceway.serve.http import http_server as read_server
+from sluiceway.gateway.server import HttpServer, http_server, listen
 from sluiceway.telemetry import Metrics
 
 
@@ -78,7 +78,17 @@ def run(tmp_path: Path, story: Story, limits: GatewayConfig | None = None) -> No
         listener = listen("127.0.0.1", 0)
         port = listener.getsockname()[1]
         fake = ReadFake()
-        upstream = read_server(fake, str(tmp_path / "r.sock"))
+        upstream = HttpServer(
+            uvicorn.Config(
+                fake,
+                uds=str(tmp_path / "r.sock"),
+                http="httptools",
+                ws="none",
+                lifespan="off",
+                loop="none",
+                log_config=None,
+            )
+        )
         tasks = [
             asyncio.ensure_future(server.serve([listener])),
             asyncio.ensure_future(upstream.serve()),

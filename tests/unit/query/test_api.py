@@ -11,7 +11,6 @@ from urllib.parse import urlencode
 import pytest
 import uvloop
 
-from fakes.gateway import Reply, call
 from sluiceway.clock import SystemClock
 from sluiceway.errors import (
     BackendUnavailable,
@@ -21,7 +20,7 @@ from sluiceway.errors import (
     TenantFault,
 )
 from sluiceway.kernels import EvaluateServer, MemoryShard, ShardClient
-from sluiceway.query.api.app import QueryApp
+from sluiceway.query.api.app import Call, QueryApp, Reply
 from sluiceway.query.api.prometheus import Data, PrometheusApi, Request
 from sluiceway.query.limits import QueryConfig
 from sluiceway.query.promql.engine import Engine
@@ -40,7 +39,7 @@ class Api:
 
     async def reply(self, path: str, **parameters: Any) -> Reply:
         query = urlencode(parameters, doseq=True).encode()
-        return await call(self.app, f"/api/v1/{path}", method="GET", query=query)
+        return await self.app.answer(Call("GET", f"/api/v1/{path}", query))
 
     async def get(self, path: str, **parameters: Any) -> Any:
         reply = await self.reply(path, **parameters)
@@ -102,7 +101,7 @@ def test_queries(tmp_path: Path) -> None:
         data = await api.get("query", query='up{job="a"}[20s]', time="30")
         assert data["result"][0]["values"] == [[15, "2"], [30, "3"]]
         body = urlencode({"query": "up", "time": 30}).encode()
-        reply = await call(api.app, "/api/v1/query", [body], headers=[FORM])
+        reply = await api.app.answer(Call("POST", "/api/v1/query", b"", dict([FORM]), body))
         assert len(json.loads(reply.body)["data"]["result"]) == 2
 
     run(tmp_path, story)
@@ -197,9 +196,9 @@ def test_errors_by_type(
 def test_paths_and_methods(tmp_path: Path) -> None:
     async def story(api: Api) -> None:
         assert (await api.refused("nothing"))[:2] == (404, "not_found")
-        assert (await call(api.app, "/api/v1/metadata")).status == 405
-        assert (await call(api.app, "/ready", method="GET")).status == 200
-        text = (await call(api.app, "/metrics", method="GET")).body
+        assert (await api.app.answer(Call("POST", "/api/v1/metadata"))).status == 405
+        assert (await api.app.answer(Call("GET", "/ready"))).status == 200
+        text = (await api.app.answer(Call("GET", "/metrics"))).body
         assert b"sluiceway_query_running 0" in text
 
     run(tmp_path, story)
@@ -238,20 +237,11 @@ def test_a_client_that_goes_cancels_its_query(tmp_path: Path) -> None:
 
     async def story(api: Api) -> None:
         api.endpoints["query"] = wait
-        messages = [{"type": "http.request", "body": b""}, {"type": "http.disconnect"}]
-        sent: list[Any] = []
-
-        async def receive() -> Any:
-            await asyncio.sleep(0.01)
-            return messages.pop(0)
-
-        async def send(message: Any) -> None:
-            sent.append(message)
-
-        scope = {"method": "GET", "path": "/api/v1/query", "query_string": b"", "headers": []}
-        await api.app(scope, receive, send)
+        asked = Call("GET", "/api/v1/query")
+        asyncio.get_running_loop().call_later(0.01, asked.cancel.cancel)
+        reply = await api.app.answer(asked)
         assert cancelled.is_set()
-        assert sent[0]["status"] == 499
+        assert reply.status == 499
 
     run(tmp_path, story)
 

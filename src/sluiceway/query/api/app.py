@@ -1,4 +1,4 @@
-"""The read side's ASGI application: envelope, errors by type, deadlines, withdrawal.
+"""The read side's application: envelope, errors by type, deadlines, withdrawal.
 
 Invariant: the event loop never evaluates anything: every endpoint runs on a worker thread, at most
 `concurrency_max` at once, and is cancelled when its client goes. Reached only through the gateway,
@@ -6,10 +6,8 @@ which has checked the key and set `x-sluiceway-tenant`.
 """
 
 import asyncio
-from collections.abc import Awaitable, Callable, MutableMapping
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass
-from typing import Any
+from dataclasses import dataclass, field
 
 import structlog
 
@@ -30,14 +28,23 @@ from sluiceway.query.api.turns import Turns
 from sluiceway.query.limits import QueryConfig
 from sluiceway.telemetry import Metrics
 
-ReceiveCall = Callable[[], Awaitable[MutableMapping[str, Any]]]
-SendCall = Callable[[MutableMapping[str, Any]], Awaitable[None]]
-
 PREFIX = "/api/v1/"
 GET_ONLY = frozenset({"label/*/values", "metadata", "rules", "alerts"})
 JSON_TYPE = (b"content-type", b"application/json")
 TEXT_TYPE = (b"content-type", b"text/plain; version=0.0.4; charset=utf-8")
 log = structlog.get_logger()
+
+
+@dataclass(slots=True)
+class Call:
+    """One request as it came; `headers` in lower case. Who sent it cancels it by going away."""
+
+    method: str = "GET"
+    path: str = "/"
+    query: bytes = b""
+    headers: dict[bytes, bytes] = field(default_factory=dict)
+    body: bytes = b""
+    cancel: CancelToken = field(default_factory=CancelToken)
 
 
 @dataclass(frozen=True)
@@ -63,59 +70,39 @@ class QueryApp:
         self._turns = Turns(limits.concurrency_max, limits.waiting_max)
         self._workers = ThreadPoolExecutor(limits.concurrency_max, "query")
 
-    async def __call__(
-        self, scope: MutableMapping[str, Any], receive: ReceiveCall, send: SendCall
-    ) -> None:
+    async def answer(self, call: Call) -> Reply:
+        """The whole answer to a request. Raises nothing that a client can cause."""
         started_s = self._clock.monotonic_s()
-        path = scope["path"]
+        path = call.path
         endpoint_name, variable = route(path.removeprefix(PREFIX))
         endpoint = self._api.endpoints.get(endpoint_name)
         if path == "/metrics":
-            reply = Reply(200, self._render_metrics(), TEXT_TYPE)
-        elif path == "/ready":
-            reply = Reply(200, b'{"status":"success"}')
-        elif endpoint is None or not path.startswith(PREFIX):
-            reply = failure(404, "not_found", "nothing lives at this path")
-        else:
-            reply = await self._run(scope, receive, endpoint_name, endpoint, variable)
-            seconds = self._clock.monotonic_s() - started_s
-            self._metrics.observe("sluiceway_query_seconds", seconds, (endpoint_name,))
-            self._metrics.count(
-                "sluiceway_query_requests_total", (endpoint_name, str(reply.status))
-            )
-        headers = [reply.content_type, (b"content-length", b"%d" % len(reply.body))]
-        if reply.retry:
-            headers.append((b"retry-after", b"1"))
-        await send({"type": "http.response.start", "status": reply.status, "headers": headers})
-        await send({"type": "http.response.body", "body": reply.body})
+            return Reply(200, self._render_metrics(), TEXT_TYPE)
+        if path == "/ready":
+            return Reply(200, b'{"status":"success"}')
+        if endpoint is None or not path.startswith(PREFIX):
+            return failure(404, "not_found", "nothing lives at this path")
+        reply = await self._run(call, endpoint_name, endpoint, variable)
+        seconds = self._clock.monotonic_s() - started_s
+        self._metrics.observe("sluiceway_query_seconds", seconds, (endpoint_name,))
+        self._metrics.count("sluiceway_query_requests_total", (endpoint_name, str(reply.status)))
+        return reply
 
     async def _run(
-        self,
-        scope: MutableMapping[str, Any],
-        receive: ReceiveCall,
-        endpoint_name: str,
-        endpoint: Endpoint,
-        variable: str,
+        self, call: Call, endpoint_name: str, endpoint: Endpoint, variable: str
     ) -> Reply:
         """Read the request, wait for a turn, work on a thread, put the answer into words."""
-        cancel = CancelToken()
         try:
-            if scope["method"] == "POST" and endpoint_name in GET_ONLY:
+            if call.method == "POST" and endpoint_name in GET_ONLY:
                 return failure(405, "bad_data", "only GET is taken here")
-            headers = dict(scope["headers"])
-            form = await _read_form(receive, headers)
-            parameters = Parameters(scope["query_string"], form)
+            parameters = Parameters(call.query, form_of(call))
             timeout_s = self._timeout_s(parameters)
             deadline_s = self._clock.monotonic_s() + timeout_s
-            tenant = headers.get(b"x-sluiceway-tenant", b"default").decode()
-            request = Request(variable, parameters, Asker(tenant, deadline_s, cancel))
-            watcher = asyncio.ensure_future(_cancel_when_gone(receive, cancel))
-            try:
-                async with self._turns.turn(timeout_s):
-                    loop = asyncio.get_running_loop()
-                    return await loop.run_in_executor(self._workers, work, endpoint, request)
-            finally:
-                watcher.cancel()
+            tenant = call.headers.get(b"x-sluiceway-tenant", b"default").decode()
+            request = Request(variable, parameters, Asker(tenant, deadline_s, call.cancel))
+            async with self._turns.turn(timeout_s):
+                loop = asyncio.get_running_loop()
+                return await loop.run_in_executor(self._workers, work, endpoint, request)
         except SluicewayError as error:
             return reply_of(error)
 
@@ -193,21 +180,7 @@ def reply_of(error: SluicewayError) -> Reply:
             return failure(500, "internal", str(error))
 
 
-async def _read_form(receive: ReceiveCall, headers: dict[bytes, bytes]) -> bytes:
+def form_of(call: Call) -> bytes:
     """The request's body, which the gateway has bounded; empty unless it is a form."""
-    pieces = []
-    while True:
-        message = await receive()
-        if message["type"] == "http.disconnect":
-            raise Cancelled("the client went away")
-        pieces.append(message.get("body", b""))
-        if not message.get("more_body", False):
-            break
-    content_type = headers.get(b"content-type", b"").partition(b";")[0].strip().lower()
-    return b"".join(pieces) if content_type == b"application/x-www-form-urlencoded" else b""
-
-
-async def _cancel_when_gone(receive: ReceiveCall, cancel: CancelToken) -> None:
-    while (await receive())["type"] != "http.disconnect":
-        pass
-    cancel.cancel()
+    content_type = call.headers.get(b"content-type", b"").partition(b";")[0].strip().lower()
+    return call.body if content_type == b"application/x-www-form-urlencoded" else b""

@@ -5,7 +5,7 @@ evaluated for the first step and broadcast. The deadline and cancellation are lo
 node. Left-deep chains of operators are folded in a loop.
 """
 
-import json
+import marshal
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -52,6 +52,8 @@ from sluiceway.query.promql.values import Grid, Vector, empty_vector, format_sho
 
 Value = Floats | Vector
 
+# The oldest form shares nothing between values: equal plans give equal bytes.
+MARSHAL_VERSION = 0
 _COUNTER_SUFFIXES = ("_total", "_sum", "_count", "_bucket")
 
 
@@ -80,7 +82,7 @@ class Evaluator:
     cancel: CancelToken | None
     annotations: Annotations
     points_scanned: int = 0
-    answers: dict[str, Vector] = field(default_factory=dict)
+    answers: dict[bytes, Vector] = field(default_factory=dict)
 
     # --- the tree -----------------------------------------------------------------------------
 
@@ -198,7 +200,7 @@ class Evaluator:
             aggregate,
             self.leaf_limits,
         )
-        key = json.dumps(plan)
+        key = marshal.dumps(plan, MARSHAL_VERSION)
         result = self.answers.get(key)
         if result is None:
             answer = self.reader.evaluate(self.with_timeout(plan), self.cancel)
