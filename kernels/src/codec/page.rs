@@ -184,6 +184,9 @@ impl Page {
         if from < self.rows.len() && self.key(from) >= key {
             return from;
         }
+        if from + 1 < self.rows.len() && self.key(from + 1) >= key {
+            return from + 1;
+        }
         let wanted = (key.metric, key.row);
         let (mut low, mut high) = (from, self.rows.len());
         while low < high {

@@ -132,7 +132,7 @@ impl BlockReader {
         })
     }
 
-    /// Find the pages of `keys` and, in each, the series asked for and the part of its times.
+    /// Find `keys` and, of each, the parts in the range of times.
     fn visit(
         &self,
         kind: Kind,
@@ -141,45 +141,16 @@ impl BlockReader {
         until_ms: i64,
         sink: &mut PartSink,
     ) -> Result<()> {
-        let pages = self.pages(kind);
-        let mut buffer = Vec::new();
-        let (mut at, mut index) = (0, 0);
-        while at < keys.len() {
-            index += pages[index..].partition_point(|page| page.last < keys[at]);
-            let Some(entry) = pages.get(index) else { break };
-            at += keys[at..].partition_point(|key| *key < entry.first);
-            if keys.get(at).is_none_or(|key| *key > entry.last) {
-                continue;
-            }
-            if entry.max_ms >= from_ms && entry.min_ms < until_ms {
-                let page = self.page(kind, index, &mut buffer)?;
-                let whole = entry.min_ms >= from_ms && entry.max_ms < until_ms;
-                let mut series = 0;
-                for (key_index, key) in keys.iter().enumerate().skip(at) {
-                    series = page.seek(series, *key);
-                    if series == page.series_count() {
-                        break;
-                    }
-                    if page.key(series) != *key {
-                        continue;
-                    }
-                    let times = page.times(series);
-                    let part = if whole {
-                        0..times.len()
-                    } else {
-                        times.partition_point(|time| *time < from_ms)
-                            ..times.partition_point(|time| *time < until_ms)
-                    };
-                    if !part.is_empty() {
-                        sink(key_index, &page, series, part)?;
-                    }
-                }
-            }
-            // The last key may go on in the next page.
-            at += keys[at..].partition_point(|key| *key < entry.last);
-            index += 1;
-        }
-        Ok(())
+        let mut cursor = self.cursor(kind);
+        keys.iter().enumerate().try_for_each(|(index, key)| {
+            cursor.series(*key, from_ms, until_ms, &mut |page, series, part| {
+                sink(index, page, series, part)
+            })
+        })
+    }
+
+    pub(super) fn cursor(&self, kind: Kind) -> PageCursor<'_> {
+        PageCursor { reader: self, kind, index: 0, page: None, series: 0, buffer: Vec::new() }
     }
 
     /// Hand every float of the block to `sink`, in key order, past the cache.
@@ -206,6 +177,69 @@ impl BlockReader {
         let mut buffer = Vec::new();
         (0..self.pages(kind).len())
             .try_for_each(|index| sink(&self.fill(kind, index, &mut buffer)?))
+    }
+}
+
+/// Walks a block along ascending keys and holds one page at a time, so that several blocks can be
+/// laid over each other without a copy of what they hold.
+pub(super) struct PageCursor<'a> {
+    reader: &'a BlockReader,
+    kind: Kind,
+    index: usize,
+    /// The page at `index`, once it was needed; the last series looked at in it.
+    page: Option<Arc<Page>>,
+    series: usize,
+    buffer: Vec<u8>,
+}
+
+impl PageCursor<'_> {
+    /// Hand (page, series in it, part of its points) to `sink`: all that the block holds of `key`
+    /// in [from_ms, until_ms), times ascending. No key may be below the one before.
+    pub(super) fn series(
+        &mut self,
+        key: SeriesKey,
+        from_ms: i64,
+        until_ms: i64,
+        sink: &mut dyn FnMut(&Page, usize, Range<usize>) -> Result<()>,
+    ) -> Result<()> {
+        let pages = self.reader.pages(self.kind);
+        if pages.get(self.index).is_some_and(|page| page.last < key) {
+            let skipped = pages[self.index..].partition_point(|page| page.last < key);
+            self.turn_to(self.index + skipped);
+        }
+        while let Some(entry) = pages.get(self.index).filter(|entry| entry.first <= key) {
+            if entry.max_ms >= from_ms && entry.min_ms < until_ms {
+                let page = match &mut self.page {
+                    Some(page) => page,
+                    none => {
+                        none.insert(self.reader.page(self.kind, self.index, &mut self.buffer)?)
+                    }
+                };
+                self.series = page.seek(self.series, key);
+                if self.series < page.series_count() && page.key(self.series) == key {
+                    let times = page.times(self.series);
+                    let part = if entry.min_ms >= from_ms && entry.max_ms < until_ms {
+                        0..times.len()
+                    } else {
+                        times.partition_point(|time| *time < from_ms)
+                            ..times.partition_point(|time| *time < until_ms)
+                    };
+                    if !part.is_empty() {
+                        sink(page, self.series, part)?;
+                    }
+                }
+            }
+            if entry.last > key {
+                break;
+            }
+            // The last key of a page may go on in the next.
+            self.turn_to(self.index + 1);
+        }
+        Ok(())
+    }
+
+    fn turn_to(&mut self, index: usize) {
+        (self.index, self.page, self.series) = (index, None, 0);
     }
 }
 

@@ -3,7 +3,7 @@
 //! A snapshot takes the `points` lock for a moment, copies what is unsorted and keeps `Arc`s of the
 //! rest. Sources stand oldest first, so of equal times the last one appended wins.
 
-use super::block_reader::BlockReader;
+use super::block_reader::{BlockReader, Kind, PageCursor};
 use super::buffer::{BufferedHistogram, RowSet, Run, append_newer};
 use super::matcher::Matcher;
 use super::owner::Shard;
@@ -234,30 +234,23 @@ impl Shard {
 
 impl PointSource for Snapshot {
     fn read(&self, range: Range<usize>, out: &mut PointColumns) -> Result<u64> {
-        let keys = &self.keys[range];
         let before = out.times_ms.len();
-        if let ([block], true) = (self.blocks.as_slice(), self.runs.is_empty()) {
-            self.read_one(block, keys, out)?;
-            return Ok((out.times_ms.len() - before) as u64);
-        }
-        let blocks = self.read_blocks(keys)?;
-        let mut block_cursors = vec![0_usize; blocks.len()];
+        let (from_ms, until_ms) = (self.range_ms.start, self.range_ms.end);
+        let cursors = self.blocks.iter().map(|block| block.reader.cursor(Kind::Floats));
+        let mut blocks: Vec<PageCursor<'_>> = cursors.collect();
         let mut run_cursors = vec![0_usize; self.runs.len()];
-        for (index, key) in keys.iter().enumerate() {
+        for key in &self.keys[range] {
             let start = out.times_ms.len();
-            for (slices, cursor) in blocks.iter().zip(&mut block_cursors) {
-                while let Some(&(owner, a, b)) = slices.parts.get(*cursor) {
-                    if owner != index {
-                        break;
-                    }
-                    *cursor += 1;
-                    let (times_ms, values) = (&slices.times_ms[a..b], &slices.values[a..b]);
+            for block in &mut blocks {
+                block.series(*key, from_ms, until_ms, &mut |page, series, part| {
+                    let times_ms = &page.times(series)[part.clone()];
+                    let values = &page.values(series)[part];
                     append_newer(&mut out.times_ms, &mut out.values, start, times_ms, values);
-                }
+                    Ok(())
+                })?;
             }
             for (run, cursor) in self.runs.iter().zip(&mut run_cursors) {
-                let (times_ms, values) =
-                    run.seek(cursor, key.row, self.range_ms.start, self.range_ms.end);
+                let (times_ms, values) = run.seek(cursor, key.row, from_ms, until_ms);
                 append_newer(&mut out.times_ms, &mut out.values, start, times_ms, values);
             }
             out.end_series();
@@ -283,56 +276,6 @@ impl PointSource for Snapshot {
             }
         }
         Ok(found.len() as u64)
-    }
-}
-
-/// What one block holds of some keys: (index of the key, start, end) into the columns.
-#[derive(Default)]
-struct Slices {
-    parts: Vec<(usize, usize, usize)>,
-    times_ms: Vec<i64>,
-    values: Vec<f64>,
-}
-
-impl Snapshot {
-    /// The usual case of old data: nothing to lay over anything.
-    fn read_one(
-        &self,
-        block: &HeldBlock,
-        keys: &[SeriesKey],
-        out: &mut PointColumns,
-    ) -> Result<()> {
-        let (from_ms, until_ms) = (self.range_ms.start, self.range_ms.end);
-        let mut ended = 0;
-        block.reader.read(keys, from_ms, until_ms, &mut |index, times_ms, values| {
-            while ended < index {
-                out.end_series();
-                ended += 1;
-            }
-            out.times_ms.extend_from_slice(times_ms);
-            out.values.extend_from_slice(values);
-            Ok(())
-        })?;
-        for _ in ended..keys.len() {
-            out.end_series();
-        }
-        Ok(())
-    }
-
-    fn read_blocks(&self, keys: &[SeriesKey]) -> Result<Vec<Slices>> {
-        let read = |block: &Arc<HeldBlock>| {
-            let mut slices = Slices::default();
-            let (from_ms, until_ms) = (self.range_ms.start, self.range_ms.end);
-            block.reader.read(keys, from_ms, until_ms, &mut |index, times_ms, values| {
-                let start = slices.times_ms.len();
-                slices.times_ms.extend_from_slice(times_ms);
-                slices.values.extend_from_slice(values);
-                slices.parts.push((index, start, slices.times_ms.len()));
-                Ok(())
-            })?;
-            Ok(slices)
-        };
-        self.blocks.iter().map(read).collect()
     }
 }
 
