@@ -41,6 +41,8 @@ pub type FloatScanSink<'a> = dyn FnMut(SeriesKey, &[i64], &[f64]) -> Result<()> 
 pub type HistogramScanSink<'a> = dyn FnMut(SeriesKey, i64, &[u8]) -> Result<()> + 'a;
 /// Is handed (index into the asked keys, page, series in it, part of the series' points).
 type PartSink<'a> = dyn FnMut(usize, &Page, usize, Range<usize>) -> Result<()> + 'a;
+/// Is handed (page, series in it, part of the series' points).
+type SeriesSink<'a> = dyn FnMut(&Page, usize, Range<usize>) -> Result<()> + 'a;
 
 fn read_exact(file: &dyn DiskFile, offset: u64, buffer: &mut [u8]) -> Result<()> {
     let mut at = 0;
@@ -200,7 +202,7 @@ impl PageCursor<'_> {
         key: SeriesKey,
         from_ms: i64,
         until_ms: i64,
-        sink: &mut dyn FnMut(&Page, usize, Range<usize>) -> Result<()>,
+        sink: &mut SeriesSink,
     ) -> Result<()> {
         let pages = self.reader.pages(self.kind);
         if pages.get(self.index).is_some_and(|page| page.last < key) {
