@@ -40,6 +40,7 @@ class ReadConnection(asyncio.Protocol):
         self._connections = connections
         self._parser = httptools.HttpRequestParser(self)
         self._transport: asyncio.Transport | None = None
+        self._running: Call | None = None
         self._task: asyncio.Task[None] | None = None
         self._call = Call()
         self._url = b""
@@ -51,11 +52,11 @@ class ReadConnection(asyncio.Protocol):
 
     def connection_lost(self, exc: Exception | None) -> None:
         self._connections.discard(self)
-        if self._task is not None:
-            self._call.cancel.cancel()
+        if self._running is not None:
+            self._running.cancel.cancel()
 
     def data_received(self, data: bytes) -> None:
-        if self._task is not None:
+        if self._running is not None:
             self.close()  # not our gateway
             return
         try:
@@ -77,10 +78,10 @@ class ReadConnection(asyncio.Protocol):
         self._call.body += body
 
     def on_message_complete(self) -> None:
-        if self._task is not None:
+        if self._running is not None:
             self.close()
             return
-        call = self._call
+        call = self._running = self._call
         call.method = self._parser.get_method().decode("ascii", "replace")
         path, _, call.query = self._url.partition(b"?")
         call.path = unquote_to_bytes(path).decode("utf-8", "replace")
@@ -92,7 +93,7 @@ class ReadConnection(asyncio.Protocol):
         except Exception:
             log.exception("request_failed")
             reply = FAILED
-        self._task = None
+        self._running = None
         if self._transport is None or self._transport.is_closing():
             return
         parts = [
@@ -108,7 +109,7 @@ class ReadConnection(asyncio.Protocol):
 
     @property
     def busy(self) -> bool:
-        return self._task is not None
+        return self._running is not None
 
     def close(self) -> None:
         if self._transport is not None:

@@ -32,6 +32,7 @@ class ReadFake:
 
     async def __call__(self, scope: Any, receive: Any, send: Any) -> None:
         self.heads.append(dict(scope["headers"]))
+        self.connections.add(id(receive.__self__.transport))
         body = b""
         while True:
             message = await receive()
@@ -185,6 +186,19 @@ def test_the_proxy_hands_on_bytes(tmp_path: Path) -> None:
         head = b"POST /api/v1/echo HTTP/1.1\r\nHost: a\r\nConnection: close\r\n"
         answer = await talk(port, head + b"Content-Length: 8\r\n\r\n" + body)
         assert answer.endswith(b"|query=up")
+
+    run(tmp_path, story)
+
+
+def test_the_proxy_keeps_its_connection(tmp_path: Path) -> None:
+    async def story(port: int, fake: ReadFake, _: FakeShard) -> None:
+        reader, writer = await asyncio.open_connection("127.0.0.1", port)
+        for _number in range(3):
+            writer.write(b"GET /api/v1/echo?q HTTP/1.1\r\nHost: a\r\n\r\n")
+            answer = await reader.read(4096)  # head and body leave together
+            assert answer.endswith(b"\r\n\r\nq|")
+        writer.close()
+        assert len(fake.connections) == 1
 
     run(tmp_path, story)
 
