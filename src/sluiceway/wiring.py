@@ -129,7 +129,7 @@ def open_hot(config: Config, disk: Disk, disk_bytes_max: int, clock: Clock) -> H
         budget.shard_options(config, disk_bytes_max),
         budget.hot_config(config, disk_bytes_max),
         clock,
-        series_max=config.series_max,
+        series_max=budget.series_cap(config),
     )
 
 

@@ -17,6 +17,8 @@ if TYPE_CHECKING:
 MIB = 1 << 20
 POINT_BYTES = 32
 """A buffered point with its share of runs and copies while a seal is written."""
+SERIES_BYTES = 1_200
+"""What an active series may cost at most, with its share of everything else in memory."""
 
 
 def write_memory_bytes(config: Config) -> int:
@@ -30,6 +32,12 @@ def read_memory_bytes(config: Config) -> int:
 def disk_bytes_max(config: Config, disk: Disk) -> int:
     """Bytes that the data directory may come to."""
     return config.disk_max or disk.used_bytes() + disk.free_bytes()
+
+
+def series_cap(config: Config) -> int:
+    """Series that memory has room for. Counted where records are applied, so it holds however many
+    wait in the journal, and again in a replay."""
+    return min(config.series_max, write_memory_bytes(config) // SERIES_BYTES)
 
 
 def shard_options(config: Config, disk_bytes_max: int) -> dict[str, Any]:
