@@ -8,8 +8,16 @@ import time
 from dataclasses import dataclass
 from http.client import HTTPConnection, HTTPException
 
-from tests.faults.kill import HEADERS, START_MS, ask
-from tests.faults.oracle import Batch, Ledger, Outcome, Report, remote_write_body
+from tests.faults.kill import HEADERS, START_MS
+from tests.faults.oracle import (
+    METRIC,
+    Batch,
+    Ledger,
+    Outcome,
+    Report,
+    found_in_matrix,
+    remote_write_body,
+)
 from tests.faults.server import ServerUnderTest
 
 SERIES = 20
@@ -104,7 +112,8 @@ def new_ledger(seed: int) -> Ledger:
 
 def check(server: ServerUnderTest, ledger: Ledger) -> Report:
     """The oracle, the ledger's equations over a raw scan, and that nothing was stored twice."""
-    found = ask(server)
+    # Every stored point, through the query API: a range selector over all time.
+    found = found_in_matrix(server.instant(f"{METRIC}[3650d]", START_MS / 1000 + 3000 * 86_400))
     report = ledger.check(found)
     assert report.clean, report
     told = server.json("/api/v1/ledger", raw_scan="true")["data"]

@@ -215,8 +215,9 @@ def test_queries_of_death_cost_ingest_nothing(server: ServerUnderTest) -> None:
     """C5: each ends in an answer or in a clear refusal, the process lives, acks go on."""
     ledger = new_ledger(8)
     client = Client(server.port, ledger, batch_points=500)
+    for _ in range(20):
+        client.send(ledger.new_batch(4_000))
     client.start()
-    time.sleep(1.0)
     before = server.process
     told: list[tuple[str, int, str, float]] = []
 
@@ -241,7 +242,7 @@ def test_queries_of_death_cost_ingest_nothing(server: ServerUnderTest) -> None:
     assert len(told) == len(QUERIES_OF_DEATH), told
     assert all(status in (200, 400, 422, 503) for _, status, _, _ in told), told
     assert all(words for _, status, words, _ in told if status != 200), told
-    assert sum(status in (422, 503) for _, status, _, _ in told) > len(told) // 3, told
+    assert sum(status == 422 for _, status, _, _ in told) >= 5, told  # the five over a limit
     during = client.statuses(began_s, until_s)
     assert during and set(during) == {204}, during
     assert server.process is before and server.process is not None
