@@ -109,7 +109,6 @@ async def read_side(settings: dict[str, Any]) -> None:
     from sluiceway.query.api.app import QueryApp
     from sluiceway.query.api.prometheus import PrometheusApi
     from sluiceway.query.promql.engine import Engine
-    from sluiceway.serve.http import http_server as read_http_server
 
     limits = QueryConfig(**settings["query"])
     memory_bytes_max = max(settings["memory_bytes_max"], MEMORY_BYTES_MIN)
