@@ -11,7 +11,7 @@ import sys
 def quick_start() -> None:
     """Leave out of the start what costs a fifth of it and is not used.
 
-    The collector walks modules that never die; the caller collects, freezes and enables it when
+    The collector walks modules that never die; the caller freezes what is there and enables it when
     the doors are open. structlog imports `rich` where it finds it, for tracebacks that we never
     print; pydantic reads the metadata of every installed package in search of plugins.
     """
