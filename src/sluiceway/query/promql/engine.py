@@ -67,9 +67,8 @@ class Result:
 
     def cut(self, series_max: int) -> bool:
         """Keep the first series of the answer; true where there were more."""
-        first = np.arange(series_max, dtype=np.int64)
         if self.vector is not None and self.vector.series_count > series_max:
-            self.vector = self.vector.take(first)
+            self.vector = self.vector.take(np.arange(series_max, dtype=np.int64))
             return True
         if self.raw is not None and len(self.raw.labels) > series_max:
             self.raw = self.raw.first(series_max)
