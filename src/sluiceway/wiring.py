@@ -28,7 +28,6 @@ from sluiceway.kernels import Disk, EvaluateServer, ShardClient
 from sluiceway.processor.hot_shard import HotShard
 from sluiceway.query.limits import QueryConfig
 from sluiceway.serve import budget
-from sluiceway.serve.child import MEMORY_BYTES_MIN, serve_until_told
 from sluiceway.serve.directory import open_disk, socket_directory
 from sluiceway.serve.life import Life, Reloadable
 from sluiceway.serve.logs import set_up_logs
@@ -109,6 +108,7 @@ async def read_side(settings: dict[str, Any]) -> None:
     from sluiceway.query.api.app import QueryApp
     from sluiceway.query.api.prometheus import PrometheusApi
     from sluiceway.query.promql.engine import Engine
+    from sluiceway.serve.child import MEMORY_BYTES_MIN, serve_until_told
 
     limits = QueryConfig(**settings["query"])
     memory_bytes_max = max(settings["memory_bytes_max"], MEMORY_BYTES_MIN)
