@@ -1,10 +1,11 @@
 """Sluiceway's own metrics: the one typed list of them, and the store that counts.
 
 Invariant: a name that is not in DEFINITIONS cannot be counted (mypy refuses it, and so does the
-store), and no metric has a label whose values a client chooses. One thread counts, the event
-loop's; kernels count for themselves and are read through `Shard.stats`.
+store), and no metric has a label whose values a client chooses. Any thread may count; kernels count
+for themselves and are read through `Shard.stats`.
 """
 
+import threading
 from bisect import bisect_left
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -147,49 +148,56 @@ BUCKETS_S = (0.0005, 0.001, 0.002, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 
 
 
 class Metrics:
-    """Counts by (name, label values). Never blocks, never raises on a known name."""
+    """Counts by (name, label values). Never blocks for long, never raises on a known name."""
 
     def __init__(self) -> None:
         self._values: dict[tuple[MetricName, Labels], float] = {}
         self._histograms: dict[tuple[MetricName, Labels], tuple[list[int], list[float]]] = {}
+        self._lock = threading.Lock()
 
     def count(self, name: MetricName, labels: Labels = (), by: float = 1) -> None:
         """Add to a counter."""
         key = (name, labels)
-        try:
-            self._values[key] += by
-        except KeyError:
-            _check(name, labels)
-            self._values[key] = by
+        with self._lock:
+            try:
+                self._values[key] += by
+            except KeyError:
+                _check(name, labels)
+                self._values[key] = by
 
     def set(self, name: MetricName, value: float, labels: Labels = ()) -> None:
         """Set a gauge, or a counter that somebody else counts."""
         _check(name, labels)
-        self._values[(name, labels)] = value
+        with self._lock:
+            self._values[(name, labels)] = value
 
     def observe(self, name: MetricName, seconds: float, labels: Labels = ()) -> None:
         """Add one duration to a histogram."""
         key = (name, labels)
-        try:
-            counts, total = self._histograms[key]
-        except KeyError:
-            _check(name, labels)
-            counts, total = self._histograms[key] = ([0] * (len(BUCKETS_S) + 1), [0.0])
-        counts[bisect_left(BUCKETS_S, seconds)] += 1
-        total[0] += seconds
+        with self._lock:
+            try:
+                counts, total = self._histograms[key]
+            except KeyError:
+                _check(name, labels)
+                counts, total = self._histograms[key] = ([0] * (len(BUCKETS_S) + 1), [0.0])
+            counts[bisect_left(BUCKETS_S, seconds)] += 1
+            total[0] += seconds
 
     def value(self, name: MetricName, labels: Labels = ()) -> float:
         return self._values.get((name, labels), 0)
 
     def unlabelled(self) -> dict[str, float]:
         """Every counter and gauge that has no labels."""
-        return {name: value for (name, labels), value in self._values.items() if not labels}
+        with self._lock:
+            values = list(self._values.items())
+        return {name: value for (name, labels), value in values if not labels}
 
     def render(self) -> bytes:
         """Everything in Prometheus' text format, in the order of the list."""
         lines: list[str] = []
-        for name in get_args(MetricName):
-            rows = list(self._rows(name))
+        with self._lock:
+            rows_by_name = {name: list(self._rows(name)) for name in get_args(MetricName)}
+        for name, rows in rows_by_name.items():
             if rows:
                 definition = DEFINITIONS[name]
                 lines += [

@@ -36,6 +36,8 @@ from sluiceway.serve.read_process import ReadProcess
 from sluiceway.telemetry import Metrics
 
 SWITCH_INTERVAL_S = 0.0005
+READ_CONNECTIONS_SPARE = 32
+"""Of the read side, beside those that hand requests on: for readiness and metrics."""
 READ_SIDE_MAIN = """
 from sluiceway.serve.quick_start import quick_start
 quick_start()
@@ -102,7 +104,7 @@ async def write_side(config: Config, clock: Clock | None = None) -> None:
     life.check()
 
 
-async def read_side(settings: dict[str, Any]) -> None:
+def read_side(settings: dict[str, Any]) -> None:
     """Query API and engine over a Unix socket, reached through the gateway."""
     # Imported here: the write side must not wait for numpy and the engine before its first ack.
     from sluiceway.query.api.app import QueryApp
@@ -118,8 +120,7 @@ async def read_side(settings: dict[str, Any]) -> None:
     client = ShardClient(settings["evaluate_socket"])
     engine = Engine(client, budget.engine_limits(limits, settings["memory_bytes_max"]), clock)
     app = QueryApp(PrometheusApi(engine, client, limits, clock), limits, clock, metrics)
-    await serve_until_told(app.answer, settings["http_socket"], metrics)
-    app.close()
+    serve_until_told(app, settings["http_socket"], settings["connections_max"])
 
 
 def open_hot(config: Config, disk: Disk, disk_bytes_max: int, clock: Clock) -> HotShard:
@@ -151,10 +152,12 @@ async def open_grpc(
 
 
 def read_settings(config: Config, sockets: Path) -> dict[str, Any]:
+    handed_on_max = config.gateway.read_requests_max + config.gateway.read_connections_idle_max
     return {
         "query": asdict(config.query),
         "evaluate_socket": str(sockets / "evaluate.sock"),
         "http_socket": str(sockets / "read.sock"),
+        "connections_max": handed_on_max + READ_CONNECTIONS_SPARE,
         "memory_bytes_max": budget.read_memory_bytes(config),
         "log_level": config.log_level,
     }

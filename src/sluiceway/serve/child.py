@@ -4,7 +4,6 @@ Invariant: it holds no data and writes none. It dies with the write side, and th
 it again when it dies.
 """
 
-import asyncio
 import contextlib
 import ctypes
 import gc
@@ -13,19 +12,20 @@ import os
 import resource
 import signal
 import sys
-from collections.abc import Awaitable, Callable
+import threading
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-import uvloop
-
-from sluiceway.serve.http import Answering, serve
+from sluiceway.serve.http import Application, ReadServer
 from sluiceway.serve.logs import set_up_logs
-from sluiceway.telemetry import Metrics, memory_bytes
 
 PR_SET_PDEATHSIG = 1
 MEMORY_BYTES_MIN = 256 << 20
 """Less does not hold the interpreter, its libraries and one small query."""
+THREAD_STACK_BYTES = 512 << 10
+"""A connection's thread. The deepest query that is taken needs a quarter of it; the system's usual
+8 MiB a thread would count against the memory that queries may have."""
 
 
 def die_with_parent(parent_id: int) -> None:
@@ -46,7 +46,7 @@ def limit_memory(bytes_max: int) -> None:
     resource.setrlimit(resource.RLIMIT_DATA, (soft, hard))
 
 
-def run_child(run: Callable[[dict[str, Any]], Awaitable[None]]) -> None:
+def run_child(run: Callable[[dict[str, Any]], None]) -> None:
     """Read the settings that the parent writes, and run; never returns."""
     settings = json.loads(sys.stdin.buffer.read())
     die_with_parent(settings["parent_id"])
@@ -54,22 +54,15 @@ def run_child(run: Callable[[dict[str, Any]], Awaitable[None]]) -> None:
     set_up_logs(settings["log_level"])
     Path(settings["http_socket"]).unlink(missing_ok=True)
     limit_memory(settings["memory_bytes_max"])
+    threading.stack_size(THREAD_STACK_BYTES)
     gc.freeze()
     gc.enable()
-
-    async def main() -> None:
-        await run(settings)
-
-    uvloop.run(main())
+    run(settings)
     os._exit(0)  # a query that still runs on a thread must not hold up the end
 
 
-async def serve_until_told(answering: Answering, socket_path: str, metrics: Metrics) -> None:
-    """Serve until SIGTERM."""
-    stop = asyncio.Event()
-    asyncio.get_running_loop().add_signal_handler(signal.SIGTERM, stop.set)
-    serving = asyncio.ensure_future(serve(answering, socket_path, stop))
-    while not serving.done():
-        metrics.set("sluiceway_memory_bytes", memory_bytes(), ("read",))
-        await asyncio.wait({serving}, timeout=1.0)
-    await serving
+def serve_until_told(application: Application, socket_path: str, connections_max: int) -> None:
+    """Serve until SIGTERM; on the main thread, which alone hears signals."""
+    server = ReadServer(application, socket_path, connections_max)
+    signal.signal(signal.SIGTERM, lambda *_: server.stop())
+    server.serve()

@@ -1,15 +1,15 @@
 """Prometheus' HTTP API over a shard in memory: envelope, errors by type, deadlines, departures."""
 
-import asyncio
 import json
 import threading
-from collections.abc import Awaitable, Callable
+import time
+from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 from urllib.parse import urlencode
 
 import pytest
-import uvloop
 
 from sluiceway.clock import SystemClock
 from sluiceway.errors import (
@@ -37,27 +37,25 @@ class Api:
     def __init__(self, app: QueryApp, endpoints: dict[str, Any]) -> None:
         self.app, self.endpoints = app, endpoints
 
-    async def reply(self, path: str, **parameters: Any) -> Reply:
+    def reply(self, path: str, **parameters: Any) -> Reply:
         query = urlencode(parameters, doseq=True).encode()
-        return await self.app.answer(Call("GET", f"/api/v1/{path}", query))
+        return self.app.answer(Call("GET", f"/api/v1/{path}", query))
 
-    async def get(self, path: str, **parameters: Any) -> Any:
-        reply = await self.reply(path, **parameters)
+    def get(self, path: str, **parameters: Any) -> Any:
+        reply = self.reply(path, **parameters)
         assert reply.status == 200, reply.body
         told = json.loads(reply.body)
         assert told["status"] == "success"
         return told["data"]
 
-    async def refused(self, path: str, **parameters: Any) -> tuple[int, str, str]:
-        reply = await self.reply(path, **parameters)
+    def refused(self, path: str, **parameters: Any) -> tuple[int, str, str]:
+        reply = self.reply(path, **parameters)
         told = json.loads(reply.body)
         assert told["status"] == "error"
         return reply.status, told["errorType"], told["error"]
 
 
-def run(
-    tmp_path: Path, story: Callable[[Api], Awaitable[None]], limits: QueryConfig | None = None
-) -> None:
+def run(tmp_path: Path, story: Callable[[Api], None], limits: QueryConfig | None = None) -> None:
     limits = limits or QueryConfig()
     clock, socket = SystemClock(), str(tmp_path / "e.sock")
     server = EvaluateServer(MemoryShard(SERIES, [("up", 2, "Is it up", "")]), socket)
@@ -65,61 +63,54 @@ def run(
     client = ShardClient(socket)
     api = PrometheusApi(Engine(client, clock=clock), client, limits, clock)
 
-    async def main() -> None:
-        app = QueryApp(api, limits, clock, Metrics())
-        try:
-            await asyncio.wait_for(story(Api(app, api.endpoints)), 20)
-        finally:
-            app.close()
-
     try:
-        uvloop.run(main())
+        story(Api(QueryApp(api, limits, clock, Metrics()), api.endpoints))
     finally:
         server.stop()
 
 
 def test_what_save_and_test_asks(tmp_path: Path) -> None:
-    async def story(api: Api) -> None:
-        data = await api.get("query", query="1+1", time="4")
+    def story(api: Api) -> None:
+        data = api.get("query", query="1+1", time="4")
         assert data == {"resultType": "scalar", "result": [4, "2"]}
-        assert "version" in await api.get("status/buildinfo")
-        assert await api.get("query_exemplars", query="up", start="1", end="2") == []
-        assert await api.get("format_query", query="SUM(a)BY(b)") == "sum by (b) (a)"
-        assert await api.get("rules") == {"groups": []}
-        assert await api.get("alerts") == {"alerts": []}
+        assert "version" in api.get("status/buildinfo")
+        assert api.get("query_exemplars", query="up", start="1", end="2") == []
+        assert api.get("format_query", query="SUM(a)BY(b)") == "sum by (b) (a)"
+        assert api.get("rules") == {"groups": []}
+        assert api.get("alerts") == {"alerts": []}
 
     run(tmp_path, story)
 
 
 def test_queries(tmp_path: Path) -> None:
-    async def story(api: Api) -> None:
-        data = await api.get("query", query="sum by (job) (up)", time="30")
+    def story(api: Api) -> None:
+        data = api.get("query", query="sum by (job) (up)", time="30")
         assert data["resultType"] == "vector"
         assert data["result"][0] == {"metric": {"job": "a"}, "value": [30, "3"]}
-        data = await api.get("query_range", query='up{job="a"}', start=0, end=30, step="15s")
+        data = api.get("query_range", query='up{job="a"}', start=0, end=30, step="15s")
         assert data["result"][0]["values"] == [[0, "1"], [15, "2"], [30, "3"]]
-        data = await api.get("query", query='up{job="a"}[20s]', time="30")
+        data = api.get("query", query='up{job="a"}[20s]', time="30")
         assert data["result"][0]["values"] == [[15, "2"], [30, "3"]]
         body = urlencode({"query": "up", "time": 30}).encode()
-        reply = await api.app.answer(Call("POST", "/api/v1/query", b"", dict([FORM]), body))
+        reply = api.app.answer(Call("POST", "/api/v1/query", b"", dict([FORM]), body))
         assert len(json.loads(reply.body)["data"]["result"]) == 2
 
     run(tmp_path, story)
 
 
 def test_labels(tmp_path: Path) -> None:
-    async def story(api: Api) -> None:
-        assert await api.get("labels") == ["__name__", "http.status", "job"]
-        assert await api.get("label/job/values") == ["a", "b"]
-        assert await api.get("label/U__http_2e_status/values") == ["200"]
+    def story(api: Api) -> None:
+        assert api.get("labels") == ["__name__", "http.status", "job"]
+        assert api.get("label/job/values") == ["a", "b"]
+        assert api.get("label/U__http_2e_status/values") == ["200"]
         chosen = ['up{job="a"}', 'up{job="b"}', "up"]
-        assert await api.get("label/job/values", **{"match[]": chosen[:1]}) == ["a"]
-        assert len(await api.get("series", **{"match[]": chosen})) == 2
-        reply = await api.reply("series", limit=1, **{"match[]": "up"})
+        assert api.get("label/job/values", **{"match[]": chosen[:1]}) == ["a"]
+        assert len(api.get("series", **{"match[]": chosen})) == 2
+        reply = api.reply("series", limit=1, **{"match[]": "up"})
         assert json.loads(reply.body)["warnings"] == ["results truncated due to limit"]
-        metadata = await api.get("metadata")
+        metadata = api.get("metadata")
         assert metadata == {"up": [{"type": "gauge", "help": "Is it up", "unit": ""}]}
-        stats = await api.get("status/tsdb")
+        stats = api.get("status/tsdb")
         assert stats["headStats"]["numSeries"] == 2
 
     run(tmp_path, story)
@@ -156,8 +147,8 @@ def test_labels(tmp_path: Path) -> None:
     ],
 )
 def test_bad_data(tmp_path: Path, path: str, parameters: dict[str, Any], words: str) -> None:
-    async def story(api: Api) -> None:
-        status, kind, message = await api.refused(path, **parameters)
+    def story(api: Api) -> None:
+        status, kind, message = api.refused(path, **parameters)
         assert (status, kind) == (400, "bad_data")
         assert words in message
 
@@ -186,44 +177,69 @@ def test_errors_by_type(
     def fail(_: Request) -> Data:
         raise error
 
-    async def story(api: Api) -> None:
+    def story(api: Api) -> None:
         api.endpoints["query"] = fail
-        assert (await api.refused("query"))[:2] == (status, kind)
+        assert (api.refused("query"))[:2] == (status, kind)
 
     run(tmp_path, story)
 
 
 def test_paths_and_methods(tmp_path: Path) -> None:
-    async def story(api: Api) -> None:
-        assert (await api.refused("nothing"))[:2] == (404, "not_found")
-        assert (await api.app.answer(Call("POST", "/api/v1/metadata"))).status == 405
-        assert (await api.app.answer(Call("GET", "/ready"))).status == 200
-        text = (await api.app.answer(Call("GET", "/metrics"))).body
+    def story(api: Api) -> None:
+        assert (api.refused("nothing"))[:2] == (404, "not_found")
+        assert (api.app.answer(Call("POST", "/api/v1/metadata"))).status == 405
+        assert (api.app.answer(Call("GET", "/ready"))).status == 200
+        text = (api.app.answer(Call("GET", "/metrics"))).body
         assert b"sluiceway_query_running 0" in text
 
     run(tmp_path, story)
 
 
+def wait_for(condition: Callable[[], bool]) -> None:
+    ends_s = time.monotonic() + 5
+    while not condition():
+        assert time.monotonic() < ends_s
+        time.sleep(0.002)
+
+
 def test_turns(tmp_path: Path) -> None:
     gate = threading.Event()
+    started = threading.Semaphore(0)
 
     def wait(_: Request) -> Data:
+        started.release()
         assert gate.wait(10)
         return Data(b"[]")
 
-    async def story(api: Api) -> None:
-        api.endpoints["query"] = wait
-        first = asyncio.ensure_future(api.reply("query"))
-        await asyncio.sleep(0.02)
-        second = asyncio.ensure_future(api.reply("query"))
-        third = asyncio.ensure_future(api.reply("query", timeout="0.1"))
-        await asyncio.sleep(0.02)
-        assert (await api.refused("query"))[:2] == (503, "unavailable")
-        assert json.loads((await third).body)["errorType"] == "timeout"
-        gate.set()
-        assert {(await first).status, (await second).status} == {200}
+    def story(api: Api) -> None:
+        def told(figure: str) -> bool:
+            text = api.app.answer(Call("GET", "/metrics")).body.decode()
+            return f"sluiceway_query_{figure}\n" in text
 
-    run(tmp_path, story, QueryConfig(concurrency_max=1, waiting_max=2))
+        api.endpoints["query"] = wait
+        gone = Call("GET", "/api/v1/query")
+        with ThreadPoolExecutor(4) as pool:
+            first = pool.submit(api.reply, "query")
+            assert started.acquire(timeout=5)
+            second = pool.submit(api.reply, "query")
+            wait_for(lambda: told("waiting 1"))
+            third = pool.submit(api.reply, "query", timeout="0.1")
+            fourth = pool.submit(api.app.answer, gone)
+            wait_for(lambda: told("waiting 3"))
+            assert api.refused("query")[:2] == (503, "unavailable")
+            api.app.withdraw(gone)
+            assert fourth.result(1).status == 499
+            assert json.loads(third.result(5).body)["errorType"] == "timeout"
+            assert told("waiting 1")
+            assert told("running 1")
+            assert api.app.answer(Call("GET", "/ready")).status == 200
+            gate.set()
+            assert {first.result(5).status, second.result(5).status} == {200}
+        assert told("waiting 0")
+        assert told("running 0")
+        assert api.app.answer(gone).status == 499  # before it asked
+
+    run(tmp_path, story, QueryConfig(concurrency_max=1, waiting_max=3))
 
 
 def test_a_client_that_goes_cancels_its_query(tmp_path: Path) -> None:
@@ -235,11 +251,12 @@ def test_a_client_that_goes_cancels_its_query(tmp_path: Path) -> None:
         cancelled.set()
         raise Cancelled("the client went away")
 
-    async def story(api: Api) -> None:
+    def story(api: Api) -> None:
         api.endpoints["query"] = wait
         asked = Call("GET", "/api/v1/query")
-        asyncio.get_running_loop().call_later(0.01, asked.cancel.cancel)
-        reply = await api.app.answer(asked)
+        timer = threading.Timer(0.01, api.app.withdraw, (asked,))
+        timer.start()
+        reply = api.app.answer(asked)
         assert cancelled.is_set()
         assert reply.status == 499
 
@@ -247,11 +264,11 @@ def test_a_client_that_goes_cancels_its_query(tmp_path: Path) -> None:
 
 
 def test_limit_cuts_an_answer_and_says_so(tmp_path: Path) -> None:
-    async def story(api: Api) -> None:
+    def story(api: Api) -> None:
         times = {"query": {"time": "30"}, "query_range": {"start": "0", "end": "30", "step": "15"}}
         for path, asked in times.items():
             for limit, kept in (("1", 1), ("2", 2), ("0", 2)):
-                reply = await api.reply(path, query="up", limit=limit, **asked)
+                reply = api.reply(path, query="up", limit=limit, **asked)
                 told = json.loads(reply.body)
                 assert len(told["data"]["result"]) == kept
                 assert ("warnings" in told) == (kept == 1)

@@ -1,12 +1,10 @@
 """The read side's application: envelope, errors by type, deadlines, withdrawal.
 
-Invariant: the event loop never evaluates anything: every endpoint runs on a worker thread, at most
-`concurrency_max` at once, and is cancelled when its client goes. Reached only through the gateway,
-which has checked the key and set `x-sluiceway-tenant`.
+Invariant: an endpoint runs on the thread that asks, at most `concurrency_max` at once, and is
+cancelled when its client goes; what needs no endpoint is answered whoever else runs. Reached only
+through the gateway, which has checked the key and set `x-sluiceway-tenant`.
 """
 
-import asyncio
-from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 
 import structlog
@@ -26,7 +24,7 @@ from sluiceway.query.api.parameters import Parameters, bad
 from sluiceway.query.api.prometheus import Data, Endpoint, PrometheusApi, Request, dumps
 from sluiceway.query.api.turns import Turns
 from sluiceway.query.limits import QueryConfig
-from sluiceway.telemetry import Metrics
+from sluiceway.telemetry import Metrics, memory_bytes
 
 PREFIX = "/api/v1/"
 GET_ONLY = frozenset({"label/*/values", "metadata", "rules", "alerts"})
@@ -37,7 +35,7 @@ log = structlog.get_logger()
 
 @dataclass(slots=True)
 class Call:
-    """One request as it came; `headers` in lower case. Who sent it cancels it by going away."""
+    """One request as it came; `headers` in lower case. Its sender withdraws it by going away."""
 
     method: str = "GET"
     path: str = "/"
@@ -68,10 +66,10 @@ class QueryApp:
         self._clock = clock
         self._metrics = metrics
         self._turns = Turns(limits.concurrency_max, limits.waiting_max)
-        self._workers = ThreadPoolExecutor(limits.concurrency_max, "query")
 
-    async def answer(self, call: Call) -> Reply:
-        """The whole answer to a request. Raises nothing that a client can cause."""
+    def answer(self, call: Call) -> Reply:
+        """The whole answer to a request; any thread, blocks. Raises nothing that a client can
+        cause."""
         started_s = self._clock.monotonic_s()
         path = call.path
         endpoint_name, variable = route(path.removeprefix(PREFIX))
@@ -82,16 +80,19 @@ class QueryApp:
             return Reply(200, b'{"status":"success"}')
         if endpoint is None or not path.startswith(PREFIX):
             return failure(404, "not_found", "nothing lives at this path")
-        reply = await self._run(call, endpoint_name, endpoint, variable)
+        reply = self._run(call, endpoint_name, endpoint, variable)
         seconds = self._clock.monotonic_s() - started_s
         self._metrics.observe("sluiceway_query_seconds", seconds, (endpoint_name,))
         self._metrics.count("sluiceway_query_requests_total", (endpoint_name, str(reply.status)))
         return reply
 
-    async def _run(
-        self, call: Call, endpoint_name: str, endpoint: Endpoint, variable: str
-    ) -> Reply:
-        """Read the request, wait for a turn, work on a thread, put the answer into words."""
+    def withdraw(self, call: Call) -> None:
+        """Nobody waits for this answer any more; any thread."""
+        call.cancel.cancel()
+        self._turns.wake_cancelled()
+
+    def _run(self, call: Call, endpoint_name: str, endpoint: Endpoint, variable: str) -> Reply:
+        """Read the request, wait for a turn, work, put the answer into words."""
         try:
             if call.method == "POST" and endpoint_name in GET_ONLY:
                 return failure(405, "bad_data", "only GET is taken here")
@@ -100,11 +101,15 @@ class QueryApp:
             deadline_s = self._clock.monotonic_s() + timeout_s
             tenant = call.headers.get(b"x-sluiceway-tenant", b"default").decode()
             request = Request(variable, parameters, Asker(tenant, deadline_s, call.cancel))
-            async with self._turns.turn(timeout_s):
-                loop = asyncio.get_running_loop()
-                return await loop.run_in_executor(self._workers, work, endpoint, request)
+            with self._turns.turn(timeout_s, call.cancel):
+                return success(endpoint(request))
         except SluicewayError as error:
             return reply_of(error)
+        except MemoryError:
+            return failure(503, "unavailable", "out of memory", retry=True)
+        except Exception:
+            log.exception("query_failed")
+            return failure(500, "internal", "an internal error; the server's log has it")
 
     def _timeout_s(self, parameters: Parameters) -> float:
         longest_s = self._limits.timeout_s_max
@@ -116,10 +121,8 @@ class QueryApp:
     def _render_metrics(self) -> bytes:
         self._metrics.set("sluiceway_query_running", self._turns.running_count)
         self._metrics.set("sluiceway_query_waiting", self._turns.waiting_count)
+        self._metrics.set("sluiceway_memory_bytes", memory_bytes(), ("read",))
         return self._metrics.render()
-
-    def close(self) -> None:
-        self._workers.shutdown(wait=False, cancel_futures=True)
 
 
 def route(path: str) -> tuple[str, str]:
@@ -127,21 +130,6 @@ def route(path: str) -> tuple[str, str]:
     if path.startswith("label/") and path.endswith("/values"):
         return "label/*/values", path[len("label/") : -len("/values")]
     return path, ""
-
-
-def work(endpoint: Endpoint, request: Request) -> Reply:
-    """Run one endpoint to its reply; on a worker thread."""
-    try:
-        if request.asker.cancel.cancelled():
-            raise Cancelled("the client went away")
-        return success(endpoint(request))
-    except SluicewayError as error:
-        return reply_of(error)
-    except MemoryError:
-        return failure(503, "unavailable", "out of memory", retry=True)
-    except Exception:
-        log.exception("query_failed")
-        return failure(500, "internal", "an internal error; the server's log has it")
 
 
 def success(data: Data) -> Reply:

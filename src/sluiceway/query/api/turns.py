@@ -1,25 +1,39 @@
 """Whose turn it is: so many queries at once, so many waiting, the rest told to come back.
 
 Invariant: a turn taken is given back exactly once; turns are handed out first come, first served.
-Runs on the loop's thread.
+Whoever takes a waiter out of the queue rings its bell, so a bell rings at most once.
 """
 
-import asyncio
+import threading
 from collections import deque
-from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager
+from collections.abc import Iterator
+from contextlib import contextmanager
 
-from sluiceway.errors import DeadlineExceeded, Overloaded
+from sluiceway.errors import Cancelled, DeadlineExceeded, Overloaded
+from sluiceway.kernels import CancelToken
+
+
+class _Waiter:
+    """A thread that waits for its turn."""
+
+    __slots__ = ("bell", "cancel", "has_turn")
+
+    def __init__(self, cancel: CancelToken) -> None:
+        self.cancel = cancel
+        self.has_turn = False
+        self.bell = threading.Lock()  # the cheapest thing that a thread can wait for
+        self.bell.acquire()
 
 
 class Turns:
-    """A bounded queue in front of a bounded number of workers."""
+    """A bounded queue of threads in front of a bounded number of turns."""
 
     def __init__(self, concurrency_max: int, waiting_max: int) -> None:
         self._free = concurrency_max
         self._waiting_max = waiting_max
         self._concurrency_max = concurrency_max
-        self._waiting: deque[asyncio.Future[None]] = deque()
+        self._waiting: deque[_Waiter] = deque()
+        self._lock = threading.Lock()
 
     @property
     def running_count(self) -> int:
@@ -29,41 +43,48 @@ class Turns:
     def waiting_count(self) -> int:
         return len(self._waiting)
 
-    @asynccontextmanager
-    async def turn(self, wait_s_max: float) -> AsyncIterator[None]:
-        """Hold a turn. Raises: Overloaded (too many wait), DeadlineExceeded."""
-        await self._take(wait_s_max)
+    @contextmanager
+    def turn(self, wait_s_max: float, cancel: CancelToken) -> Iterator[None]:
+        """Hold a turn. Raises: Overloaded (too many wait), DeadlineExceeded, Cancelled."""
+        self._take(wait_s_max, cancel)
         try:
             yield
         finally:
             self._give()
 
-    async def _take(self, wait_s_max: float) -> None:
-        if self._free and not self._waiting:
-            self._free -= 1
-            return
-        if len(self._waiting) >= self._waiting_max:
-            raise Overloaded(1.0, "too many queries wait for their turn")
-        future: asyncio.Future[None] = asyncio.get_running_loop().create_future()
-        self._waiting.append(future)
-        try:
-            await asyncio.wait_for(future, wait_s_max)
-        except TimeoutError:
-            raise DeadlineExceeded(
-                "the query's time ran out while it waited for its turn"
-            ) from None
-        except asyncio.CancelledError:
-            if future.done() and not future.cancelled():
-                self._give()
-            raise
-        finally:
-            if future in self._waiting:
-                self._waiting.remove(future)
+    def wake_cancelled(self) -> None:
+        """Send away who waits and has been cancelled."""
+        with self._lock:
+            for waiter in [waiter for waiter in self._waiting if waiter.cancel.cancelled()]:
+                self._waiting.remove(waiter)
+                waiter.bell.release()
+
+    def _take(self, wait_s_max: float, cancel: CancelToken) -> None:
+        with self._lock:
+            # Under the lock: a later cancel finds the waiter in the queue.
+            if cancel.cancelled():
+                raise Cancelled("the client went away")
+            if self._free and not self._waiting:
+                self._free -= 1
+                return
+            if len(self._waiting) >= self._waiting_max:
+                raise Overloaded(1.0, "too many queries wait for their turn")
+            waiter = _Waiter(cancel)
+            self._waiting.append(waiter)
+        rung = waiter.bell.acquire(timeout=wait_s_max)
+        if not rung:
+            with self._lock:
+                if waiter in self._waiting:
+                    self._waiting.remove(waiter)
+                    raise DeadlineExceeded("the query's time ran out while it waited for its turn")
+        if not waiter.has_turn:
+            raise Cancelled("the client went away")
 
     def _give(self) -> None:
-        while self._waiting:
-            future = self._waiting.popleft()
-            if not future.done():
-                future.set_result(None)
-                return
-        self._free += 1
+        with self._lock:
+            if self._waiting:
+                waiter = self._waiting.popleft()
+                waiter.has_turn = True
+                waiter.bell.release()
+            else:
+                self._free += 1
