@@ -19,21 +19,11 @@ from sluiceway.gateway.receive import Receive, Scope, Send
 ANSWER_BUFFER_BYTES_MAX = 512 * 1024
 CONNECT_S_MAX = 2.0
 WATCH_AFTER_S = 0.02
-# Hop by hop, or ours to say: never handed on.
-DROPPED_REQUEST = frozenset(
-    {
-        b"connection",
-        b"keep-alive",
-        b"transfer-encoding",
-        b"content-length",
-        b"expect",
-        b"upgrade",
-        b"te",
-        b"authorization",
-        b"x-sluiceway-tenant",
-    }
-)
+KEPT_REQUEST = (b"content-type",)
+"""What the read side reads of a request's headers, beside the tenant, which is ours to say. What a
+client sends besides, its key above all, goes no further."""
 BODY_HEADERS = frozenset({b"content-length", b"transfer-encoding"})
+# Hop by hop: never handed on.
 DROPPED_ANSWER = frozenset({b"connection", b"keep-alive", b"transfer-encoding", b"date"})
 
 
@@ -162,8 +152,10 @@ class ReadProxy:
             raise Overloaded(1.0, "too many read requests at once")
         self._running += 1
         try:
-            body = await self._body(receive) if _has_body(scope) else b""
-            request = _request(scope, body, tenant)
+            headers = dict(scope["headers"])
+            has_body = not BODY_HEADERS.isdisjoint(headers)
+            body = await self._body(receive) if has_body else b""
+            request = _request(scope, headers, body, tenant)
             exchange = Exchange(receive)
             try:
                 upstream = await self._ask(request, exchange)
@@ -292,22 +284,14 @@ class Exchange:
             self._watcher.cancel()
 
 
-def _has_body(scope: Scope) -> bool:
-    return any(name in BODY_HEADERS for name, _ in scope["headers"])
-
-
-def _request(scope: Scope, body: bytes, tenant: str) -> bytes:
+def _request(scope: Scope, headers: dict[bytes, bytes], body: bytes, tenant: str) -> bytes:
     target = scope["raw_path"]
     if scope["query_string"]:
         target = target + b"?" + scope["query_string"]
     lines = [
-        b"%s %s HTTP/1.1\r\nx-sluiceway-tenant: %s\r\n"
+        b"%b %b HTTP/1.1\r\nx-sluiceway-tenant: %b\r\n"
         % (scope["method"].encode(), target, tenant.encode())
     ]
-    lines += [
-        b"%s: %s\r\n" % (name, value)
-        for name, value in scope["headers"]
-        if name not in DROPPED_REQUEST
-    ]
+    lines += [b"%b: %b\r\n" % (name, headers[name]) for name in KEPT_REQUEST if name in headers]
     lines.append(b"content-length: %d\r\n\r\n" % len(body))
     return b"".join((*lines, body))

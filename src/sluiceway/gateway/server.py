@@ -19,43 +19,42 @@ from sluiceway.gateway.limits import GatewayConfig
 
 TLS_CHECK_S = 2.0
 JOINED_BYTES_MAX = 64 * 1024
+CONTINUE = b"HTTP/1.1 100"
 WRITE_PATHS = (b"/api/v1/write", b"/api/v1/otlp/", b"/v1/")
 
 
 class HeadWithBody:
-    """A transport on which an answer's head waits for the first piece of its body, so that a small
-    answer leaves in one write and its reader wakes once. It waits to the end of the loop's turn."""
+    """The transport of one answer that has a body: its head waits for the first piece of the body,
+    so that a small answer leaves in one write and its reader wakes once."""
 
-    __slots__ = ("_head", "_loop", "_transport")
+    __slots__ = ("_begun", "_head", "_transport")
 
-    def __init__(self, transport: asyncio.Transport, loop: asyncio.AbstractEventLoop) -> None:
-        self._transport, self._loop = transport, loop
+    def __init__(self, transport: asyncio.Transport) -> None:
+        self._transport = transport
+        self._begun = False
         self._head = b""
 
     def write(self, data: bytes) -> None:
+        if not self._begun and not data.startswith(CONTINUE):
+            self._begun, self._head = True, data
+            return
         if self._head:
             head, self._head = self._head, b""
             if len(data) <= JOINED_BYTES_MAX:
                 data = head + data
             else:
                 self._transport.write(head)
-        elif data.startswith(b"HTTP/"):
-            self._head = data
-            self._loop.call_soon(self._flush)
-            return
         self._transport.write(data)
 
     def close(self) -> None:
-        self._flush()
+        """Also where an answer breaks off behind its head."""
+        if self._head:
+            head, self._head = self._head, b""
+            self._transport.write(head)
         self._transport.close()
 
     def __getattr__(self, name: str) -> Any:
         return getattr(self._transport, name)
-
-    def _flush(self) -> None:
-        if self._head:
-            head, self._head = self._head, b""
-            self._transport.write(head)
 
 
 def limited_protocol(limits: GatewayConfig) -> type[HttpToolsProtocol]:
@@ -65,12 +64,10 @@ def limited_protocol(limits: GatewayConfig) -> type[HttpToolsProtocol]:
         head_bytes = 0
         head_timer: asyncio.TimerHandle | None = None
         plain: asyncio.Transport
-        joined: asyncio.Transport
 
         def connection_made(self, transport: asyncio.BaseTransport) -> None:
             # uvloop's transports are asyncio's in all but inheritance.
             self.plain = cast(asyncio.Transport, transport)
-            self.joined = cast(asyncio.Transport, HeadWithBody(self.plain, self.loop))
             super().connection_made(self.plain)
             if len(self.connections) > limits.connections_max:
                 self.transport.abort()
@@ -106,8 +103,11 @@ def limited_protocol(limits: GatewayConfig) -> type[HttpToolsProtocol]:
             if self.head_timer is not None:
                 self.head_timer.cancel()
                 self.head_timer = None
-            # An ack is a head alone.
-            self.transport = self.plain if self.url.startswith(WRITE_PATHS) else self.joined
+            # An ack is a head alone, and so is every answer to HEAD.
+            if self.url.startswith(WRITE_PATHS) or self.parser.get_method() == b"HEAD":
+                self.transport = self.plain
+            else:
+                self.transport = cast(asyncio.Transport, HeadWithBody(self.plain))
             super().on_headers_complete()
 
         def _cut(self) -> None:

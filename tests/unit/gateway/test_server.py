@@ -177,11 +177,13 @@ def test_slow_and_long_heads_are_cut(tmp_path: Path) -> None:
 
 def test_the_proxy_hands_on_bytes(tmp_path: Path) -> None:
     async def story(port: int, fake: ReadFake, _: FakeShard) -> None:
-        answer = await talk(port, get("/api/v1/echo?q=%7Bx%7D", "X-Sluiceway-Tenant: evil\r\n"))
+        extra = "X-Sluiceway-Tenant: evil\r\nAuthorization: Bearer secret\r\nCookie: a=b\r\n"
+        answer = await talk(port, get("/api/v1/echo?q=%7Bx%7D", extra))
         assert answer.startswith(b"HTTP/1.1 201")
         assert answer.endswith(b"q=%7Bx%7D|")
         assert b"x-kept: 1" in answer
         assert fake.heads[0][b"x-sluiceway-tenant"] == b"default"
+        assert not {b"authorization", b"cookie"} & set(fake.heads[0])
         body = b"query=up"
         head = b"POST /api/v1/echo HTTP/1.1\r\nHost: a\r\nConnection: close\r\n"
         answer = await talk(port, head + b"Content-Length: 8\r\n\r\n" + body)
@@ -199,6 +201,29 @@ def test_the_proxy_keeps_its_connection(tmp_path: Path) -> None:
             assert answer.endswith(b"\r\n\r\nq|")
         writer.close()
         assert len(fake.connections) == 1
+
+    run(tmp_path, story)
+
+
+def test_what_stands_alone_does_not_wait_for_a_body(tmp_path: Path) -> None:
+    """A head that answers HEAD, and the word that a body may come."""
+
+    async def story(port: int, fake: ReadFake, _: FakeShard) -> None:
+        reader, writer = await asyncio.open_connection("127.0.0.1", port)
+        writer.write(b"HEAD / HTTP/1.1\r\nHost: a\r\n\r\n")
+        assert (await reader.readuntil(b"\r\n\r\n")).startswith(b"HTTP/1.1 200")
+        head = b"POST /api/v1/echo HTTP/1.1\r\nHost: a\r\nContent-Length: 8\r\n"
+        writer.write(head + b"Content-Type: a/b\r\nExpect: 100-continue\r\n\r\n")
+        assert await reader.readuntil(b"\r\n\r\n") == b"HTTP/1.1 100 Continue\r\n\r\n"
+        writer.write(b"HTTP/1.1")  # a body that looks like a head
+        assert (await reader.readuntil(b"|HTTP/1.1")).startswith(b"HTTP/1.1 201")
+        assert fake.heads[0][b"content-type"] == b"a/b"
+        # Two at once: each head goes before its own body.
+        writer.write(get("/api/v1/echo?1").replace(b"Connection: close\r\n", b"") + get("/"))
+        answers = await reader.read()
+        assert answers.count(b"HTTP/1.1 2") == 2
+        assert answers.index(b"\r\n\r\n1|") < answers.index(b"Sluiceway.")
+        writer.close()
 
     run(tmp_path, story)
 
