@@ -24,8 +24,8 @@ PR_SET_PDEATHSIG = 1
 MEMORY_BYTES_MIN = 256 << 20
 """Less does not hold the interpreter, its libraries and one small query."""
 THREAD_STACK_BYTES = 512 << 10
-"""A connection's thread. The deepest query that is taken needs a quarter of it; the system's usual
-8 MiB a thread would count against the memory that queries may have."""
+"""Of a connection's thread. The deepest query that is taken needs less than a quarter of it; the
+system's usual 8 MiB a thread would count against the memory that queries may have."""
 
 
 def die_with_parent(parent_id: int) -> None:
