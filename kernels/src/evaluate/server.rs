@@ -39,6 +39,10 @@ struct Shared {
     connections: Mutex<HashMap<u64, UnixStream>>,
 }
 
+/// How far queries stand back from acks, in the scheduler's "nice" of a thread. On Linux it is set
+/// of the calling thread alone, and the threads that it starts inherit it.
+const NICE: i32 = 10;
+
 impl Server {
     /// Listen at `path`; what was there before is replaced.
     pub fn start(
@@ -95,6 +99,8 @@ impl Drop for Server {
 }
 
 fn accept(shared: &Arc<Shared>, listener: &UnixListener) {
+    // Where it cannot be lowered, queries weigh as much as acks.
+    drop(rustix::process::setpriority_process(None, NICE));
     for number in 0.. {
         let accepted = listener.accept();
         if shared.stopping.load(Ordering::SeqCst) {

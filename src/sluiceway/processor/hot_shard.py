@@ -4,6 +4,8 @@ Three threads: the processor applies, the sealer writes what was frozen, the mer
 and watches the disk. Invariant: they meet only in the checkpointer, whose order is the manifests'.
 """
 
+import contextlib
+import os
 import threading
 from collections.abc import Callable
 from typing import Any
@@ -34,6 +36,8 @@ RETRY_S = 1.0
 FULL_WAIT_S = 0.005
 """Between two looks at a full buffer that waits for its seal."""
 WATCH_S = 1.0
+PROCESSOR_NICE, SEALER_NICE, MERGER_NICE = 2, 10, 15
+"""How far each thread stands back from the acks, in the scheduler's "nice"."""
 
 
 class HotShard:
@@ -90,12 +94,14 @@ class HotShard:
         """Start the threads; loading and replay happen on them. `on_unusable` is called, on one of
         them, when what the manifest names cannot be loaded: nothing is applied or answered then."""
         self._on_unusable = on_unusable
-        for name, loop in (
-            ("processor", self._process),
-            ("sealer", self._seal_loop),
-            ("merger", self._merge_loop),
+        for name, loop, nice in (
+            ("processor", self._process, PROCESSOR_NICE),
+            ("sealer", self._seal_loop, SEALER_NICE),
+            ("merger", self._merge_loop, MERGER_NICE),
         ):
-            thread = threading.Thread(target=loop, name=f"sluiceway-{name}", daemon=True)
+            thread = threading.Thread(
+                target=run_at, args=(nice, loop), name=f"sluiceway-{name}", daemon=True
+            )
             self._threads.append(thread)
             thread.start()
 
@@ -297,6 +303,13 @@ class HotShard:
             "failure": self._failure,
             "shard": figures,
         }
+
+
+def run_at(nice: int, loop: Callable[[], None]) -> None:
+    """Run `loop` on the calling thread at that priority: on Linux it is set of a thread."""
+    with contextlib.suppress(OSError):
+        os.setpriority(os.PRIO_PROCESS, 0, nice)
+    loop()
 
 
 def resident_bytes() -> int:
