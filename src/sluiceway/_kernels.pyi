@@ -180,6 +180,10 @@ class Shard:
     def close(self) -> None:
         """Take no more requests; what was appended is decided first."""
 
+def read_seal(disk: Disk, path: str) -> tuple[str, int] | None:
+    """(SealReport in JSON, fence) out of a state file and its block, both read through; None of
+    one that does not tell. Blocks. Raises: Corruption, BackendUnavailable."""
+
 # --- evaluate (E) -----------------------------------------------------------------------------
 
 class MemoryShard:

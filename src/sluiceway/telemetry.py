@@ -43,6 +43,7 @@ MetricName = Literal[
     "sluiceway_journal_lag_records",
     "sluiceway_journal_quarantined_records_total",
     "sluiceway_journal_lost_records_total",
+    "sluiceway_quarantined_files",
     "sluiceway_series",
     "sluiceway_series_max",
     "sluiceway_buffer_points",
@@ -120,6 +121,9 @@ DEFINITIONS: dict[MetricName, Definition] = {
     ),
     "sluiceway_journal_lost_records_total": Definition(
         "counter", "Acked records lost to damage, ever, from the ledger"
+    ),
+    "sluiceway_quarantined_files": Definition(
+        "gauge", "Files of the hot tier set aside when the newest manifest was damaged"
     ),
     "sluiceway_series": Definition("gauge", "Series in memory"),
     "sluiceway_series_max": Definition("gauge", "Limit of series in memory"),

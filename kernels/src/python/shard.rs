@@ -69,6 +69,13 @@ fn to_json<T: Serialize>(value: &T) -> PyResult<String> {
     serde_json::to_string(value).map_err(|error| PyValueError::new_err(error.to_string()))
 }
 
+/// (SealReport in JSON, fence) out of a state file, its block read through; None of an old file.
+#[pyfunction]
+fn read_seal(py: Python<'_>, disk: &Disk, path: &str) -> PyResult<Option<(String, u64)>> {
+    let found = call(py, || shard::recover::read_seal(&*disk.inner, path))?;
+    found.map(|(report, fence)| Ok((to_json(&report)?, fence))).transpose()
+}
+
 fn call<T: Send>(py: Python<'_>, kernel: impl FnOnce() -> Result<T> + Send) -> PyResult<T> {
     Ok(detached(py, kernel)?)
 }
@@ -234,5 +241,6 @@ impl Shard {
 
 pub fn register(module: &Bound<'_, PyModule>) -> PyResult<()> {
     module.add_class::<Receipt>()?;
-    module.add_class::<Shard>()
+    module.add_class::<Shard>()?;
+    module.add_function(wrap_pyfunction!(read_seal, module)?)
 }

@@ -9,13 +9,15 @@ use super::block_writer::BlockWriter;
 use super::buffer::{BufferedHistogram, Run};
 use super::owner::Shard;
 use super::registry_state::Mark;
-use super::state_file::{self, SECTION_DEDUP, SECTION_LEDGER, SECTION_REGISTRY, StateHeader};
+use super::state_file::{
+    self, SECTION_DEDUP, SECTION_LEDGER, SECTION_REGISTRY, SECTION_SEAL, StateHeader,
+};
 use crate::codec::Codec;
 use crate::disk::Disk;
 use crate::error::{KernelError, Result};
 use crate::model::SeriesKey;
 use parking_lot::Mutex;
-use serde::Serialize;
+use serde::{Deserialize, Serialize};
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
@@ -57,18 +59,26 @@ pub struct FileReport {
     pub crc32: u32,
 }
 
-#[derive(Debug, Serialize)]
-pub struct SealReport {
+/// What a seal wrote beside its state file, which repeats it: with the two files alone the change
+/// that the manifest made can be made again.
+#[derive(Debug, Serialize, Deserialize)]
+pub struct Seal {
     /// None where no record brought a point.
     pub block: Option<BlockMeta>,
     /// (UTC day, points), ascending; empty where there were more than 128.
     pub days: Vec<(i64, u64)>,
-    pub state: FileReport,
     /// The state file is whole: those before it are superfluous.
     pub snapshot: bool,
     pub superseded: u64,
     pub first_sequence: u64,
     pub next_sequence: u64,
+}
+
+#[derive(Debug, Serialize)]
+pub struct SealReport {
+    #[serde(flatten)]
+    pub seal: Seal,
+    pub state: FileReport,
 }
 
 impl Shard {
@@ -113,15 +123,16 @@ impl Shard {
             None
         };
         let kept = block.as_ref().map_or(0, |meta| meta.points + meta.histogram_points);
-        Ok(SealReport {
+        let seal = Seal {
             block,
             days: days.counts.into_iter().collect(),
-            state: self.write_state(&frozen, state_path, fence)?,
             snapshot: frozen.snapshot,
             superseded: frozen.points_added - kept,
             first_sequence: frozen.first_sequence,
             next_sequence: frozen.next_sequence,
-        })
+        };
+        let state = self.write_state(&frozen, &seal, state_path, fence)?;
+        Ok(SealReport { seal, state })
     }
 
     fn write_block(&self, frozen: &Frozen, path: &str, days: &mut Days) -> Result<BlockMeta> {
@@ -160,7 +171,14 @@ impl Shard {
         Ok(meta)
     }
 
-    fn write_state(&self, frozen: &Frozen, path: &str, fence: u64) -> Result<FileReport> {
+    fn write_state(
+        &self,
+        frozen: &Frozen,
+        seal: &Seal,
+        path: &str,
+        fence: u64,
+    ) -> Result<FileReport> {
+        let seal = serde_json::to_vec(seal).map_err(|e| KernelError::Backend(e.to_string()))?;
         let from = if frozen.snapshot { Mark::default() } else { *self.registry_mark.lock() };
         let registry = {
             let registry = self.registry.read();
@@ -169,7 +187,8 @@ impl Shard {
         };
         let header =
             StateHeader { snapshot: frozen.snapshot, next_sequence: frozen.next_sequence, fence };
-        let sections: [(u16, &[u8]); 3] = [
+        let sections: [(u16, &[u8]); 4] = [
+            (SECTION_SEAL, &seal),
             (SECTION_REGISTRY, &registry),
             (SECTION_DEDUP, &frozen.dedup),
             (SECTION_LEDGER, &frozen.ledger),

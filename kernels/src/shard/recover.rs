@@ -4,15 +4,17 @@
 //! says is `Corruption`, never half loaded.
 
 use super::apply::Event;
-use super::block::BlockOptions;
-use super::block_reader::BlockReader;
-use super::freeze::read_checked;
+use super::block::{BlockMeta, BlockOptions};
+use super::block_reader::{BlockReader, Kind};
+use super::freeze::{FileReport, Seal, SealReport, read_checked};
 use super::ledger::Ledger;
 use super::merge::{MergeReport, merge};
 use super::owner::{Movements, Shard};
-use super::state_file::{self, SECTION_DEDUP, SECTION_LEDGER, SECTION_REGISTRY};
+use super::page_cache::PageCache;
+use super::state_file::{self, SECTION_DEDUP, SECTION_LEDGER, SECTION_REGISTRY, SECTION_SEAL};
 use super::view::HeldBlock;
 use crate::codec::Codec;
+use crate::disk::Disk;
 use crate::error::{KernelError, Result};
 use serde::Deserialize;
 use std::sync::Arc;
@@ -39,6 +41,42 @@ pub struct Publication {
     pub movements: Movements,
 }
 
+/// What the state file at `path` says of its seal, and of itself; (report, fence). None where it was
+/// written before state files said so. `Corruption` unless it and its block are whole, every page.
+pub fn read_seal(disk: &dyn Disk, path: &str) -> Result<Option<(SealReport, u64)>> {
+    let bytes = disk.read_all(path)?;
+    let (header, sections) = state_file::decode(&bytes)?;
+    let Some((_, said)) = sections.iter().find(|(tag, _)| *tag == SECTION_SEAL) else {
+        return Ok(None);
+    };
+    let seal: Seal = serde_json::from_slice(said)
+        .map_err(|error| KernelError::corruption(format!("{path}: seal: {error}")))?;
+    if seal.next_sequence != header.next_sequence {
+        return Err(KernelError::corruption(format!("{path}: two next sequences")));
+    }
+    if let Some(meta) = &seal.block {
+        check_block(disk, meta)?;
+    }
+    let crc32 = crc32fast::hash(&bytes);
+    let state = FileReport { path: path.to_owned(), bytes: bytes.len() as u64, crc32 };
+    Ok(Some((SealReport { seal, state }, header.fence)))
+}
+
+/// Read a block through, page by page.
+fn check_block(disk: &dyn Disk, meta: &BlockMeta) -> Result<()> {
+    let reader = BlockReader::open(disk, &meta.path, &PageCache::new(0))?;
+    if reader.meta() != meta {
+        return Err(KernelError::corruption(format!("{}: not as it was written", meta.path)));
+    }
+    let mut buffer = Vec::new();
+    for kind in [Kind::Floats, Kind::Histograms] {
+        for index in 0..reader.pages(kind).len() {
+            reader.fill(kind, index, &mut buffer)?;
+        }
+    }
+    Ok(())
+}
+
 impl Shard {
     /// Load one state file; in the manifest's order, before the journal is opened.
     pub fn load_state(&self, path: &str, bytes: u64, crc32: u32) -> Result<()> {
@@ -57,6 +95,7 @@ impl Shard {
                 SECTION_LEDGER => {
                     Ledger::from_json(&section).map(|ledger| applier.ledger = ledger).is_some()
                 }
+                SECTION_SEAL => true,
                 _ => false,
             };
             if !loaded {

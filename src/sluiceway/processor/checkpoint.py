@@ -11,6 +11,7 @@ from dataclasses import dataclass
 
 import msgspec
 
+from sluiceway.errors import SluicewayError
 from sluiceway.kernels import Disk, mutant_on
 from sluiceway.tiers.hot import MergeTask, add_days
 from sluiceway.tiers.interface import BlockMeta, MergeReport, SealReport, TierKernel
@@ -46,19 +47,13 @@ class Checkpointer:
             self._commit(Change("seal", next_sequence=1 << 40))
             self._kernel.truncate_journal(1 << 40)
         block_path, state_path = self._name("blocks", "block"), self._name("state", "state")
-        text = self._kernel.write_seal(block_path, state_path, self._manifests.version.fence)
+        try:
+            text = self._kernel.write_seal(block_path, state_path, self._manifests.version.fence)
+        except SluicewayError:
+            self._unlink([block_path, state_path])  # The next try has other names.
+            raise
         report = msgspec.json.decode(text, type=SealReport)
-        state = report.state
-        older = self._manifests.version.states if report.snapshot else ()
-        change = Change(
-            reason="seal",
-            blocks=sealed_blocks(report),
-            states=(StateEntry(state.path, state.bytes, state.crc32, report.next_sequence),),
-            states_removed=tuple(entry.path for entry in older),
-            next_sequence=report.next_sequence,
-            superseded=report.superseded,
-        )
-        self._commit(change, sealed=True)
+        self._commit(seal_change(report, self._manifests.version), sealed=True)
         self.seals += 1
 
     def truncate(self) -> None:
@@ -148,6 +143,20 @@ class Publication:
     text: str
     sealed: bool
     gone: list[str]
+
+
+def seal_change(report: SealReport, before: Version) -> Change:
+    """What a seal's manifest says on top of `before`: a pure function."""
+    state = report.state
+    older = before.states if report.snapshot else ()
+    return Change(
+        reason="seal",
+        blocks=sealed_blocks(report),
+        states=(StateEntry(state.path, state.bytes, state.crc32, report.next_sequence),),
+        states_removed=tuple(entry.path for entry in older),
+        next_sequence=report.next_sequence,
+        superseded=report.superseded,
+    )
 
 
 def sealed_blocks(report: SealReport) -> tuple[BlockEntry, ...]:

@@ -19,6 +19,7 @@ from sluiceway.kernels import Disk, Shard
 from sluiceway.ledger.statement import Statement
 from sluiceway.processor.checkpoint import Checkpointer
 from sluiceway.processor.recovery import encode_policies, load_tier, open_tier
+from sluiceway.processor.torn_commit import count_set_aside
 from sluiceway.processor.worker import Worker
 from sluiceway.tiers.hot import (
     Admission,
@@ -32,6 +33,7 @@ from sluiceway.tiers.hot import (
 from sluiceway.tiers.manifest import ManifestStore, Version
 
 DIRECTORY = "hot/metrics"
+JOURNAL_DIRECTORY = "journal/metrics"
 RETRY_S = 1.0
 FULL_WAIT_S = 0.005
 """Between two looks at a full buffer that waits for its seal."""
@@ -61,8 +63,12 @@ class HotShard:
         self._clock = clock
         self._log = structlog.get_logger("hot")
         self.manifests = ManifestStore(disk, f"{directory}/manifest", clock)
-        self._opened, self._policies = open_tier(disk, self.manifests, directory, series_max)
-        self.shard = Shard(disk, options)
+        journal = options.get("journal_directory", JOURNAL_DIRECTORY)
+        self._opened, self._policies = open_tier(
+            disk, self.manifests, directory, journal, series_max
+        )
+        self._files_set_aside = count_set_aside(disk, directory)
+        self.shard = Shard(disk, {**options, "journal_directory": journal})
         self._admit(Admission("accept"))
         report = self.shard.open_journal(self._opened.next_sequence, self._opened.fence)
         self._replay_until: int = msgspec.json.decode(report)["next_sequence"]
@@ -292,6 +298,7 @@ class HotShard:
             "journal_quarantined_records_total": journal.get("quarantined_records", 0),
             "journal_lost_records_total": statement.lost_records,
             "journal_lag_records": figures["lag_records"],
+            "quarantined_files": self._files_set_aside,
             "series": figures["series"],
             "series_max": self._policies.series_max,
             "buffer_points": figures["points_buffered"] + figures["frozen_points"],

@@ -1,7 +1,7 @@
 """Opening a data directory: last manifest, state files, blocks; the journal's replay follows.
 
 Invariant: nothing is trusted that the manifest does not name, and what it names is checked before
-it is used; files of commits that never happened are removed.
+it is used; files of commits that never happened are removed (torn_commit.py tells which).
 """
 
 from dataclasses import dataclass
@@ -10,6 +10,7 @@ import msgspec
 
 from sluiceway.kernels import Disk, Shard
 from sluiceway.processor.checkpoint import encode_publication
+from sluiceway.processor.torn_commit import FOLDERS, mend_newest, strays
 from sluiceway.tiers.manifest import Change, ManifestStore, Policy, Version
 
 NEW_SERIES = ("accept", "refuse_disk", "refuse_memory")
@@ -44,12 +45,14 @@ def policies_for(table: tuple[Policy, ...], series_max: int) -> Policies:
 
 
 def open_tier(
-    disk: Disk, manifests: ManifestStore, directory: str, series_max: int
+    disk: Disk, manifests: ManifestStore, directory: str, journal: str, series_max: int
 ) -> tuple[Version, Policies]:
     """Take the directory over: a new fence and the policies, committed. Raises: Corruption."""
-    for folder in ("manifest", "blocks", "state"):
+    for folder in ("manifest", *FOLDERS):
         disk.create_directory(f"{directory}/{folder}")
-    before = manifests.load()
+    manifests.load()
+    mend_newest(disk, manifests, directory, journal)
+    before = manifests.version
     policies = policies_for(before.policies, series_max)
     version = manifests.commit(Change("open", fence=before.fence + 1, policies=policies.table))
     remove_strays(disk, version, directory)
@@ -58,12 +61,8 @@ def open_tier(
 
 def remove_strays(disk: Disk, version: Version, directory: str) -> None:
     """Remove blocks and state files of seals and merges that never committed."""
-    named = version.files()
-    for folder in ("blocks", "state"):
-        for name in disk.list(f"{directory}/{folder}"):
-            path = f"{directory}/{folder}/{name}"
-            if path not in named:
-                disk.remove(path)
+    for path in strays(disk, version, directory):
+        disk.remove(path)
 
 
 def load_tier(shard: Shard, version: Version) -> None:

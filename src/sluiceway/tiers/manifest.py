@@ -18,6 +18,8 @@ from sluiceway.kernels import Disk
 FORMAT_VERSION = 1
 SNAPSHOT_EVERY = 64
 TRAILER_BYTES = 16
+QUARANTINE_SUFFIX = ".quarantined"
+NEW_SUFFIX = ".new"
 NAME = re.compile(r"(\d{12})\.json")
 
 
@@ -194,8 +196,15 @@ class ManifestStore:
     def _path(self, number: int) -> str:
         return f"{self._directory}/{number:012d}.json"
 
+    @property
+    def unreadable(self) -> str | None:
+        """The newest manifest's path while it is no manifest: torn, or damaged in both copies.
+        The next commit puts another in its place."""
+        return None if self._uncertain is None else self._path(self._uncertain)
+
     def load(self) -> Version:
-        """The last committed version; removes a torn last file. Raises: Corruption, OSError."""
+        """The last version that can be read: the last committed one unless `unreadable`, which is
+        for the caller to judge. Raises: Corruption, OSError."""
         names = (NAME.fullmatch(name) for name in self._disk.list(self._directory))
         numbers = sorted(int(match[1]) for match in names if match)
         chain: list[ManifestFile] = []
@@ -212,23 +221,25 @@ class ManifestStore:
             chain.append(manifest)
             if manifest.snapshot:
                 break
-        if self._uncertain is not None and not chain and self._uncertain > 1:
+        before = chain[0].number if chain else 0
+        if self._uncertain is not None and self._uncertain != before + 1:
             raise Corruption(f"manifest {self._path(self._uncertain)} is damaged in both copies")
         if chain and not chain[-1].snapshot:
             raise Corruption(f"the snapshot before {self._path(chain[-1].number)} is missing")
         self._version = replay(list(reversed(chain)))
         self._numbers = [number for number in numbers if number != self._uncertain]
-        self._settle()
         return self._version
 
-    def commit(self, change: Change) -> Version:
-        """Make `change` durable and return the version after it.
+    def commit(self, change: Change, replace: bool = False) -> Version:
+        """Make `change` durable and return the version after it; `replace` puts it in an
+        unreadable manifest's place at once, so that at no moment neither is there.
 
         Raises: OSError; then the change may or may not survive a crash, the caller must keep
         every file it names and may commit again.
         """
         with self._lock:
-            self._settle()
+            if not replace:
+                self._settle()
             after = apply_change(self._version, change)
             snapshot = (after.number - 1) % SNAPSHOT_EVERY == 0
             manifest = ManifestFile(
@@ -247,13 +258,32 @@ class ManifestStore:
                 movements=after.movements,
             )
             self._uncertain = after.number
-            self._disk.write_new(self._path(after.number), encode(manifest))
+            self._write(self._path(after.number), encode(manifest), replace)
             self._uncertain = None
             self._version = after
             self._numbers.append(after.number)
             if snapshot:
                 self._forget_old(after.number)
             return after
+
+    def _write(self, path: str, data: bytes, replace: bool) -> None:
+        if not replace:
+            self._disk.write_new(path, data)
+            return
+        new = path + NEW_SUFFIX
+        if new.rpartition("/")[2] in self._disk.list(self._directory):
+            self._disk.remove(new)
+        self._disk.write_new(new, data)
+        self._disk.rename(new, path)
+        self._disk.sync_directory(self._directory)
+
+    def set_aside(self) -> None:
+        """Keep the unreadable manifest under another name, durably. Raises: OSError."""
+        if self._uncertain is not None:
+            path = self._path(self._uncertain)
+            self._disk.rename(path, path + QUARANTINE_SUFFIX)
+            self._disk.sync_directory(self._directory)
+            self._uncertain = None
 
     def _settle(self) -> None:
         """Remove a manifest that failed to commit, so that its number can be used again."""
