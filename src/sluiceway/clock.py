@@ -31,6 +31,19 @@ class SystemClock:
         return time.time_ns() // 1_000_000
 
 
+class ReceiveClock:
+    """The wall clock as new points are judged by: it follows steps forward, not back, so that a
+    clock set back an hour does not have an hour of points refused as ahead of it."""
+
+    def __init__(self, clock: Clock) -> None:
+        self._clock = clock
+        self._ahead_ms = clock.now_ms() - clock.monotonic_s() * 1000
+
+    def now_ms(self) -> int:
+        """The later of the wall clock and what it would be had it run evenly since the start."""
+        return max(self._clock.now_ms(), int(self._ahead_ms + self._clock.monotonic_s() * 1000))
+
+
 class ManualClock:
     """A clock that stands still until it is told to move: simulation and tests."""
 
@@ -43,6 +56,10 @@ class ManualClock:
 
     def monotonic_s(self) -> float:
         return self._monotonic_s
+
+    def set_wall(self, now_ms: int) -> None:
+        """Step the wall clock alone, as a person or NTP may."""
+        self._now_ms = now_ms
 
     def advance(self, ms: int) -> None:
         """Move both clocks on by `ms`."""

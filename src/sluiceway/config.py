@@ -76,7 +76,6 @@ class Config(BaseSettings):
     """Bytes of the data directory; 0 is what it holds plus what the file system has free."""
     retention_raw_ms: int = Field(default=0, ge=0)
     """Milliseconds that raw points are kept; 0 keeps them for ever."""
-    future_max_ms: int = Field(default=600_000, ge=0)
     visibility_wait_max_ms: int = Field(default=1_000, ge=0)
     query_threads: int = Field(default=2, gt=0)
     seal_points_max: int = Field(default=2_000_000, gt=0)

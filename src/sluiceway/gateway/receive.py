@@ -9,7 +9,7 @@ from collections.abc import Awaitable, Callable, MutableMapping
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
-from sluiceway.clock import Clock
+from sluiceway.clock import Clock, ReceiveClock
 from sluiceway.errors import BackendUnavailable, Overloaded, TenantFault
 from sluiceway.gateway.acks import Acks
 from sluiceway.gateway.admission import Admission
@@ -49,6 +49,7 @@ class Receiver:
         self._keyring = keyring
         self._limits = limits
         self._clock = clock
+        self._receive_clock = ReceiveClock(clock)
         self._metrics = metrics
         self._decoders = ThreadPoolExecutor(limits.decode_threads, "decode")
         self.accepting = True
@@ -137,7 +138,8 @@ class Receiver:
 
     async def _enqueue(self, body: bytes, tenant: str, payload: Payload) -> Receipt:
         """Decode and queue: at once where it is quick, on a thread where the loop would stand."""
-        arguments = (body, tenant, payload.format, payload.encoding, self._clock.now_ms())
+        received_ms = self._receive_clock.now_ms()
+        arguments = (body, tenant, payload.format, payload.encoding, received_ms)
         if len(body) <= self._limits.inline_body_bytes_max:
             return self._shard.receive(*arguments)
         loop = asyncio.get_running_loop()

@@ -14,6 +14,9 @@ DAY_MS = 86_400_000
 TIER_POINTS = 4_096
 """Blocks up to this size are tier 0; each tier is `merge_fan_in` times larger."""
 DAYS_MAX = 128
+SETTLED_DAYS = 3
+"""Days in a row after which points far ahead of all others move what expires: longer than a wrong
+clock goes unnoticed."""
 RETENTION_PIECES = 8
 """Points are kept at most this part of their retention, or a day, too long."""
 
@@ -108,10 +111,37 @@ def plan_merge_all(blocks: Sequence[BlockEntry], config: HotConfig) -> MergeTask
 def plan_expiry(
     blocks: Iterable[BlockEntry], config: HotConfig, now_ms: int
 ) -> tuple[BlockEntry, ...]:
-    """Blocks whose every point is past its retention."""
-    if config.retention_ms <= 0:
+    """Blocks whose every point is past its retention, counted back from the newest point or, where
+    that lies ahead of it, the clock: a clock that is wrong, or a silence, expires nothing."""
+    held = tuple(blocks)
+    if config.retention_ms <= 0 or not held:
         return ()
-    return tuple(block for block in blocks if block.max_ms < now_ms - config.retention_ms)
+    horizon_ms = min(now_ms, newest_settled_ms(held)) - config.retention_ms
+    return tuple(block for block in held if block.max_ms < horizon_ms)
+
+
+def newest_settled_ms(blocks: Sequence[BlockEntry]) -> int:
+    """Time of the newest point. A last day or two that nothing connects to the days before may be
+    the work of a clock that jumped, here or at a sender: then the last day before them."""
+    runs = runs_of_days(blocks)
+    first, last = runs[-1]
+    if len(runs) == 1 or last - first + 1 >= SETTLED_DAYS:
+        return max(block.max_ms for block in blocks)
+    return runs[-2][1] * DAY_MS
+
+
+def runs_of_days(blocks: Iterable[BlockEntry]) -> list[tuple[int, int]]:
+    """(first, last) of each run of days that hold points, ascending. A block without counts by day
+    counts as one run."""
+    spans = {(block.min_ms // DAY_MS, block.max_ms // DAY_MS) for block in blocks if not block.days}
+    spans.update((day, day) for block in blocks for day, _ in block.days)
+    runs: list[tuple[int, int]] = []
+    for first, last in sorted(spans):
+        if runs and first <= runs[-1][1] + 1:
+            runs[-1] = (runs[-1][0], max(last, runs[-1][1]))
+        else:
+            runs.append((first, last))
+    return runs
 
 
 def part_count(blocks: Iterable[BlockEntry], config: HotConfig) -> int:

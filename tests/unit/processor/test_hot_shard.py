@@ -147,11 +147,39 @@ def test_retention_takes_whole_blocks_and_is_counted() -> None:
     config = HotConfig(seal_points_max=1, merge_fan_in=99, retention_ms=DAY_MS)
     hot = HotShard(disk, OPTIONS, config, ManualClock(10 * DAY_MS))
     hot.load()
-    for at in (1, 9 * DAY_MS + 1):
-        assert acked(hot, push(hot, series("a", (at, 1.0)), received_ms=NOW_MS))
+    for day in (1, 7, 8, 9):
+        assert acked(hot, push(hot, series("a", (day * DAY_MS, 1.0)), received_ms=NOW_MS))
         settle(hot)
-    assert points(hot) == {("a", 9 * DAY_MS + 1): 1.0}
-    assert hot.statement().movements.expired == 1
+    assert points(hot) == {("a", 8 * DAY_MS): 1.0, ("a", 9 * DAY_MS): 1.0}
+    assert hot.statement().movements.expired == 2
+    check_ledger(hot)
+
+
+def test_a_wall_clock_that_steps_loses_nothing_and_stalls_nothing() -> None:
+    """A9: 10 years ahead and back, an hour back, standing still; under a retention of a day."""
+    disk, clock = Disk.memory(), ManualClock(NOW_MS)
+    config = HotConfig(seal_s_max=60, merge_fan_in=2, retention_ms=DAY_MS)
+    hot = HotShard(disk, OPTIONS, config, clock)
+    hot.load()
+    expected: Points = {}
+    steps_ms = (0, 3_650 * DAY_MS, 0, -3_600_000, 0)
+    for number, step_ms in enumerate(steps_ms):
+        for at in range(3):
+            time_ms = NOW_MS + (number * 3 + at) * 1_000
+            received_ms = NOW_MS + max(step_ms, 0)
+            assert acked(hot, push(hot, series("a", (time_ms, 1.0)), received_ms=received_ms))
+            expected[("a", time_ms)] = 1.0
+        if step_ms > 0:  # And a sender with the same wrong clock.
+            far_ms = NOW_MS + step_ms
+            assert acked(hot, push(hot, series("a", (far_ms, 2.0)), received_ms=received_ms))
+            expected[("a", far_ms)] = 2.0
+        assert hot.step() == "applied"
+        clock.advance(61_000)
+        clock.set_wall(NOW_MS + step_ms)
+        hot.step()
+        assert hot.seal_step(), "seals by age go by the monotonic clock"
+        settle(hot)
+        assert points(hot) == expected
     check_ledger(hot)
 
 

@@ -11,6 +11,7 @@ from sluiceway.tiers.hot import (
     add_days,
     admission,
     cut_days,
+    newest_settled_ms,
     part_count,
     plan_expiry,
     plan_merge,
@@ -87,8 +88,35 @@ def test_days_of_a_merger_are_the_sum_of_its_inputs() -> None:
 def test_retention_takes_whole_blocks_only() -> None:
     config = HotConfig(retention_ms=DAY_MS)
     old, spanning = block(0, 1, 0, DAY_MS - 1), block(1, 1, 0, DAY_MS + 1)
-    assert plan_expiry([old, spanning], config, 2 * DAY_MS) == (old,)
-    assert plan_expiry([old, spanning], HotConfig(), 2 * DAY_MS) == ()
+    newer = block(2, 1, DAY_MS, 2 * DAY_MS)
+    assert plan_expiry([old, spanning, newer], config, 2 * DAY_MS) == (old,)
+    assert plan_expiry([old, spanning, newer], HotConfig(), 2 * DAY_MS) == ()
+
+
+def test_a_clock_that_jumps_expires_nothing() -> None:
+    config = HotConfig(retention_ms=2 * DAY_MS)
+    days = [block(day, 1, day * DAY_MS, day * DAY_MS + 9) for day in range(5)]
+    in_time = plan_expiry(days, config, 4 * DAY_MS + 9)
+    assert in_time == tuple(days[:2])
+    assert plan_expiry(days, config, 4_000 * DAY_MS) == in_time
+    assert plan_expiry(days, config, 3 * DAY_MS) == (days[0],)
+    assert plan_expiry([], config, 4_000 * DAY_MS) == ()
+
+
+def test_points_of_senders_whose_clock_jumped_too_expire_nothing_at_first() -> None:
+    config = HotConfig(retention_ms=2 * DAY_MS)
+    days = [block(day, 1, day * DAY_MS, day * DAY_MS + 9) for day in range(5)]
+    far = [block(day, 1, day * DAY_MS, day * DAY_MS + 9) for day in range(4_000, 4_003)]
+    now_ms = 4_002 * DAY_MS + 9
+    for count in (1, 2):
+        assert plan_expiry([*days, *far[:count]], config, now_ms) == tuple(days[:2])
+    # Three days in a row are no accident: there was a silence.
+    assert plan_expiry([*days, *far], config, now_ms) == tuple(days)
+    # Real points and one from far ahead in the same seal: its counts by day tell them apart.
+    mixed = BlockEntry("m", 0, 0, 0, 9, 0, 0, 4_000 * DAY_MS, 9, 9, "fast", [(4, 8), (4_000, 1)])
+    assert plan_expiry([*days, mixed], config, now_ms) == tuple(days[:2])
+    # A block without counts is one run, however long.
+    assert newest_settled_ms([block(0, 1, 0, 900 * DAY_MS)]) == 900 * DAY_MS
 
 
 @st.composite
