@@ -8,7 +8,7 @@ import json
 import ssl
 import urllib.error
 import urllib.request
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Literal
 
@@ -19,8 +19,8 @@ TIMEOUT_S = 5.0
 JOURNAL_LAG_RECORDS = 10_000
 PARTS_WARNING = 64
 SHARE_WARNING = 0.80
+MEMORY_WARNING = 0.90
 DISK_ERROR = 0.90
-LOOP_LAG_S = 0.05
 
 
 @dataclass(frozen=True)
@@ -32,18 +32,25 @@ class Line:
 
 
 def judge(told: Mapping[str, Any]) -> list[Line]:
-    """At most ten lines out of the answer of `/admin/v1/status`, the worst first."""
+    """At most ten lines out of the answer of `/admin/v1/status`, the worst first. A counter is
+    judged by what it grew by lately: what was wrong once and is over is told, and is no alarm."""
     figures = told["metrics"]
+    recent = told["recent"]
+    window = f"in the last {told['recent_s'] / 60:.0f} min"
 
     def figure(name: str) -> float:
         return float(figures.get(f"sluiceway_{name}", 0))
+
+    def errors(text: str, name: str) -> Line:
+        now, ever = recent.get(name, 0), figure(name)
+        return Line("error" if now else "ok", f"{text}: {now:.0f} {window}, {ever:.0f} in all")
 
     lines = [
         Line("ok", "ready: acks and answers")
         if told["ready"]
         else Line("error", f"not ready: {told['missing']}"),
-        _errors("journal: fdatasync errors", figure("journal_sync_errors_total")),
-        _lost(figure("journal_quarantined_records_total"), figure("journal_lost_records_total")),
+        errors("journal: fdatasync errors", "journal_sync_errors_total"),
+        _damage(figure, recent, window),
         _over(
             "journal: records not applied yet",
             figure("journal_lag_records"),
@@ -52,24 +59,36 @@ def judge(told: Mapping[str, Any]) -> list[Line]:
         _share("disk", figure("disk_bytes"), figure("disk_bytes_max"), "GiB", DISK_ERROR),
         _share("series in memory", figure("series"), figure("series_max"), "", 1.0),
         _over("blocks waiting for a merge", figure("parts"), PARTS_WARNING),
-        _errors("pages with a wrong CRC", figure("corrupt_pages_total")),
-        _errors("processor errors", figure("processor_errors_total")),
-        _points(told.get("points", {})),
+        _memory(told["memory"]),
+        errors("processor errors", "processor_errors_total"),
+        _points(told["points"], recent.get("points_rejected", 0), window),
     ]
     order: list[Level] = ["error", "warning", "ok"]
     return sorted(lines, key=lambda line: order.index(line.level))
 
 
-def _errors(name: str, count: float) -> Line:
-    return Line("error" if count else "ok", f"{name}: {count:.0f}")
-
-
-def _lost(now: float, ever: float) -> Line:
-    """Damage found since the start is an error; what the ledger remembers is told."""
-    level: Level = "error" if now else "ok"
+def _damage(figure: Callable[[str], float], recent: Mapping[str, float], window: str) -> Line:
+    """Damage found lately, or files that still wait for a person, is an error; what the ledger
+    remembers is told."""
+    records = recent.get("journal_quarantined_records_total", 0)
+    pages = recent.get("corrupt_pages_total", 0)
+    files = figure("quarantined_files")
     return Line(
-        level, f"journal: records lost to damage: {now:.0f} since the start, {ever:.0f} ever"
+        "error" if records or pages or files else "ok",
+        f"damage: {records:.0f} records, {pages:.0f} pages {window}; {files:.0f} files set aside; "
+        f"{figure('journal_lost_records_total'):.0f} records lost ever",
     )
+
+
+def _memory(sides: Mapping[str, Sequence[float]]) -> Line:
+    """Both sides together; as bad as the one nearer its limit."""
+    used, limit = (sum(side[at] for side in sides.values()) for at in (0, 1))
+    shares = [side[0] / side[1] for side in sides.values() if side[1]]
+    told = ", ".join(f"{name} {_amount(side[0], 'GiB')}" for name, side in sides.items())
+    worst = max(shares, default=0.0)
+    level: Level = "error" if worst >= 1 else "warning" if worst >= MEMORY_WARNING else "ok"
+    share = f"{used / limit:.0%} of {_amount(limit, 'GiB')}: " if limit else ""
+    return Line(level, f"memory: {share}{told}")
 
 
 def _over(name: str, value: float, limit: float) -> Line:
@@ -90,10 +109,11 @@ def _amount(value: float, unit: str) -> str:
     return f"{value / (1 << 30):.1f} GiB" if unit == "GiB" else f"{value:,.0f}"
 
 
-def _points(points: Mapping[str, float]) -> Line:
-    lost = {name: count for name, count in points.items() if name == "rejected" and count}
+def _points(points: Mapping[str, float], rejected: float, window: str) -> Line:
     told = ", ".join(f"{name} {count:,.0f}" for name, count in points.items() if count)
-    return Line("warning" if lost else "ok", f"points: {told or 'none yet'}")
+    if rejected:
+        return Line("warning", f"points: {rejected:,.0f} rejected {window}; {told}")
+    return Line("ok", f"points: {told or 'none yet'}")
 
 
 def fetch(address: str, key: str | None, ca_file: str | None) -> dict[str, Any]:

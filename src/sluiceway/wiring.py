@@ -94,7 +94,10 @@ async def write_side(config: Config, clock: Clock | None = None) -> None:
             told = {"disk_bytes": used, "disk_bytes_max": disk_bytes_max, "disk_free_bytes": free}
             return {**hot.stats(), **told}
 
-        own = OwnPaths(hot, figures, read, proxy, admission, metrics, lambda: receiver.accepting)
+        def accepting() -> bool:
+            return receiver.accepting
+
+        own = OwnPaths(hot, figures, read, proxy, admission, metrics, accepting, clock)
         app = GatewayApp(receiver, proxy, keyring, own.table(), metrics)
         context = None if tls is None else tls.context
         server = http_server(app, config.gateway, context, config.drain_s_max)

@@ -131,6 +131,14 @@ def test_metrics_and_status(server: Server) -> None:
 
     text, well = report(f"127.0.0.1:{server.port}", None, None)
     assert well, text
+    assert set(told["memory"]) == {"write", "read"}
+    assert all(0 < used < limit for used, limit in told["memory"].values())
+    # A refused point is news for a while, not for ever (tests/unit/serve/test_recent.py).
+    nameless = remote_write([({"job": "a"}, [(T * 1000, 1.0)])])
+    assert server.call("POST", "/api/v1/write", nameless)[0] == 400
+    server.values("m", T)
+    text, well = report(f"127.0.0.1:{server.port}", None, None)
+    assert not well and "1 rejected in the last 5 min" in text, text
     ledger = server.get("ledger", raw_scan=1)
     assert "3" in json.dumps(ledger)
 

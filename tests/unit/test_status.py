@@ -6,10 +6,20 @@ import pytest
 
 from sluiceway.status import judge, report
 
+GIB = 1 << 30
 
-def told(ready: bool = True, **figures: float) -> dict[str, Any]:
-    metrics = {f"sluiceway_{name}": value for name, value in figures.items()}
-    return {"ready": ready, "missing": "x", "metrics": metrics, "points": {"stored": 5}}
+
+def told(ready: bool = True, lately: bool = True, **figures: float) -> dict[str, Any]:
+    """An answer of which the counters grew to what they are lately, or long ago."""
+    return {
+        "ready": ready,
+        "missing": "x",
+        "metrics": {f"sluiceway_{name}": value for name, value in figures.items()},
+        "points": {"stored": 5, "rejected": figures.get("points_rejected", 0)},
+        "recent": figures if lately else {},
+        "recent_s": 300.0,
+        "memory": {"write": [GIB, 3 * GIB], "read": [GIB / 2, GIB]},
+    }
 
 
 def test_all_well() -> None:
@@ -22,7 +32,10 @@ def test_all_well() -> None:
     ("figures", "level", "words"),
     [
         ({"journal_sync_errors_total": 1}, "error", "fdatasync"),
-        ({"journal_quarantined_records_total": 3}, "error", "3 since the start"),
+        ({"journal_quarantined_records_total": 3}, "error", "3 records"),
+        ({"corrupt_pages_total": 2}, "error", "2 pages in the last 5 min"),
+        ({"quarantined_files": 3}, "error", "3 files set aside"),
+        ({"points_rejected": 7}, "warning", "7 rejected in the last 5 min"),
         ({"journal_lag_records": 20_000}, "warning", "not applied"),
         ({"disk_bytes": 85, "disk_bytes_max": 100}, "warning", "disk: 85%"),
         ({"disk_bytes": 95, "disk_bytes_max": 100}, "error", "disk: 95%"),
@@ -40,7 +53,32 @@ def test_the_worst_comes_first(figures: dict[str, float], level: str, words: str
 def test_losses_of_earlier_runs_are_told_and_no_alarm() -> None:
     lines = judge(told(journal_lost_records_total=4))
     assert {line.level for line in lines} == {"ok"}
-    assert any("0 since the start, 4 ever" in line.text for line in lines)
+    assert any("4 records lost ever" in line.text for line in lines)
+
+
+def test_what_was_wrong_long_ago_is_told_and_no_alarm() -> None:
+    lines = judge(
+        told(
+            lately=False,
+            points_rejected=7,
+            corrupt_pages_total=2,
+            processor_errors_total=9,
+            journal_sync_errors_total=1,
+        )
+    )
+    assert {line.level for line in lines} == {"ok"}
+    assert any("rejected 7" in line.text for line in lines)
+    assert any("0 in the last 5 min, 9 in all" in line.text for line in lines)
+
+
+def test_memory_of_both_sides() -> None:
+    answer = told()
+    lines = {line.text: line.level for line in judge(answer)}
+    assert lines["memory: 38% of 4.0 GiB: write 1.0 GiB, read 0.5 GiB"] == "ok"
+    answer["memory"] = {"write": [GIB, 3 * GIB], "read": [0.95 * GIB, GIB]}
+    assert judge(answer)[0].level == "warning"
+    answer["memory"] = {"write": [3 * GIB, 3 * GIB]}
+    assert judge(answer)[0].level == "error"
 
 
 def test_not_ready() -> None:

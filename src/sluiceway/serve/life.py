@@ -73,6 +73,7 @@ class Life:
         tasks = [
             asyncio.ensure_future(self._reload(files)),
             asyncio.ensure_future(self._sample_lag()),
+            asyncio.ensure_future(own.watch()),
         ]
         gc.freeze()
         gc.enable()

@@ -4,13 +4,15 @@ Invariant: none of them waits on the loop; readiness says no as soon as it is no
 """
 
 import asyncio
+import contextlib
 import json
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any, cast, get_args
 from urllib.parse import parse_qs
 
-from sluiceway.errors import BackendUnavailable, TenantFault
+from sluiceway.clock import Clock
+from sluiceway.errors import BackendUnavailable, SluicewayError, TenantFault
 from sluiceway.gateway.admission import Admission
 from sluiceway.gateway.app import JSON, METRICS_TEXT, TEXT, Own
 from sluiceway.gateway.doors.interface import Answer
@@ -19,9 +21,17 @@ from sluiceway.gateway.proxy import ReadProxy
 from sluiceway.gateway.receive import Scope
 from sluiceway.processor.interface import ShardWorker
 from sluiceway.serve.read_process import ReadProcess
+from sluiceway.serve.recent import SAMPLE_S, WINDOW_S, Recent
 from sluiceway.telemetry import DEFINITIONS, MetricName, Metrics, memory_bytes
 
 PREFIX = "sluiceway_"
+RECOVERY_LOOK_S = 0.5
+STARTS_AT_ZERO = (
+    "journal_sync_errors_total",
+    "journal_quarantined_records_total",
+    "corrupt_pages_total",
+    "processor_errors_total",
+)
 
 
 class OwnPaths:
@@ -36,6 +46,7 @@ class OwnPaths:
         admission: Admission,
         metrics: Metrics,
         accepting: Callable[[], bool],
+        clock: Clock,
     ) -> None:
         self._worker = worker
         self._figures = figures
@@ -48,6 +59,9 @@ class OwnPaths:
         self._admin = ThreadPoolExecutor(1, "admin")
         # Figures take the shard's locks: not on the loop.
         self._looker = ThreadPoolExecutor(1, "figures")
+        self._recent = Recent(clock)
+        # A process begins with nothing counted: damage that its start found is news.
+        self._recent.note(dict.fromkeys(STARTS_AT_ZERO, 0.0))
         self._recovered = False
         self._flushes_waiting = 0
 
@@ -108,7 +122,8 @@ class OwnPaths:
         return Answer(200, METRICS_TEXT, text)
 
     async def status(self, scope: Scope) -> Answer:
-        """What `sluiceway status` reads: every gauge and counter without labels, and readiness."""
+        """What `sluiceway status` reads: every gauge and counter without labels, what grew lately,
+        each side's memory, and readiness."""
         stats = await self._collect()
         ready = await self.ready(scope)
         told = {
@@ -116,13 +131,57 @@ class OwnPaths:
             "missing": "" if ready.status == 200 else ready.body.decode().strip(),
             "metrics": self._metrics.unlabelled(),
             "points": stats.get("points", {}),
+            "recent": self._note(stats),
+            "recent_s": WINDOW_S,
+            "memory": await self._memory(),
         }
         return Answer(200, JSON, json.dumps(told).encode())
+
+    async def watch(self) -> None:
+        """Sample the counters until cancelled, so that `status` can tell new from old."""
+        while True:
+            recovered = False
+            with contextlib.suppress(SluicewayError, OSError):
+                recovered = await self._is_recovered()
+                self._note(await self._collect())
+            await asyncio.sleep(SAMPLE_S if recovered else RECOVERY_LOOK_S)
+
+    def _note(self, stats: dict[str, Any]) -> dict[str, float]:
+        counters: dict[str, float] = {}
+        if self._recovered:
+            counters["points_rejected"] = stats.get("points", {}).get("rejected", 0)
+        for name, value in self._metrics.unlabelled().items():
+            if name.endswith("_total"):
+                counters[name.removeprefix(PREFIX)] = value
+        return self._recent.note(counters)
+
+    async def _memory(self) -> dict[str, list[float]]:
+        """[resident bytes, limit] of each side; of the read side only while it answers."""
+        try:
+            status, text = await self._proxy.fetch("/metrics")
+        except (BackendUnavailable, TimeoutError):
+            status, text = 503, b""
+        names: tuple[MetricName, MetricName] = (
+            "sluiceway_memory_bytes",
+            "sluiceway_memory_bytes_max",
+        )
+        sides = {"write": [self._metrics.value(name, ("write",)) for name in names]}
+        if status == 200:
+            heads = [f'{name}{{side="read"}} '.encode() for name in names]
+            lines = text.splitlines()
+            found = [
+                float(line.split()[-1]) for head in heads for line in lines if line.startswith(head)
+            ]
+            if len(found) == len(names):
+                sides["read"] = found
+        return sides
 
     async def _is_recovered(self) -> bool:
         if not self._recovered:
             loop = asyncio.get_running_loop()
             self._recovered = await loop.run_in_executor(self._looker, self._worker.recovered)
+            if self._recovered:
+                self._note(await self._collect())  # What earlier lives counted is no news.
         return self._recovered
 
     async def _collect(self) -> dict[str, Any]:
