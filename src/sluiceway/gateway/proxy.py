@@ -169,19 +169,20 @@ class ReadProxy:
 
     async def fetch(self, path: str, timeout_s: float = 1.0) -> tuple[int, bytes]:
         """(status, body) of a GET of our own. Raises: BackendUnavailable, TimeoutError."""
-        async with asyncio.timeout(timeout_s):
-            upstream = await self._connect()
-            try:
-                upstream.start(f"GET {path} HTTP/1.1\r\nhost: read\r\n\r\n".encode())
-                await upstream.head()
+        request = f"GET {path} HTTP/1.1\r\nhost: read\r\n\r\n".encode()
+        exchange = Exchange(None)
+        try:
+            async with asyncio.timeout(timeout_s):
+                upstream = await self._ask(request, exchange)
                 pieces = []
                 while piece := await upstream.chunk():
                     pieces.append(piece)
                 return upstream.status, b"".join(pieces)
-            except ConnectionResetError:
-                raise BackendUnavailable("the read side went away") from None
-            finally:
-                self._put_back(upstream)
+        except ConnectionResetError:
+            raise BackendUnavailable("the read side went away") from None
+        finally:
+            if exchange.upstream is not None:
+                self._put_back(exchange.upstream)
 
     async def _body(self, receive: Receive) -> bytes:
         pieces, size = [], 0
@@ -257,19 +258,21 @@ class ReadProxy:
 
 
 class Exchange:
-    """One proxied request: ends the upstream connection when the client ends its own. It begins to
-    look after WATCH_AFTER_S: most answers are there before, and what is over needs no watching."""
+    """One request to the read side: ends the upstream connection when the client ends its own. It
+    begins to look after WATCH_AFTER_S: most answers are there before, and what is over needs no
+    watching. Requests of our own have no client."""
 
-    def __init__(self, receive: Receive) -> None:
+    def __init__(self, receive: Receive | None) -> None:
         self.upstream: Upstream | None = None
         self.gone = False
-        self._receive = receive
         self._watcher: asyncio.Task[None] | None = None
-        loop = asyncio.get_running_loop()
-        self._timer = loop.call_later(WATCH_AFTER_S, self._start)
+        self._timer: asyncio.TimerHandle | None = None
+        if receive is not None:
+            loop = asyncio.get_running_loop()
+            self._timer = loop.call_later(WATCH_AFTER_S, self._start, receive)
 
-    def _start(self) -> None:
-        self._watcher = asyncio.ensure_future(self._watch(self._receive))
+    def _start(self, receive: Receive) -> None:
+        self._watcher = asyncio.ensure_future(self._watch(receive))
 
     async def _watch(self, receive: Receive) -> None:
         while (await receive())["type"] != "http.disconnect":
@@ -279,7 +282,8 @@ class Exchange:
             self.upstream.close()
 
     def end(self) -> None:
-        self._timer.cancel()
+        if self._timer is not None:
+            self._timer.cancel()
         if self._watcher is not None:
             self._watcher.cancel()
 

@@ -6,6 +6,7 @@ from collections.abc import Awaitable, Callable
 from pathlib import Path
 from typing import Any
 
+import pytest
 import uvicorn
 import uvloop
 
@@ -224,6 +225,20 @@ def test_what_stands_alone_does_not_wait_for_a_body(tmp_path: Path) -> None:
         assert answers.count(b"HTTP/1.1 2") == 2
         assert answers.index(b"\r\n\r\n1|") < answers.index(b"Sluiceway.")
         writer.close()
+
+    run(tmp_path, story)
+
+
+def test_what_we_ask_ourselves_keeps_its_connection(tmp_path: Path) -> None:
+    async def story(port: int, fake: ReadFake, _: FakeShard) -> None:
+        proxy = ReadProxy(str(tmp_path / "r.sock"), GatewayConfig())
+        for _number in range(3):
+            assert await proxy.fetch("/api/v1/echo") == (201, b"|")
+        assert len(fake.connections) == 1
+        with pytest.raises(TimeoutError):
+            await proxy.fetch("/api/v1/hang", 0.1)
+        assert await proxy.fetch("/api/v1/echo") == (201, b"|")  # not the answer to the other
+        proxy.close()
 
     run(tmp_path, story)
 
