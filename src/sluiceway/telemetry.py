@@ -137,7 +137,9 @@ DEFINITIONS: dict[MetricName, Definition] = {
     "sluiceway_disk_bytes": Definition("gauge", "Bytes of the data directory"),
     "sluiceway_disk_bytes_max": Definition("gauge", "Budget of the data directory"),
     "sluiceway_disk_free_bytes": Definition("gauge", "Free bytes of its file system"),
-    "sluiceway_corrupt_pages_total": Definition("counter", "Pages whose CRC was wrong"),
+    "sluiceway_corrupt_pages_total": Definition(
+        "counter", "Reads of a page whose CRC was wrong, by queries and merges"
+    ),
     "sluiceway_processor_errors_total": Definition("counter", "Errors of the processor thread"),
     "sluiceway_memory_bytes": Definition("gauge", "Resident anonymous memory", ("side",)),
     "sluiceway_memory_bytes_max": Definition("gauge", "Limit of this side's memory", ("side",)),

@@ -5,7 +5,7 @@ import random
 import pytest
 
 from fakes.hot import Points, acked, check_ledger, opened, points, push, series, settle
-from sluiceway.errors import SluicewayError
+from sluiceway.errors import Corruption, SluicewayError
 from sluiceway.kernels import Disk
 from sluiceway.tiers.hot import HotConfig
 
@@ -78,6 +78,20 @@ def test_damage_is_reported_and_never_served() -> None:
 @pytest.mark.timeout(3600)
 def test_much_damage_is_reported_and_never_served() -> None:
     check(image_count=5_000, seed=4)
+
+
+def test_a_damaged_page_met_by_a_query_is_refused_and_counted() -> None:
+    disk = filled()
+    path = next(f"hot/metrics/blocks/{name}" for name in disk.list("hot/metrics/blocks"))
+    data = bytearray(disk.read(path))
+    data[20] ^= 1  # behind the header of 16 bytes stand the pages
+    hot = opened(damaged(disk, path, bytes(data)), QUIET)
+    assert hot.stats()["corrupt_pages_total"] == 0
+    for asked in (1, 2):
+        with pytest.raises(Corruption, match="page"):
+            points(hot)
+        assert hot.stats()["corrupt_pages_total"] == asked
+    hot.shard.close()
 
 
 JOURNAL = "journal/metrics"

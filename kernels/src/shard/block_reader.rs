@@ -92,7 +92,12 @@ impl BlockReader {
             }
             Ok(page)
         };
-        read().map_err(|error| at(&format!("{} page {index} ({kind:?})", self.meta.path), error))
+        read().map_err(|error| {
+            if matches!(error, KernelError::Corruption(_)) {
+                self.cache.note_damaged();
+            }
+            at(&format!("{} page {index} ({kind:?})", self.meta.path), error)
+        })
     }
 
     fn page(&self, kind: Kind, index: usize, buffer: &mut Vec<u8>) -> Result<Arc<Page>> {

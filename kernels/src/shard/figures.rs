@@ -32,6 +32,7 @@ struct Figures {
     page_cache_bytes: usize,
     page_cache_hits: u64,
     page_cache_misses: u64,
+    corrupt_pages: u64,
 }
 
 impl Shard {
@@ -77,6 +78,7 @@ impl Shard {
             page_cache_bytes: self.page_cache.memory_bytes(),
             page_cache_hits,
             page_cache_misses,
+            corrupt_pages: self.page_cache.damaged(),
         };
         serde_json::to_string(&figures).map_err(|error| KernelError::Backend(error.to_string()))
     }

@@ -26,6 +26,8 @@ pub struct PageCache {
     reader_next: AtomicU64,
     hits: AtomicU64,
     misses: AtomicU64,
+    /// Reads that met a damaged page, of all readers: kept here because all of them share it.
+    damaged: AtomicU64,
 }
 
 impl PageCache {
@@ -36,6 +38,7 @@ impl PageCache {
             reader_next: AtomicU64::new(0),
             hits: AtomicU64::new(0),
             misses: AtomicU64::new(0),
+            damaged: AtomicU64::new(0),
         })
     }
 
@@ -78,6 +81,15 @@ impl PageCache {
     pub fn memory_bytes(&self) -> usize {
         let generations = self.generations.lock();
         generations.young_bytes + generations.old_bytes
+    }
+
+    pub(super) fn note_damaged(&self) {
+        self.damaged.fetch_add(1, Ordering::Relaxed);
+    }
+
+    /// Reads that met a damaged page, since the start.
+    pub fn damaged(&self) -> u64 {
+        self.damaged.load(Ordering::Relaxed)
     }
 
     /// (hits, misses) since the start.

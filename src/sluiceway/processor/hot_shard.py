@@ -298,6 +298,7 @@ class HotShard:
             "journal_quarantined_records_total": journal.get("quarantined_records", 0),
             "journal_lost_records_total": statement.lost_records,
             "journal_lag_records": figures["lag_records"],
+            "corrupt_pages_total": figures["corrupt_pages"],
             "quarantined_files": self._files_set_aside,
             "series": figures["series"],
             "series_max": self._policies.series_max,
