@@ -303,12 +303,15 @@ def range_function(
     end_times_ms: NDArray[np.int64] | None = None,
     extension: str | None = None,
     lookback_ms: int = 300_000,
+    timeout_s: float | None = None,
+    cancel: CancelToken | None = None,
 ) -> tuple[NDArray[np.float64], NDArray[np.bool_]]:
     """A range function over a subquery's columns: [S, N] points -> [S, T], windows (t - range, t].
 
     Arrays are C-contiguous. `end_times_ms` says where the windows end if not at the evaluation
     times (offset, @). An argument is one float or one a step. `extension`: anchored | smoothed.
     Function names are PromQL's, and "last" and "timestamp" for the instant selector.
+    Raises: DeadlineExceeded, Cancelled.
     """
 
 def aggregate_columns(
@@ -379,8 +382,11 @@ def write_matrix(
     present: NDArray[np.bool_],
     start_ms: int,
     step_ms: int,
+    timeout_s: float | None = None,
+    cancel: CancelToken | None = None,
 ) -> bytes:
-    """The `result` array of a matrix in Prometheus' JSON; series without a point are left out."""
+    """The `result` array of a matrix in Prometheus' JSON; series without a point are left out.
+    Raises: DeadlineExceeded, Cancelled."""
 
 def write_vector(labels: LabelTable, values: NDArray[np.float64], time_ms: int) -> bytes:
     """The `result` array of a vector in Prometheus' JSON."""

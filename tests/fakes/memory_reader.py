@@ -10,13 +10,16 @@ from typing import Any
 
 import numpy as np
 
+from sluiceway.clock import SystemClock
 from sluiceway.kernels import CancelToken, LabelTable, range_function
 from sluiceway.query.interface import Floats, Times
 from sluiceway.query.promql import aggregations
+from sluiceway.query.promql.bounds import Bounds
 from sluiceway.query.promql.faults import ExecutionFault
 from sluiceway.query.promql.values import Grid, Vector
 
 STALE = np.array([0x7FF0000000000002], dtype=np.uint64).view(np.float64)[0]
+BOUNDS = Bounds(1 << 40, 1 << 40, SystemClock())
 _STALE_BITS = 0x7FF0000000000002
 
 
@@ -114,7 +117,9 @@ class MemoryReader:
             without = "without" in aggregate
             names = aggregate["without" if without else "by"]
             with np.errstate(all="ignore"):
-                vector = aggregations.aggregate(aggregate["op"], vector, names, without, None)
+                vector = aggregations.aggregate(
+                    aggregate["op"], vector, names, without, None, BOUNDS
+                )
         return MemoryColumns(vector.labels, vector.values, vector.present)
 
     def points(self, plan: dict[str, Any], cancel: CancelToken | None = None) -> MemoryPoints:

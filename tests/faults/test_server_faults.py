@@ -27,6 +27,7 @@ from tests.faults.server import ServerUnderTest
 from tests.faults.trace import injected, need_strace
 
 RESUME_S_MAX = 5.0
+DEADLINE_S, LATE_S_MAX = 5, 0.5
 
 
 @pytest.fixture
@@ -229,7 +230,7 @@ def test_queries_of_death_cost_ingest_nothing(server: ServerUnderTest) -> None:
     def ask_one(parameters: dict[str, str]) -> None:
         form = {"Content-Type": "application/x-www-form-urlencoded"}
         path = "/api/v1/query_range" if "step" in parameters else "/api/v1/query"
-        given = {"time": str(START_MS // 1000 + 3_600), "timeout": "5s", **parameters}
+        given = {"time": str(START_MS // 1000 + 3_600), "timeout": f"{DEADLINE_S}s", **parameters}
         asked_s = time.monotonic()
         status, text = server.call("POST", path, urlencode(given).encode(), form, timeout_s=60)
         words = "" if status == 200 else json.loads(text)["error"]
@@ -247,6 +248,7 @@ def test_queries_of_death_cost_ingest_nothing(server: ServerUnderTest) -> None:
     assert len(told) == len(QUERIES_OF_DEATH), told
     assert all(status in (200, 400, 422, 503) for _, status, _, _ in told), told
     assert all(words for _, status, words, _ in told if status != 200), told
+    assert max(seconds for _, _, _, seconds in told) < DEADLINE_S + LATE_S_MAX, told
     # Five are over a limit of steps; of the others at least one is too much for this server.
     assert sum(status in (422, 503) for _, status, _, _ in told) >= 6, told
     during = client.statuses(began_s, until_s)

@@ -100,7 +100,7 @@ impl Drop for Server {
 
 fn accept(shared: &Arc<Shared>, listener: &UnixListener) {
     // Where it cannot be lowered, queries weigh as much as acks.
-    drop(rustix::process::setpriority_process(None, NICE));
+    let _ = rustix::process::setpriority_process(None, NICE);
     for number in 0.. {
         let accepted = listener.accept();
         if shared.stopping.load(Ordering::SeqCst) {

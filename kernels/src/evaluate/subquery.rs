@@ -4,23 +4,33 @@
 
 use super::functions::{Call, Scratch};
 use super::window::Steps;
+use crate::error::Result;
+
+const SERIES_A_LOOK: usize = 64;
 
 /// Columns of S series: `values` and `present` are [S, N] by rows, `times_ms` [N] ascending.
-/// Returns [S, T] values (0 where absent) and presence.
+/// Returns [S, T] values (0 where absent) and presence. `check` is asked between series and within
+/// them; its error ends the work.
 pub fn range_columns(
     call: &Call,
     times_ms: &[i64],
     values: &[f64],
     present: &[bool],
     steps: &Steps<'_>,
-) -> (Vec<f64>, Vec<bool>) {
+    check: &dyn Fn() -> Result<()>,
+) -> Result<(Vec<f64>, Vec<bool>)> {
     let (points, step_count) = (times_ms.len(), steps.count());
     let series_count = values.len().checked_div(points).unwrap_or(0);
     let mut out = vec![0.0; series_count * step_count];
     let mut out_present = vec![false; series_count * step_count];
     let (mut row_times, mut row_values) = (Vec::new(), Vec::new());
-    let mut scratch = Scratch::new(&|| false);
+    let stop = || check().is_err();
+    let mut scratch = Scratch::new(&stop);
     for series in 0..series_count {
+        // The meter counts what windows look at; many series of few points add up elsewhere.
+        if series % SERIES_A_LOOK == 0 || scratch.stopped() {
+            check()?;
+        }
         let row = series * points..(series + 1) * points;
         let (row_in, here) = (&values[row.clone()], &present[row]);
         let cells = series * step_count..(series + 1) * step_count;
@@ -37,5 +47,8 @@ pub fn range_columns(
         }
         call.run(&row_times, &row_values, steps, &mut scratch, out, out_present);
     }
-    (out, out_present)
+    if scratch.stopped() {
+        check()?;
+    }
+    Ok((out, out_present))
 }

@@ -5,9 +5,28 @@ use super::go_regex;
 use super::shapes::{Projection, Shapes};
 use super::strings::Interner;
 use super::table::{LabelTable, out_of_range};
-use crate::error::Result;
+use crate::error::{KernelError, Result};
 use regex_automata::util::captures::Captures;
 use std::sync::Arc;
+
+/// Text that all labels of one table may hold, and one value that is made. What is stored is far
+/// smaller; a query that builds values out of values is what comes here.
+const TEXT_BYTES_MAX: usize = 256 << 20;
+const VALUE_BYTES_MAX: usize = 1 << 20;
+
+/// Errors: `sluiceway-query-labels-limit`.
+fn check_room(strings: &Interner, value_bytes: usize) -> Result<()> {
+    let (what, bytes, limit) = if value_bytes > VALUE_BYTES_MAX {
+        ("a label's value", value_bytes, VALUE_BYTES_MAX)
+    } else {
+        ("all labels", strings.text().len() + value_bytes, TEXT_BYTES_MAX)
+    };
+    if bytes <= limit {
+        return Ok(());
+    }
+    let message = format!("{what} would come to {bytes} bytes, over {limit}");
+    Err(KernelError::client(422, "sluiceway-query-labels-limit", message))
+}
 
 /// Where a name stands, or would stand, in a shape.
 #[derive(Clone, Copy)]
@@ -57,7 +76,11 @@ impl LabelTable {
             return Err(out_of_range(values.len(), self.len()));
         }
         let mut strings = Arc::clone(&self.strings);
-        let column: Vec<u32> = values.iter().map(|v| intern(&mut strings, v.as_ref())).collect();
+        let mut column = Vec::with_capacity(values.len());
+        for value in values {
+            check_room(&strings, value.as_ref().len())?;
+            column.push(intern(&mut strings, value.as_ref()));
+        }
         Ok(self.with_column(strings, name, |i| column[i]))
     }
 
@@ -72,6 +95,7 @@ impl LabelTable {
     ) -> Result<LabelTable> {
         let regex_compiled = go_regex::compile(regex, go_regex::parse(regex)?)?;
         let mut captures = regex_compiled.create_captures();
+        let references = replacement.matches('$').count();
         let mut strings = Arc::clone(&self.strings);
         // Per distinct value: not seen, no match, or the new value.
         let mut replaced: Vec<Option<Option<u32>>> = vec![None; self.strings.len()];
@@ -82,6 +106,7 @@ impl LabelTable {
                 Some(known) => known,
                 None => {
                     let value = self.strings.get(source);
+                    check_room(&strings, replacement.len() + references * value.len())?;
                     regex_compiled.captures(value, &mut captures);
                     let fresh = captures.is_match().then(|| {
                         let text =
@@ -98,7 +123,12 @@ impl LabelTable {
     }
 
     /// `label_join`: label `target` becomes the values of `sources` joined by `separator`.
-    pub fn join<S: AsRef<str>>(&self, target: &str, separator: &str, sources: &[S]) -> LabelTable {
+    pub fn join<S: AsRef<str>>(
+        &self,
+        target: &str,
+        separator: &str,
+        sources: &[S],
+    ) -> Result<LabelTable> {
         let columns: Vec<Vec<u32>> = sources.iter().map(|s| self.column(s.as_ref())).collect();
         let mut strings = Arc::clone(&self.strings);
         let mut text = String::new();
@@ -114,10 +144,11 @@ impl LabelTable {
                     text.push_str(separator);
                 }
                 text.push_str(self.strings.get(source[i]));
+                check_room(&strings, text.len())?;
             }
             column.push(intern(&mut strings, &text));
         }
-        self.with_column(strings, target, |i| column[i])
+        Ok(self.with_column(strings, target, |i| column[i]))
     }
 
     /// `group_left (names)`: series `i` takes these labels from series `index[i]` of `other`; a

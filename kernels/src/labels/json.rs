@@ -5,6 +5,9 @@ use super::number::{push_float, push_time};
 use super::table::LabelTable;
 use crate::error::{KernelError, Result};
 
+/// Series written between two looks at who may stop it.
+const SERIES_A_LOOK: usize = 64;
+
 /// Series of columns: `values` and `present` are [S, T], row-major.
 pub struct Columns<'a> {
     pub values: &'a [f64],
@@ -13,11 +16,13 @@ pub struct Columns<'a> {
 }
 
 /// `[{"metric":{..},"values":[[time,"value"],..]},..]`; a series without a point is left out.
+/// `check` is asked between series; its error ends the work.
 pub fn write_matrix(
     labels: &LabelTable,
     columns: &Columns,
     start_ms: i64,
     step_ms: i64,
+    check: &dyn Fn() -> Result<()>,
 ) -> Result<Vec<u8>> {
     let Columns { values, present, steps } = *columns;
     let cells = labels.len() * steps;
@@ -37,6 +42,9 @@ pub fn write_matrix(
     let mut out = Vec::with_capacity(points * 28 + labels.len() * 160 + 2);
     out.push(b'[');
     for i in 0..labels.len() {
+        if i % SERIES_A_LOOK == 0 {
+            check()?;
+        }
         let row = i * steps..(i + 1) * steps;
         let (values, present) = (&values[row.clone()], &present[row]);
         if !present.contains(&true) {

@@ -192,8 +192,8 @@ impl EvaluateServer {
 }
 
 #[pyclass(frozen, module = "sluiceway._kernels")]
-struct CancelToken {
-    inner: client::CancelToken,
+pub struct CancelToken {
+    pub inner: client::CancelToken,
 }
 
 #[pymethods]

@@ -1,6 +1,8 @@
 //! `LabelTable` and the JSON kernels in Python: arrays in, arrays out, strings only where asked for.
 
+use super::evaluate::CancelToken;
 use super::gil::detached;
+use super::stop::Stop;
 use crate::error::Result;
 use crate::labels::{self, json};
 use numpy::{IntoPyArray, PyArray1, PyReadonlyArray1, PyReadonlyArray2, PyUntypedArrayMethods};
@@ -233,8 +235,8 @@ impl LabelTable {
         target: &str,
         separator: &str,
         sources: Vec<String>,
-    ) -> LabelTable {
-        self.edit(py, |table| table.join(target, separator, &sources))
+    ) -> PyResult<LabelTable> {
+        self.try_edit(py, |table| table.join(target, separator, &sources))
     }
 
     #[allow(clippy::needless_pass_by_value)]
@@ -276,7 +278,8 @@ macro_rules! row_major {
 }
 
 #[pyfunction]
-#[allow(clippy::needless_pass_by_value)]
+#[pyo3(signature = (labels, values, present, start_ms, step_ms, timeout_s=None, cancel=None))]
+#[allow(clippy::needless_pass_by_value, clippy::too_many_arguments)]
 fn write_matrix<'py>(
     py: Python<'py>,
     labels: &LabelTable,
@@ -284,6 +287,8 @@ fn write_matrix<'py>(
     present: PyReadonlyArray2<'py, bool>,
     start_ms: i64,
     step_ms: i64,
+    timeout_s: Option<f64>,
+    cancel: Option<&Bound<'py, CancelToken>>,
 ) -> PyResult<Bound<'py, PyBytes>> {
     if values.shape() != present.shape() || values.shape()[0] != labels.inner.len() {
         return Err(PyValueError::new_err("values and present must be [series, steps]"));
@@ -291,7 +296,10 @@ fn write_matrix<'py>(
     let steps = values.shape()[1];
     let (values, present) = (row_major!(values), row_major!(present));
     let columns = json::Columns { values: &values, present: &present, steps };
-    let text = labels.run(py, |table| json::write_matrix(table, &columns, start_ms, step_ms))?;
+    let stop = Stop::new(timeout_s, cancel);
+    let check = || stop.check();
+    let text =
+        labels.run(py, |table| json::write_matrix(table, &columns, start_ms, step_ms, &check))?;
     Ok(PyBytes::new(py, &text))
 }
 

@@ -12,6 +12,7 @@ mod journal;
 mod labels;
 mod range_function;
 mod shard;
+mod stop;
 mod wire;
 
 use pyo3::prelude::*;

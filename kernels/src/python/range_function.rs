@@ -1,6 +1,8 @@
 //! Range functions over columns for Python.
 
+use super::evaluate::CancelToken;
 use super::gil::detached;
+use super::stop::Stop;
 use crate::evaluate::functions::{Call, Extension, Function};
 use crate::evaluate::subquery::range_columns;
 use crate::evaluate::window::Steps;
@@ -15,7 +17,8 @@ type ColumnArrays<'py> = (Bound<'py, PyArray2<f64>>, Bound<'py, PyArray2<bool>>)
 
 #[pyfunction]
 #[pyo3(signature = (function, times_ms, values, present, eval_times_ms, range_ms, args, *,
-                    end_times_ms=None, extension=None, lookback_ms=300_000))]
+                    end_times_ms=None, extension=None, lookback_ms=300_000, timeout_s=None,
+                    cancel=None))]
 #[allow(clippy::too_many_arguments, clippy::needless_pass_by_value)]
 fn range_function<'py>(
     py: Python<'py>,
@@ -29,6 +32,8 @@ fn range_function<'py>(
     end_times_ms: Option<PyReadonlyArray1<'py, i64>>,
     extension: Option<&str>,
     lookback_ms: i64,
+    timeout_s: Option<f64>,
+    cancel: Option<&Bound<'py, CancelToken>>,
 ) -> PyResult<ColumnArrays<'py>> {
     let eval_ms = eval_times_ms.as_slice()?;
     let end_ms = end_times_ms.as_ref().map_or(Ok(eval_ms), |ends| ends.as_slice())?;
@@ -53,8 +58,10 @@ fn range_function<'py>(
     let (series_count, step_count) = (values.shape()[0], eval_ms.len());
     let (values, present) = (values.as_slice()?, present.as_slice()?);
     let steps = Steps { eval_ms, end_ms, range_ms };
+    let stop = Stop::new(timeout_s, cancel);
+    let check = || stop.check();
     let (out, out_present) =
-        detached(py, || range_columns(&call, times_ms, values, present, &steps));
+        detached(py, || range_columns(&call, times_ms, values, present, &steps, &check))?;
     let (mut out, mut out_present) = (out, out_present);
     out.resize(series_count * step_count, 0.0);
     out_present.resize(series_count * step_count, false);

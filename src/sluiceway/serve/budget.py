@@ -17,6 +17,10 @@ if TYPE_CHECKING:
 MIB = 1 << 20
 POINT_BYTES = 32
 """A buffered point with its share of runs and copies while a seal is written."""
+CELL_BYTES = 9
+"""A sample of an evaluated vector: its value and whether it is there."""
+CELL_WORK_BYTES = 64
+"""What it may come to while it is worked on and put into words: copies, and 28 bytes of JSON."""
 SERIES_BYTES = 1_200
 """What an active series may cost at most, with its share of everything else in memory."""
 
@@ -84,9 +88,11 @@ def engine_limits(limits: QueryConfig, memory_bytes_max: int) -> "EngineLimits":
     # Imported here: the write side needs this file, and not the engine.
     from sluiceway.query.promql.engine import EngineLimits
 
+    cells_max = min(limits.result_bytes_max // CELL_BYTES, memory_bytes_max // CELL_WORK_BYTES)
     return EngineLimits(
         series_max=limits.series_max,
         points_max=limits.points_max,
-        bytes_max=min(limits.result_bytes_max, memory_bytes_max // 2),
+        bytes_max=cells_max * CELL_BYTES,
+        cells_max=cells_max,
         lookback_ms=limits.lookback_ms,
     )

@@ -5,12 +5,14 @@ series is. Selections that a shard can aggregate itself never come here (plan.py
 """
 
 import math
+from collections.abc import Iterator
 
 import numpy as np
 
 from sluiceway.kernels import LabelTable, aggregate_columns
 from sluiceway.query.interface import Bools, Floats, Times
 from sluiceway.query.promql import orders
+from sluiceway.query.promql.bounds import Bounds
 from sluiceway.query.promql.faults import ExecutionFault
 from sluiceway.query.promql.values import Vector, empty_vector, format_value
 
@@ -29,18 +31,23 @@ def _grouped(vector: Vector, grouping: list[str], without: bool) -> tuple[Times,
 
 
 def aggregate(
-    operator: str, vector: Vector, grouping: list[str], without: bool, parameter: Floats | None
+    operator: str,
+    vector: Vector,
+    grouping: list[str],
+    without: bool,
+    parameter: Floats | None,
+    bounds: Bounds,
 ) -> Vector:
     """Any aggregation whose parameter is a scalar [T] or nothing. Raises: ExecutionFault."""
     if operator in ("topk", "bottomk", "limitk"):
-        return _chosen_rows(vector, grouping, without, _counts(parameter), operator)
+        return _chosen_rows(vector, grouping, without, _counts(parameter), operator, bounds)
     vector = vector.without_absent_series()
     if not vector.series_count:
         return empty_vector(vector.present.shape[1])
     ids, labels, drop_name = _grouped(vector, grouping, without)
     if operator == "quantile":
         assert parameter is not None, "quantile has a parameter"
-        values, present = orders.quantiles(vector, ids, len(labels), parameter)
+        values, present = orders.quantiles(vector, ids, len(labels), parameter, bounds)
     else:
         values, present = aggregate_columns(
             operator,
@@ -65,17 +72,18 @@ def _counts(parameter: Floats | None) -> Times:
 
 
 def _chosen_rows(
-    vector: Vector, grouping: list[str], without: bool, counts: Times, order: str
+    vector: Vector, grouping: list[str], without: bool, counts: Times, order: str, bounds: Bounds
 ) -> Vector:
     """topk, bottomk, limitk: whole series, present at the steps where they are chosen."""
     vector = vector.without_absent_series()
     if not vector.series_count:
         return empty_vector(vector.present.shape[1])
     ids, _, _ = _grouped(vector, grouping, without)
-    keys = {"topk": -vector.values, "bottomk": vector.values}.get(order)
-    if keys is None:
-        keys = np.zeros_like(vector.values)
-    chosen = orders.first_rows(keys, vector.present, ids, counts)
+    if order == "topk":
+        keys = -vector.values
+    else:
+        keys = vector.values if order == "bottomk" else np.zeros_like(vector.values)
+    chosen = orders.first_rows(keys, vector.present, ids, counts, bounds)
     result = vector.filtered(chosen)
     if chosen.shape[1] == 1 and order != "limitk":
         # An instant answer comes in order of value, group after group.
@@ -84,7 +92,9 @@ def _chosen_rows(
     return result.without_absent_series()
 
 
-def count_values(vector: Vector, grouping: list[str], without: bool, label: str) -> Vector:
+def count_values(
+    vector: Vector, grouping: list[str], without: bool, label: str, bounds: Bounds
+) -> Vector:
     """How many series of each group have each value, the value told in `label`."""
     vector = vector.without_absent_series()
     step_count = vector.present.shape[1]
@@ -95,24 +105,60 @@ def count_values(vector: Vector, grouping: list[str], without: bool, label: str)
     if without:
         grouping.append(label)
     ids, labels, _ = _grouped(vector, grouping, without)
-    rows, steps = np.nonzero(vector.present)
-    found = vector.values[rows, steps]
-    # Equal values are one, all NaN are one; -0 prints as such and stays apart.
-    found = np.where(np.isnan(found), np.nan, found)
-    bits, codes = np.unique(found.view(np.int64), return_inverse=True)
+    bits = _distinct_values(vector, bounds)
+    # Pairs of group and value: which there are, and how often each is met at each step.
+    pairs = np.empty(0, dtype=np.int64)
+    for _, _, found in _pairs_by_piece(vector, ids, bits, bounds):
+        pairs = np.union1d(pairs, found)
+        _check_count_values(len(pairs), step_count, bounds)
+    counts = np.zeros((len(pairs), step_count))
+    for steps, at, found in _pairs_by_piece(vector, ids, bits, bounds):
+        width = steps.stop - steps.start
+        cells = np.searchsorted(pairs, found) * width + at
+        counted = np.bincount(cells, minlength=len(pairs) * width)
+        counts[:, steps] = counted.reshape(len(pairs), width)
     texts = [format_value(value) for value in bits.view(np.float64).tolist()]
-    pairs, places = np.unique(ids[rows] * len(bits) + codes, return_inverse=True)
-    if len(pairs) > COUNT_VALUES_SERIES_MAX:
-        raise ExecutionFault(
-            f"count_values makes {len(pairs)} series, over {COUNT_VALUES_SERIES_MAX}",
-            "sluiceway-query-series-limit",
-        )
-    counts = np.bincount(places * step_count + steps, minlength=len(pairs) * step_count)
-    values = counts.reshape(len(pairs), step_count).astype(np.float64)
     out = labels.take(pairs // len(bits)).with_values(
         label, [texts[code] for code in (pairs % len(bits)).tolist()]
     )
-    return Vector(out, values, values > 0, np.zeros(len(pairs), dtype=bool))
+    return Vector(out, counts, counts > 0, np.zeros(len(pairs), dtype=bool))
+
+
+def _check_count_values(pair_count: int, step_count: int, bounds: Bounds) -> None:
+    if pair_count > COUNT_VALUES_SERIES_MAX:
+        raise ExecutionFault(
+            f"count_values makes {pair_count} series or more, over {COUNT_VALUES_SERIES_MAX}",
+            "sluiceway-query-series-limit",
+        )
+    bounds.allow(pair_count, step_count, "count_values")
+
+
+def _bits(values: Floats) -> Times:
+    """Equal values are one, all NaN are one; -0 prints as such and stays apart."""
+    bits: Times = np.where(np.isnan(values), np.nan, values).view(np.int64)
+    return bits
+
+
+def _distinct_values(vector: Vector, bounds: Bounds) -> Times:
+    """Bits of all values that are there, ascending. Each makes a series, if not several."""
+    distinct = np.empty(0, dtype=np.int64)
+    series_count, step_count = vector.present.shape
+    for steps in bounds.pieces(step_count, series_count):
+        there = vector.values[:, steps][vector.present[:, steps]]
+        distinct = np.union1d(distinct, _bits(there))
+        _check_count_values(len(distinct), step_count, bounds)
+    return distinct
+
+
+def _pairs_by_piece(
+    vector: Vector, ids: Times, bits: Times, bounds: Bounds
+) -> Iterator[tuple[slice, Times, Times]]:
+    """(steps, step within them, group and value as one number) of all samples, piece by piece."""
+    series_count, step_count = vector.present.shape
+    for steps in bounds.pieces(step_count, series_count):
+        rows, at = np.nonzero(vector.present[:, steps])
+        codes = np.searchsorted(bits, _bits(vector.values[:, steps][rows, at]))
+        yield steps, at, ids[rows] * len(bits) + codes
 
 
 def limit_ratio(vector: Vector, ratio: Floats, hashes: Floats) -> Vector:

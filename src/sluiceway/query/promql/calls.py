@@ -5,6 +5,7 @@ parser. Functions of ranges are the evaluator's own.
 """
 
 from collections.abc import Callable
+from functools import partial
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -12,6 +13,7 @@ import numpy as np
 from sluiceway.kernels import LabelTable
 from sluiceway.query.interface import Bools, Floats
 from sluiceway.query.promql import calendar, functions, histograms, info
+from sluiceway.query.promql.bounds import Bounds
 from sluiceway.query.promql.plan import Leaf, SelectorTimes, leaf_of
 from sluiceway.query.promql.signatures import FUNCTIONS
 from sluiceway.query.promql.syntax import Call, Expression, Selector, path_to_first_selector, unwrap
@@ -23,14 +25,24 @@ if TYPE_CHECKING:
 
 def _elementwise(evaluator: "Evaluator", node: Call, grid: Grid) -> "Value":
     vector = evaluator.vector(node.arguments[0], grid)
-    return vector.with_values(functions.ELEMENTWISE[node.function.name](vector.values))
+    function = functions.ELEMENTWISE[node.function.name]
+    return vector.with_values(by_piece(function, vector.values, evaluator.bounds))
 
 
 def _calendar(evaluator: "Evaluator", node: Call, grid: Grid) -> "Value":
     vector = _times_vector(grid)
     if node.arguments:
         vector = evaluator.vector(node.arguments[0], grid)
-    return vector.with_values(calendar.apply(node.function.name, vector.values))
+    apply = partial(calendar.apply, node.function.name)
+    return vector.with_values(by_piece(apply, vector.values, evaluator.bounds))
+
+
+def by_piece(function: Callable[[Floats], Floats], values: Floats, bounds: Bounds) -> Floats:
+    """The function of each value, with looks at the time in between."""
+    result = np.empty(values.shape)
+    for rows in bounds.pieces(*values.shape):
+        result[rows] = function(values[rows])
+    return result
 
 
 def _time(evaluator: "Evaluator", node: Call, grid: Grid) -> "Value":
@@ -157,7 +169,7 @@ def _sort(evaluator: "Evaluator", node: Call, grid: Grid) -> Vector:
         return vector
     if "label" in name:
         labels = [evaluator.string(argument) for argument in node.arguments[1:]]
-        return functions.sort_by_label(vector, labels, name.endswith("_desc"))
+        return functions.sort_by_label(vector, labels, name.endswith("_desc"), evaluator.bounds)
     return functions.sort(vector, name.endswith("_desc"))
 
 
@@ -172,6 +184,7 @@ def _histogram_call(evaluator: "Evaluator", node: Call, grid: Grid) -> Vector:
             lambda columns, steps: histograms.bucket_quantile(columns, quantile[steps]),
             evaluator.annotations,
             arguments[1].start,
+            evaluator.bounds,
         )
     if name == "histogram_quantiles":
         return _histogram_quantiles(evaluator, node, grid)
@@ -182,6 +195,7 @@ def _histogram_call(evaluator: "Evaluator", node: Call, grid: Grid) -> Vector:
             lambda columns, steps: histograms.bucket_fraction(columns, lower[steps], upper[steps]),
             evaluator.annotations,
             arguments[2].start,
+            evaluator.bounds,
             monotonic=False,
         )
     vector = evaluator.vector(arguments[0], grid)
@@ -202,9 +216,12 @@ def _histogram_quantiles(evaluator: "Evaluator", node: Call, grid: Grid) -> Vect
             ),
             evaluator.annotations,
             node.arguments[0].start,
+            evaluator.bounds,
         )
         result.labels = result.labels.set_label(label, format_short(float(quantile[0])))
         results.append(result)
+        count = sum(one.series_count for one in results)
+        evaluator.bounds.allow(count, grid.count, "histogram_quantiles()")
     return Vector(
         LabelTable.concat([result.labels for result in results]),
         np.concatenate([result.values for result in results]),
@@ -222,7 +239,7 @@ def _info(evaluator: "Evaluator", node: Call, grid: Grid) -> "Value":
         node.start, node.end, "", wanted.selector(), offset=times.offset_ms, at_ms=times.at_ms
     )
     found = evaluator.leaf(Leaf(selector, "timestamp"), grid, None)
-    return info.join(base, found, wanted)
+    return info.join(base, found, wanted, evaluator.bounds)
 
 
 def _first_times(evaluator: "Evaluator", node: Expression) -> SelectorTimes:

@@ -13,6 +13,7 @@ from sluiceway.clock import Clock, SystemClock
 from sluiceway.kernels import CancelToken, write_matrix, write_vector
 from sluiceway.query.interface import Floats, ShardReader
 from sluiceway.query.promql.annotations import Annotations
+from sluiceway.query.promql.bounds import Bounds
 from sluiceway.query.promql.calls import one_series
 from sluiceway.query.promql.evaluator import Evaluator
 from sluiceway.query.promql.faults import ExecutionFault, InvalidQuery
@@ -42,6 +43,8 @@ class EngineLimits:
     series_max: int = 1_000_000
     points_max: int = 200_000_000
     bytes_max: int = 1 << 30
+    cells_max: int = 100_000_000
+    """Samples (series by steps) that one part of an expression may come to."""
     lookback_ms: int = 300_000
     subquery_step_ms: int = 60_000
     parser: ParserLimits = field(default_factory=ParserLimits)
@@ -60,6 +63,8 @@ class Result:
     warnings: list[str] = field(default_factory=list)
     infos: list[str] = field(default_factory=list)
     points_scanned: int = 0
+    bounds: Bounds | None = None
+    """Which time the answer must be written by; none for one that is at hand."""
 
     def data_bytes(self) -> bytes:
         """The `data` object of Prometheus' HTTP API. Touches label strings only here."""
@@ -90,7 +95,11 @@ class Result:
         if self.type == "vector":
             return write_vector(vector.labels, values[:, 0], start_ms)
         present = np.ascontiguousarray(vector.present)
-        return write_matrix(vector.labels, values, present, start_ms, self.grid.step_ms)
+        left_s, cancel = None, None
+        if self.bounds is not None:
+            left_s, cancel = self.bounds.left_s(), self.bounds.cancel
+        step_ms = self.grid.step_ms
+        return write_matrix(vector.labels, values, present, start_ms, step_ms, left_s, cancel)
 
 
 class Engine:
@@ -204,7 +213,7 @@ class Engine:
             "end_ms": end_ms,
             "limits": evaluator.leaf_limits,
         }
-        points = self.reader.points(evaluator.with_timeout(plan), evaluator.cancel)
+        points = self.reader.points(evaluator.with_timeout(plan), evaluator.bounds.cancel)
         for warning in points.warnings:
             evaluator.annotations.pass_on(warning)
         return RawSeries(points.labels, points.offsets, points.times_ms, points.values)
@@ -234,9 +243,7 @@ class Engine:
                 "points_max": limits.points_max,
                 "bytes_max": limits.bytes_max,
             },
-            clock=self.clock,
-            deadline_s=deadline_s,
-            cancel=cancel,
+            bounds=Bounds(limits.cells_max, limits.series_max, self.clock, deadline_s, cancel),
             annotations=Annotations(text),
         )
 
@@ -244,4 +251,5 @@ class Engine:
         result.warnings = evaluator.annotations.warnings
         result.infos = evaluator.annotations.infos
         result.points_scanned = evaluator.points_scanned
+        result.bounds = evaluator.bounds
         return result

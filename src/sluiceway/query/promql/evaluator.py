@@ -11,13 +11,12 @@ from typing import Any
 
 import numpy as np
 
-from sluiceway.clock import Clock
-from sluiceway.errors import Cancelled, DeadlineExceeded
-from sluiceway.kernels import CancelToken, range_function
+from sluiceway.kernels import range_function
 from sluiceway.query.interface import Bools, Floats, ShardReader, Times
 from sluiceway.query.promql import aggregations, functions, operators
 from sluiceway.query.promql import matching as vector_matching
 from sluiceway.query.promql.annotations import Annotations
+from sluiceway.query.promql.bounds import Bounds
 from sluiceway.query.promql.calls import CALLS, absent
 from sluiceway.query.promql.durations import TIME_MAX_MS, DurationFault, resolve, resolve_positive
 from sluiceway.query.promql.faults import ExecutionFault, ParseFault
@@ -77,9 +76,7 @@ class Evaluator:
     subquery_step_ms: int
     steps_max: int
     leaf_limits: dict[str, int]
-    clock: Clock
-    deadline_s: float | None
-    cancel: CancelToken | None
+    bounds: Bounds
     annotations: Annotations
     points_scanned: int = 0
     answers: dict[bytes, Vector] = field(default_factory=dict)
@@ -89,7 +86,13 @@ class Evaluator:
     def evaluate(self, node: Expression, grid: Grid) -> Value:
         """A scalar's [T] values or a vector over the grid. Raises: ExecutionFault, and what the
         shard raises."""
-        self.check_time()
+        self.bounds.check_time()
+        value = self._evaluate(node, grid)
+        if isinstance(value, Vector):
+            self.bounds.allow(value.series_count, grid.count, "the expression")
+        return value
+
+    def _evaluate(self, node: Expression, grid: Grid) -> Value:
         if node.invariant and grid.count > 1:
             return broadcast(self.evaluate(node, grid.first()), grid.count)
         if isinstance(node, Paren):
@@ -107,12 +110,6 @@ class Evaluator:
         if isinstance(node, Call):
             return self.call(node, grid)
         raise ExecutionFault(f"unexpected {type_of(node)} in expression")
-
-    def check_time(self) -> None:
-        if self.cancel is not None and self.cancel.cancelled():
-            raise Cancelled("query was canceled in expression evaluation")
-        if self.deadline_s is not None and self.clock.monotonic_s() > self.deadline_s:
-            raise DeadlineExceeded("query timed out in expression evaluation")
 
     def vector(self, node: Expression, grid: Grid) -> Vector:
         value = self.evaluate(node, grid)
@@ -143,7 +140,7 @@ class Evaluator:
             if steps.count < grid.count and not node.invariant:
                 left, steps = broadcast(left, grid.count), grid
             left = self.binary(node, left, self.evaluate(node.right, steps))
-            self.check_time()
+            self.bounds.check_time()
         return left
 
     def binary(self, node: Binary, left: Value, right: Value) -> Value:
@@ -154,8 +151,10 @@ class Evaluator:
                     operator, left, right, node.return_bool, swapped=False
                 )
             if operator in SET_OPERATORS:
-                return vector_matching.set_operation(operator, left, right, node.matching)
-            return vector_matching.vector_with_vector(node, left, right)
+                return vector_matching.set_operation(
+                    operator, left, right, node.matching, self.bounds
+                )
+            return vector_matching.vector_with_vector(node, left, right, self.bounds)
         if isinstance(right, Vector):
             return operators.vector_with_scalar(
                 operator, right, left, node.return_bool, swapped=True
@@ -203,7 +202,7 @@ class Evaluator:
         key = marshal.dumps(plan, MARSHAL_VERSION)
         result = self.answers.get(key)
         if result is None:
-            answer = self.reader.evaluate(self.with_timeout(plan), self.cancel)
+            answer = self.reader.evaluate(self.with_timeout(plan), self.bounds.cancel)
             for warning in answer.warnings:
                 self.annotations.pass_on(warning)
             self.points_scanned += int(answer.stats.get("points_scanned", 0))
@@ -219,10 +218,10 @@ class Evaluator:
 
     def with_timeout(self, plan: dict[str, Any]) -> dict[str, Any]:
         """The plan with what is left of the query's time."""
-        if self.deadline_s is None:
+        left_s = self.bounds.left_s()
+        if left_s is None:
             return plan
-        left_ms = int((self.deadline_s - self.clock.monotonic_s()) * 1000)
-        return {**plan, "timeout_ms": max(1, left_ms)}
+        return {**plan, "timeout_ms": max(1, int(left_s * 1000))}
 
     def range_arguments(self, call: Call, grid: Grid) -> list[Floats]:
         """The scalar arguments of a range function, checked."""
@@ -315,7 +314,8 @@ class Evaluator:
         inner, vector, ends = self.subquery_points(node, grid)
         if not vector.series_count:
             return empty_vector(grid.count)
-        self.check_time()
+        self.bounds.check_time()
+        self.bounds.allow(vector.series_count, grid.count, f"{call.function.name}()")
         values, present = range_function(
             function,
             inner.times_ms(),
@@ -328,6 +328,8 @@ class Evaluator:
                 for argument in arguments
             ],
             end_times_ms=ends,
+            timeout_s=self.bounds.left_s(),
+            cancel=self.bounds.cancel,
         )
         drop_name = vector.drop_name
         if function not in KEEPS_NAME:
@@ -350,13 +352,17 @@ class Evaluator:
             if not label or any("\ud800" <= character <= "\udfff" for character in label):
                 shown = label.encode("utf-8", "surrogateescape").decode("utf-8", "backslashreplace")
                 raise ExecutionFault(f'invalid label name "{shown}"')
-            return aggregations.count_values(vector, node.grouping, node.without, label)
+            return aggregations.count_values(
+                vector, node.grouping, node.without, label, self.bounds
+            )
         values = None if parameter is None else self.scalar(parameter, grid)
         if node.operator == "quantile" and parameter is not None and values is not None:
             self.check_quantile(values, parameter.start)
         if node.operator == "limit_ratio" and parameter is not None and values is not None:
             return self.limit_ratio(vector, values, parameter.start)
-        return aggregations.aggregate(node.operator, vector, node.grouping, node.without, values)
+        return aggregations.aggregate(
+            node.operator, vector, node.grouping, node.without, values, self.bounds
+        )
 
     def limit_ratio(self, vector: Vector, ratio: Floats, start: int) -> Vector:
         if np.isnan(ratio).any():
@@ -368,7 +374,7 @@ class Evaluator:
                 f" capping to {format_short(capped)}",
                 start,
             )
-        hashes = functions.hash_fractions(vector)
+        hashes = functions.hash_fractions(vector, self.bounds)
         return aggregations.limit_ratio(vector, np.clip(ratio, -1.0, 1.0), hashes)
 
     # --- functions ----------------------------------------------------------------------------

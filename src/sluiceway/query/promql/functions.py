@@ -12,10 +12,14 @@ import numpy as np
 
 from sluiceway.errors import TenantFault
 from sluiceway.kernels import check_regex
-from sluiceway.query.interface import Floats, Times
+from sluiceway.query.interface import Floats
+from sluiceway.query.promql.bounds import Bounds
 from sluiceway.query.promql.faults import ExecutionFault
 from sluiceway.query.promql.syntax import Matcher
 from sluiceway.query.promql.values import Vector, merge_equal_series
+
+LABEL_CELLS = 256
+"""Samples that a label set weighs as much as, where Python looks at each."""
 
 ELEMENTWISE: dict[str, Callable[[Floats], Floats]] = {
     "abs": np.abs,
@@ -82,7 +86,7 @@ def sort(vector: Vector, descending: bool) -> Vector:
 _DIGITS = re.compile(r"(\d+)")
 
 
-def sort_by_label(vector: Vector, names: list[str], descending: bool) -> Vector:
+def sort_by_label(vector: Vector, names: list[str], descending: bool, bounds: Bounds) -> Vector:
     """An instant vector by label values in natural order, then by all labels."""
     order = vector.labels.sort_order()
     columns = [vector.labels.values_of(name) for name in names]
@@ -95,7 +99,8 @@ def sort_by_label(vector: Vector, names: list[str], descending: bool) -> Vector:
             )
             for column in columns
         )
-        for row in range(vector.series_count)
+        for rows in bounds.pieces(vector.series_count, LABEL_CELLS)
+        for row in range(rows.start, rows.stop)
     ]
     rows = sorted(order.tolist(), key=lambda row: keys[row])
     if descending:
@@ -162,12 +167,13 @@ def absent_labels(matchers: list[Matcher]) -> dict[str, str]:
     return labels
 
 
-def hash_fractions(vector: Vector) -> Floats:
+def hash_fractions(vector: Vector, bounds: Bounds) -> Floats:
     """A number in [0, 1) for each label set, the same in every query: FNV-1a over the labels."""
-    hashes: Times = np.array(
-        [_fnv(sorted(labels.items())) for labels in vector.labels.to_list()], dtype=np.uint64
-    ).astype(np.int64)
-    fractions: Floats = hashes.view(np.uint64).astype(np.float64) / 2.0**64
+    hashes = np.empty(vector.series_count, dtype=np.uint64)
+    for rows in bounds.pieces(vector.series_count, LABEL_CELLS):
+        labels = vector.labels.take(np.arange(rows.start, rows.stop)).to_list()
+        hashes[rows] = [_fnv(sorted(of_series.items())) for of_series in labels]
+    fractions: Floats = hashes.astype(np.float64) / 2.0**64
     return fractions
 
 

@@ -12,6 +12,7 @@ import numpy as np
 
 from sluiceway.query.interface import Bools, Floats, Times
 from sluiceway.query.promql.annotations import Annotations
+from sluiceway.query.promql.bounds import Bounds
 from sluiceway.query.promql.values import Vector, count_present, empty_vector
 
 # Differences of this relative size between buckets are rounding, not a fault of the data.
@@ -45,6 +46,7 @@ def over_buckets(
     compute: Callable[[Columns, Times], Floats],
     annotations: Annotations,
     start: int,
+    bounds: Bounds,
     monotonic: bool = True,
 ) -> Vector:
     """Apply `compute(columns, steps)` to every histogram at every step it is there.
@@ -57,20 +59,23 @@ def over_buckets(
     if not vector.series_count:
         return empty_vector(step_count)
     codes, texts = vector.labels.codes_of("le")
-    bounds = np.array([_parse_bound(text) for text in texts], dtype=np.float64)[codes]
+    edges = np.array([_parse_bound(text) for text in texts], dtype=np.float64)[codes]
     groups = vector.labels.drop(["le"])
     ids = groups.dedup_ids().astype(np.int64)
     unique, firsts, ids = np.unique(ids, return_index=True, return_inverse=True)
     group_count = len(unique)
-    order = np.lexsort((bounds, ids))
+    order = np.lexsort((edges, ids))
     sizes = np.bincount(ids, minlength=group_count)
     starts = np.cumsum(sizes) - sizes
     values = np.full((group_count, step_count), np.nan)
     forced = np.zeros(group_count, dtype=bool)
     for size in np.unique(sizes).tolist():
-        members = np.flatnonzero(sizes == size)
-        rows = order[starts[members][:, None] + np.arange(size)]
-        _batch(vector, bounds, members, rows, compute, values, forced, monotonic)
+        of_size = np.flatnonzero(sizes == size)
+        for piece in bounds.pieces(len(of_size), size * step_count):
+            members = of_size[piece]
+            rows = order[starts[members][:, None] + np.arange(size)]
+            batch = Batch(vector, edges, members, rows, monotonic)
+            batch.compute(compute, values, forced, bounds)
     if forced.any():
         names = groups.take(firsts[forced]).values_of("__name__")
         for name in dict.fromkeys(names):
@@ -99,41 +104,48 @@ def _with_sound_bounds(vector: Vector, annotations: Annotations, start: int) -> 
     return vector.take(np.flatnonzero(sound[codes] & vector_alive))
 
 
-def _batch(
-    vector: Vector,
-    bounds: Floats,
-    members: Times,
-    rows: Times,
-    compute: Callable[[Columns, Times], Floats],
-    values: Floats,
-    forced: Bools,
-    monotonic: bool,
-) -> None:
-    """Histograms with the same number of series: `rows` [n, B], ascending by bound."""
-    step_count = vector.present.shape[1]
-    counts = vector.values[rows].transpose(1, 0, 2).reshape(rows.shape[1], -1)
-    present = vector.present[rows].transpose(1, 0, 2).reshape(rows.shape[1], -1)
-    steps = np.tile(np.arange(step_count), len(members))
-    histogram = np.repeat(np.arange(len(members)), step_count)
-    edges = bounds[rows]
-    # Columns with the same bounds and the same absent buckets go together; mostly that is all.
-    layouts, layout_of = np.unique(edges, axis=0, return_inverse=True)
-    layout_of = layout_of.reshape(-1)[histogram]
-    packed = np.packbits(present, axis=0)
-    patterns, pattern_of = np.unique(packed, axis=1, return_inverse=True)
-    pattern_of = pattern_of.reshape(-1)
-    kinds = layout_of * patterns.shape[1] + pattern_of
-    for kind in np.unique(kinds).tolist():
-        columns = np.flatnonzero(kinds == kind)
-        here = np.flatnonzero(present[:, columns[0]])
-        if not len(here):
-            continue
-        edge = layouts[kind // patterns.shape[1]][here]
-        cumulative, distinct, fixed = _cumulative(edge, counts[np.ix_(here, columns)], monotonic)
-        result = compute(Columns(distinct, cumulative, fixed), steps[columns])
-        targets = members[histogram[columns]]
-        values[targets, steps[columns]] = result
-        forced[targets[fixed & _has_infinite_top(distinct)]] = True
+@dataclass(slots=True)
+class Batch:
+    """Histograms with the same number of series: `rows` [n, B], ascending by edge."""
+
+    vector: Vector
+    edges: Floats
+    members: Times
+    rows: Times
+    monotonic: bool
+
+    def compute(
+        self,
+        compute: Callable[[Columns, Times], Floats],
+        values: Floats,
+        forced: Bools,
+        bounds: Bounds,
+    ) -> None:
+        """Put what `compute` says into the members' rows of `values` and `forced`."""
+        step_count = self.vector.present.shape[1]
+        size = self.rows.shape[1]
+        counts = self.vector.values[self.rows].transpose(1, 0, 2).reshape(size, -1)
+        present = self.vector.present[self.rows].transpose(1, 0, 2).reshape(size, -1)
+        steps = np.tile(np.arange(step_count), len(self.members))
+        histogram = np.repeat(np.arange(len(self.members)), step_count)
+        # Columns with the same bounds and the same absent buckets go together; mostly that is all.
+        layouts, layout_of = np.unique(self.edges[self.rows], axis=0, return_inverse=True)
+        patterns, pattern_of = np.unique(np.packbits(present, axis=0), axis=1, return_inverse=True)
+        kinds = layout_of.reshape(-1)[histogram] * patterns.shape[1] + pattern_of.reshape(-1)
+        order = np.argsort(kinds, kind="stable")
+        ends = np.flatnonzero(np.r_[kinds[order][1:] != kinds[order][:-1], True]) + 1
+        for columns in np.split(order, ends[:-1]):
+            bounds.check_time()
+            here = np.flatnonzero(present[:, columns[0]])
+            if not len(here):
+                continue
+            edge = layouts[kinds[columns[0]] // patterns.shape[1]][here]
+            found = counts[np.ix_(here, columns)]
+            cumulative, distinct, fixed = _cumulative(edge, found, self.monotonic)
+            result = compute(Columns(distinct, cumulative, fixed), steps[columns])
+            targets = self.members[histogram[columns]]
+            values[targets, steps[columns]] = result
+            forced[targets[fixed & _has_infinite_top(distinct)]] = True
 
 
 def _has_infinite_top(bounds: Floats) -> bool:

@@ -11,6 +11,7 @@ import numpy as np
 
 from sluiceway.kernels import LabelTable
 from sluiceway.query.interface import Times
+from sluiceway.query.promql.bounds import Bounds
 from sluiceway.query.promql.checks import matches
 from sluiceway.query.promql.faults import ExecutionFault
 from sluiceway.query.promql.syntax import Matcher
@@ -50,7 +51,7 @@ class InfoMatchers:
         return not all(matches(matcher, "") for matcher in self.data)
 
 
-def join(base: Vector, info: Vector, matchers: InfoMatchers) -> Vector:
+def join(base: Vector, info: Vector, matchers: InfoMatchers, bounds: Bounds) -> Vector:
     """`info` holds the times of its samples as values. Raises: ExecutionFault."""
     if not base.series_count:
         return base
@@ -59,11 +60,11 @@ def join(base: Vector, info: Vector, matchers: InfoMatchers) -> Vector:
     ignored = np.array([matchers.names_info(text) for text in texts], dtype=bool)[codes]
     numbers_base, numbers_info, count = base.labels.match_with(info.labels, IDENTIFYING, True)
     ids_base, ids_info = numbers_base.astype(np.int64), numbers_info.astype(np.int64)
-    chosen = _newest(info, ids_info)
+    chosen = _newest(info, ids_info, bounds)
     results = [base.take(np.flatnonzero(ignored))]
     rest = base.take(np.flatnonzero(~ignored))
     ids_rest = ids_base[~ignored]
-    results.append(_joined(rest, ids_rest, chosen, ids_info, matchers.data))
+    results.append(_joined(rest, ids_rest, chosen, ids_info, matchers.data, bounds))
     if not matchers.needs_info():
         met = any_present(chosen.present, ids_info, count)[ids_rest]
         results.append(rest.filtered(rest.present & ~met).without_absent_series())
@@ -77,15 +78,17 @@ def join(base: Vector, info: Vector, matchers: InfoMatchers) -> Vector:
     )
 
 
-def _newest(info: Vector, ids: Times) -> Vector:
+def _newest(info: Vector, ids: Times, bounds: Bounds) -> Vector:
     """The info series present only where they are the newest of their metric and target."""
     if not info.series_count:
         return info
     codes, _ = info.labels.codes_of("__name__")
     _, groups = np.unique(ids * (int(codes.max()) + 1) + codes, return_inverse=True)
     present = np.zeros_like(info.present)
-    for group in range(int(groups.max()) + 1):
-        rows = np.flatnonzero(groups == group)
+    order = np.argsort(groups, kind="stable")
+    ends = np.cumsum(np.bincount(groups))
+    for rows in np.split(order, ends[:-1]):
+        bounds.check_time()
         times = np.where(info.present[rows], info.values[rows], -np.inf)
         latest = times == times.max(axis=0)
         present[rows] = latest & info.present[rows]
@@ -95,10 +98,19 @@ def _newest(info: Vector, ids: Times) -> Vector:
 
 
 def _joined(
-    base: Vector, ids_base: Times, info: Vector, ids_info: Times, data: list[Matcher]
+    base: Vector,
+    ids_base: Times,
+    info: Vector,
+    ids_info: Times,
+    data: list[Matcher],
+    bounds: Bounds,
 ) -> Vector:
     """Every series with the labels of its info series, one result for each set of them."""
     wanted = {matcher.name for matcher in data}
+    met = np.flatnonzero(np.isin(ids_base, ids_info))
+    base, ids_base = base.take(met), ids_base[met]
+    if len(met) > PAIRS_MAX:
+        raise _too_many()
     base_labels, info_labels = base.labels.to_list(), info.labels.to_list()
     rows_of: dict[int, list[int]] = {}
     for row, number in enumerate(ids_info.tolist()):
@@ -107,6 +119,7 @@ def _joined(
     rows: list[int] = []
     columns = []
     for row, number in enumerate(ids_base.tolist()):
+        bounds.check_time()
         candidates = rows_of.get(number, [])
         if not candidates:
             continue
@@ -122,15 +135,18 @@ def _joined(
             rows.append(row)
             columns.append(base.present[row] & (which.reshape(-1) == pattern))
             if len(rows) > PAIRS_MAX:
-                raise ExecutionFault(
-                    f"info() makes over {PAIRS_MAX} series", "sluiceway-query-pairs-limit"
-                )
+                raise _too_many()
+    bounds.allow(len(rows), base.present.shape[1], "info()")
     index = np.array(rows, dtype=np.int64)
     present = np.array(columns, dtype=bool).reshape(len(rows), base.present.shape[1])
     joined = Vector(
         LabelTable.from_lists(labels), base.values[index], present, base.drop_name[index]
     )
     return merge_equal_series(joined.without_absent_series())
+
+
+def _too_many() -> ExecutionFault:
+    return ExecutionFault(f"info() makes over {PAIRS_MAX} series", "sluiceway-query-series-limit")
 
 
 def _data_labels(

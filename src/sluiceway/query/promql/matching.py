@@ -9,6 +9,7 @@ import numpy as np
 
 from sluiceway.kernels import LabelTable
 from sluiceway.query.interface import Bools, Times
+from sluiceway.query.promql.bounds import Bounds
 from sluiceway.query.promql.faults import ExecutionFault
 from sluiceway.query.promql.operators import ARITHMETIC, COMPARE
 from sluiceway.query.promql.syntax import COMPARISONS, Binary, Matching
@@ -21,16 +22,15 @@ from sluiceway.query.promql.values import (
     merge_equal_series,
 )
 
-# Samples (pairs of rows by steps) that one operator may compute: 9 bytes each, some copies of them.
-CELLS_MAX = 100_000_000
-
 _MANY_TO_ONE = (
     "multiple matches for labels: many-to-one matching must be explicit (group_left/group_right)"
 )
 _NOT_UNIQUE = "multiple matches for labels: grouping labels must ensure unique matches"
 
 
-def set_operation(operator: str, left: Vector, right: Vector, matching: Matching) -> Vector:
+def set_operation(
+    operator: str, left: Vector, right: Vector, matching: Matching, bounds: Bounds
+) -> Vector:
     """`and`, `or`, `unless`."""
     if operator == "or":
         if not left.series_count:
@@ -44,14 +44,15 @@ def set_operation(operator: str, left: Vector, right: Vector, matching: Matching
     ids_left, ids_right, count = _signatures(left, right, matching)
     if operator == "or":
         beside = right.present & ~any_present(left.present, ids_left, count)[ids_right]
-        return _union(left, right.filtered(beside).without_absent_series())
+        return _union(left, right.filtered(beside).without_absent_series(), bounds)
     met = any_present(right.present, ids_right, count)[ids_left]
     return left.filtered(left.present & (met if operator == "and" else ~met))
 
 
-def _union(left: Vector, right: Vector) -> Vector:
+def _union(left: Vector, right: Vector, bounds: Bounds) -> Vector:
     if not right.series_count:
         return left
+    bounds.allow(left.series_count + right.series_count, left.present.shape[1], "a set operator")
     joined = Vector(
         LabelTable.concat([left.labels, right.labels]),
         np.concatenate([left.values, right.values]),
@@ -66,17 +67,17 @@ def _signatures(left: Vector, right: Vector, matching: Matching) -> tuple[Times,
     return ids_left.astype(np.int64), ids_right.astype(np.int64), count
 
 
-def vector_with_vector(node: Binary, left: Vector, right: Vector) -> Vector:
+def vector_with_vector(node: Binary, left: Vector, right: Vector, bounds: Bounds) -> Vector:
     """Arithmetic or comparison of two vectors. Raises: ExecutionFault."""
     matching = node.matching
     if matching.fill_left is not None or matching.fill_right is not None:
-        left, right = _filled(left, right, matching)
+        left, right = _filled(left, right, matching, bounds)
     if not left.series_count or not right.series_count:
         return empty_vector(left.present.shape[1])
     ids_left, ids_right, count = _signatures(left, right, matching)
     if matching.group == "right":
-        return _pair_up(node, right, left, ids_right, ids_left, count, swapped=True)
-    return _pair_up(node, left, right, ids_left, ids_right, count, swapped=False)
+        return _pair_up(node, right, left, ids_right, ids_left, count, True, bounds)
+    return _pair_up(node, left, right, ids_left, ids_right, count, False, bounds)
 
 
 def _pair_up(
@@ -87,11 +88,12 @@ def _pair_up(
     ids_one: Times,
     count: int,
     swapped: bool,
+    bounds: Bounds,
 ) -> Vector:
     """Compute every pair of rows; `one` is the side whose groups must be unique at each step."""
     matching = node.matching
     _check_unique(many, one, ids_one, count, matching, swapped)
-    rows_many, rows_one = _pairs(ids_many, ids_one, many.present.shape[1])
+    rows_many, rows_one = _pairs(ids_many, ids_one, many.present.shape[1], bounds)
     if not len(rows_many):
         return empty_vector(many.present.shape[1])
     present = many.present[rows_many] & one.present[rows_one]
@@ -100,6 +102,7 @@ def _pair_up(
         met = count_present(present, ids_many[rows_many], count)
         if (met > 1).any():
             raise ExecutionFault(_MANY_TO_ONE)
+    bounds.check_time()
     values_many, values_one = many.values[rows_many], one.values[rows_one]
     left, right = (values_one, values_many) if swapped else (values_many, values_one)
     comparison = node.operator in COMPARISONS
@@ -115,6 +118,7 @@ def _pair_up(
             # The sample of the left side stays, whichever side that is.
             values = left
             present &= held
+    bounds.check_time()
     labels = many.labels.take(rows_many)
     if not comparison:
         labels = labels.drop(RESERVED_LABELS)
@@ -132,19 +136,15 @@ def _pair_up(
         raise ExecutionFault(_NOT_UNIQUE) from fault
 
 
-def _pairs(ids_many: Times, ids_one: Times, step_count: int) -> tuple[Times, Times]:
+def _pairs(ids_many: Times, ids_one: Times, step_count: int, bounds: Bounds) -> tuple[Times, Times]:
     """Row numbers of all pairs with the same id, in the order of the many side."""
     order = np.argsort(ids_one, kind="stable")
     ordered = ids_one[order]
     starts = np.searchsorted(ordered, ids_many, "left")
     lengths = np.searchsorted(ordered, ids_many, "right") - starts
     total = int(lengths.sum())
-    if total * step_count > CELLS_MAX:
-        raise ExecutionFault(
-            f"binary operation matches {total} pairs of series over {step_count} steps,"
-            f" over {CELLS_MAX} samples",
-            "sluiceway-query-pairs-limit",
-        )
+    bounds.check_time()
+    bounds.allow(total, step_count, "a binary operator")
     rows_many = np.repeat(np.arange(len(ids_many)), lengths)
     within = np.arange(total) - np.repeat(np.cumsum(lengths) - lengths, lengths)
     return rows_many, order[np.repeat(starts, lengths) + within]
@@ -184,7 +184,9 @@ def _braces(labels: dict[str, str]) -> str:
     return "{" + inside + "}"
 
 
-def _filled(left: Vector, right: Vector, matching: Matching) -> tuple[Vector, Vector]:
+def _filled(
+    left: Vector, right: Vector, matching: Matching, bounds: Bounds
+) -> tuple[Vector, Vector]:
     """Both sides, with the fill values standing in where the other side alone is present."""
     if left.series_count and right.series_count:
         ids_left, ids_right, count = _signatures(left, right, matching)
@@ -197,15 +199,25 @@ def _filled(left: Vector, right: Vector, matching: Matching) -> tuple[Vector, Ve
     filled_left, filled_right = left, right
     if matching.fill_right is not None:
         lonely = here & ~there
-        filled_right = _with_stand_ins(right, left, ids_left, lonely, matching.fill_right, matching)
+        filled_right = _with_stand_ins(
+            right, left, ids_left, lonely, matching.fill_right, matching, bounds
+        )
     if matching.fill_left is not None:
         lonely = there & ~here
-        filled_left = _with_stand_ins(left, right, ids_right, lonely, matching.fill_left, matching)
+        filled_left = _with_stand_ins(
+            left, right, ids_right, lonely, matching.fill_left, matching, bounds
+        )
     return filled_left, filled_right
 
 
 def _with_stand_ins(
-    side: Vector, other: Vector, ids_other: Times, lonely: Bools, fill: float, matching: Matching
+    side: Vector,
+    other: Vector,
+    ids_other: Times,
+    lonely: Bools,
+    fill: float,
+    matching: Matching,
+    bounds: Bounds,
 ) -> Vector:
     """`side` and one series of `fill` for each group that only `other` has at some step."""
     groups, rows = np.unique(ids_other, return_index=True)
@@ -219,4 +231,4 @@ def _with_stand_ins(
     stand_in = Vector(
         labels, np.full(present.shape, fill), present, np.zeros(len(groups), dtype=bool)
     )
-    return _union(side, stand_in) if side.series_count else stand_in
+    return _union(side, stand_in, bounds) if side.series_count else stand_in

@@ -9,14 +9,22 @@ quantiles, as in Prometheus.
 import numpy as np
 
 from sluiceway.query.interface import Bools, Floats, Times
+from sluiceway.query.promql.bounds import Bounds
 from sluiceway.query.promql.values import Vector, count_present
 
 # Up to this many groups are looked at one by one.
 _GROUPS_ONE_BY_ONE_MAX = 64
 
 
-def first_rows(keys: Floats, present: Bools, ids: Times, counts: Times) -> Bools:
+def first_rows(keys: Floats, present: Bools, ids: Times, counts: Times, bounds: Bounds) -> Bools:
     """[S, T]: the `counts[t]` present rows of each group with the least keys."""
+    chosen = np.empty(present.shape, dtype=bool)
+    for steps in bounds.pieces(present.shape[1], len(present)):
+        chosen[:, steps] = _first_rows(keys[:, steps], present[:, steps], ids, counts[steps])
+    return chosen
+
+
+def _first_rows(keys: Floats, present: Bools, ids: Times, counts: Times) -> Bools:
     chosen = np.zeros_like(present)
     order = np.argsort(ids, kind="stable")
     sizes = np.bincount(ids)
@@ -71,9 +79,22 @@ def _first_rows_together(
 
 
 def quantiles(
-    vector: Vector, ids: Times, group_count: int, quantile: Floats
+    vector: Vector, ids: Times, group_count: int, quantile: Floats, bounds: Bounds
 ) -> tuple[Floats, Bools]:
     """[G, T] quantiles with linear interpolation between neighbours, and presence."""
+    shape = (group_count, vector.present.shape[1])
+    values, present = np.empty(shape), np.empty(shape, dtype=bool)
+    for steps in bounds.pieces(shape[1], vector.series_count):
+        piece = Vector(
+            vector.labels, vector.values[:, steps], vector.present[:, steps], vector.drop_name
+        )
+        values[:, steps], present[:, steps] = _quantiles(piece, ids, group_count, quantile[steps])
+    return values, present
+
+
+def _quantiles(
+    vector: Vector, ids: Times, group_count: int, quantile: Floats
+) -> tuple[Floats, Bools]:
     sizes = count_present(vector.present, ids, group_count)
     group_sizes = np.bincount(ids, minlength=group_count)
     ends = np.cumsum(group_sizes)

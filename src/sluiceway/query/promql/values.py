@@ -14,6 +14,8 @@ from sluiceway.query.promql.faults import ExecutionFault
 
 # What goes with the metric's name: its type and unit are told of the metric, not of a result.
 RESERVED_LABELS = ["__name__", "__type__", "__unit__"]
+MERGE_CELLS = 1 << 20
+"""Samples put in place at once where series of the same labels become one."""
 SAME_LABELSET = "vector cannot contain metrics with the same labelset"
 
 
@@ -137,15 +139,18 @@ def merge_equal_series(vector: Vector) -> Vector:
     group_count = int(ids.max()) + 1
     if (count_present(vector.present, ids, group_count) > 1).any():
         raise ExecutionFault(SAME_LABELSET)
-    _, rank = ranks_in_groups(ids)
-    firsts = np.flatnonzero(rank == 0)
-    firsts = firsts[np.argsort(ids[firsts], kind="stable")]
+    _, firsts = np.unique(ids, return_index=True)
     values, present = vector.values[firsts].copy(), vector.present[firsts].copy()
-    for level in range(1, int(rank.max()) + 1):
-        rows = np.flatnonzero(rank == level)
-        targets = ids[rows]
-        values[targets] = np.where(vector.present[rows], vector.values[rows], values[targets])
-        present[targets] |= vector.present[rows]
+    others = np.ones(len(ids), dtype=bool)
+    others[firsts] = False
+    # Each sample has its place to itself: all rows at once, a few at a time for memory's sake.
+    rest = np.flatnonzero(others)
+    size = max(1, MERGE_CELLS // vector.present.shape[1])
+    for start in range(0, len(rest), size):
+        rows, steps = np.nonzero(vector.present[rest[start : start + size]])
+        rows = rest[start + rows]
+        values[ids[rows], steps] = vector.values[rows, steps]
+        present[ids[rows], steps] = True
     return Vector(vector.labels.take(firsts), values, present, vector.drop_name[firsts])
 
 
