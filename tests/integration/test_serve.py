@@ -6,9 +6,11 @@ import os
 import signal
 import socket
 import ssl
+import threading
 import time
 from collections.abc import Iterator
 from pathlib import Path
+from urllib.parse import urlencode
 
 import pytest
 import trustme
@@ -141,6 +143,29 @@ def test_metrics_and_status(server: Server) -> None:
     assert not well and "1 rejected in the last 5 min" in text, text
     ledger = server.get("ledger", raw_scan=1)
     assert "3" in json.dumps(ledger)
+
+
+def test_a_query_in_flight_is_answered_when_the_whole_group_is_told_to_end(server: Server) -> None:
+    """A service manager sends SIGTERM to both sides: the read side must not go first."""
+    answers: list[tuple[int, bytes]] = []
+    slow = "quantile_over_time(0.9, vector(time())[10900s:1s])"
+    query = urlencode(
+        {"query": slow, "start": T, "end": T + 10_900, "step": 1, "timeout": "1500ms"}
+    )
+
+    def ask() -> None:
+        answers.append(server.call("GET", f"/api/v1/query_range?{query}"))
+
+    asking = threading.Thread(target=ask)
+    asking.start()
+    time.sleep(0.4)
+    assert server.process is not None
+    os.kill(server.children()[0], signal.SIGTERM)
+    server.process.send_signal(signal.SIGTERM)
+    asking.join(20)
+    status, body = answers[0]
+    assert status == 200 or b"timed out" in body, answers
+    assert server.process.wait(20) == 0
 
 
 def test_a_withdrawn_query_frees_its_turn(server: Server) -> None:

@@ -19,6 +19,7 @@ from typing import Any
 
 from sluiceway.serve.http import Application, ReadServer
 from sluiceway.serve.logs import set_up_logs
+from sluiceway.serve.signals import STOP_SIGNAL
 
 PR_SET_PDEATHSIG = 1
 MEMORY_BYTES_MIN = 256 << 20
@@ -48,9 +49,12 @@ def limit_memory(bytes_max: int) -> None:
 
 def run_child(run: Callable[[dict[str, Any]], None]) -> None:
     """Read the settings that the parent writes, and run; never returns."""
+    # Also where they are sent to the whole process group, these are the write side's to hear: it
+    # answers what it has taken before it ends this side.
+    for number in (signal.SIGINT, signal.SIGTERM):
+        signal.signal(number, signal.SIG_IGN)
     settings = json.loads(sys.stdin.buffer.read())
     die_with_parent(settings["parent_id"])
-    signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C is the write side's to hear
     set_up_logs(settings["log_level"])
     Path(settings["http_socket"]).unlink(missing_ok=True)
     limit_memory(settings["memory_bytes_max"])
@@ -62,7 +66,7 @@ def run_child(run: Callable[[dict[str, Any]], None]) -> None:
 
 
 def serve_until_told(application: Application, socket_path: str, connections_max: int) -> None:
-    """Serve until SIGTERM; on the main thread, which alone hears signals."""
+    """Serve until STOP_SIGNAL; on the main thread, which alone hears signals."""
     server = ReadServer(application, socket_path, connections_max)
-    signal.signal(signal.SIGTERM, lambda *_: server.stop())
+    signal.signal(STOP_SIGNAL, lambda *_: server.stop())
     server.serve()

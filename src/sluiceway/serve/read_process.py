@@ -13,6 +13,7 @@ import structlog
 
 from sluiceway.errors import BackendUnavailable
 from sluiceway.gateway.proxy import ReadProxy
+from sluiceway.serve.signals import STOP_SIGNAL
 from sluiceway.telemetry import Metrics
 
 RESTART_S_MIN, RESTART_S_MAX = 0.1, 5.0
@@ -59,7 +60,7 @@ class ReadProcess:
         process = self._process
         if process is None or process.returncode is not None:
             return
-        process.terminate()
+        process.send_signal(STOP_SIGNAL)
         try:
             await asyncio.wait_for(process.wait(), STOP_S_MAX)
         except TimeoutError:
