@@ -330,6 +330,26 @@ SHAPES: dict[str, Shape] = {
     "the disk is full": Shape(
         faults=({"operation": "allocate", "error": "ENOSPC"}, {"operation": "create"}),
     ),
+    "no descriptor is free": Shape(
+        faults=tuple(
+            {"operation": operation, "after": n, "times": 3, "error": "EMFILE"}
+            for operation in ("create", "open")
+            for n in range(0, 40, 5)
+        ),
+    ),
+    "writes are short": Shape(
+        faults=tuple(
+            {"operation": "write", "after": n, "times": 1, "error": "ENOSPC", "short_bytes": 1 + n}
+            for n in range(1, 90, 4)
+        ),
+    ),
+    "calls are interrupted": Shape(
+        faults=tuple(
+            {"operation": operation, "after": n, "times": 1, "error": "EINTR"}
+            for operation in ("write", "sync", "sync_directory", "rename", "remove", "allocate")
+            for n in range(1, 60, 7)
+        ),
+    ),
     "removal fails": Shape(faults=({"operation": "remove"},)),
 }
 SLOW_SYNC = Shape(

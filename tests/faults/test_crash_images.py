@@ -23,6 +23,8 @@ from tests.faults.lives import (
     verdict,
 )
 
+SHORTAGES = ("no descriptor is free", "writes are short", "calls are interrupted")
+
 
 def check_teeth(life: Life, name: str) -> None:
     """A life in which nothing of the kind happened proves nothing."""
@@ -36,7 +38,7 @@ def check_teeth(life: Life, name: str) -> None:
     assert any("state" in text for text in removed), "no snapshot replaced state files"
     if name == "retention":
         assert life.expired_points > 0
-    if name in ("journal sync fails", "every third write fails", "the disk is full"):
+    if name in ("journal sync fails", "every third write fails", "the disk is full", *SHORTAGES):
         assert life.failed_groups > 0
 
 
@@ -71,7 +73,7 @@ def test_power_cuts_during_recovery() -> None:
 @pytest.mark.parametrize("seed", range(12))
 @pytest.mark.parametrize("name", SHAPES)
 def test_many_power_cuts(name: str, seed: int) -> None:
-    """12 seeds x 7 shapes x 150 images: more than 10,000."""
+    """12 seeds x 10 shapes x 150 images: 18,000."""
     shape = replace(SHAPES[name], batches=60)
     assert failures(live(100 + seed, shape), image_count=150, seed=seed) == []
 
