@@ -16,28 +16,46 @@ from typing import Any
 
 import openloop
 
+ROOT = Path(__file__).resolve().parents[1]
+
 
 class OwnServer:
     """One server over one directory, on a port of its own; `settings` go into its environment.
 
-    It may keep its modules' bytecode, as an installed one does.
+    With `paced` its processor goes as fast as the pace file says (tests/faults/paced.py). It may
+    keep its modules' bytecode, as an installed one does.
     """
 
-    def __init__(self, directory: Path, port: int, settings: dict[str, str]) -> None:
+    def __init__(
+        self, directory: Path, port: int, settings: dict[str, str], paced: bool = False
+    ) -> None:
         self.directory, self.port = directory, port
+        self.data, self.pace_file = directory / "data", directory / "pace"
+        http = f"127.0.0.1:{port}"
+        self._command = [sys.executable, "-m", "sluiceway.cli", "serve"]
+        self._command += ["--data-dir", str(self.data), "--http", http]
+        if paced:
+            self.pace_file.write_text("inf")
+            self._command = [sys.executable, "-m", "tests.faults.paced"]
+            self._command += [str(self.pace_file), str(self.data), http]
         self.environment = {**os.environ, **settings}
         self.environment.pop("PYTHONDONTWRITEBYTECODE", None)
+        source = [str(ROOT / "src"), str(ROOT)]
+        self.environment["PYTHONPATH"] = os.pathsep.join(source)
         self.base = f"http://127.0.0.1:{port}"
         self.process: subprocess.Popen[bytes] | None = None
 
     def start(self) -> float:
         """Start it; the moment of the start."""
-        command = [sys.executable, "-m", "sluiceway.cli", "serve"]
-        command += ["--data-dir", str(self.directory / "data"), "--http", f"127.0.0.1:{self.port}"]
         began = time.perf_counter()
         with (self.directory / "log").open("ab") as log:
             self.process = subprocess.Popen(
-                command, env=self.environment, stdout=log, stderr=log, start_new_session=True
+                self._command,
+                env=self.environment,
+                stdout=log,
+                stderr=log,
+                cwd=ROOT,
+                start_new_session=True,
             )
         return began
 

@@ -26,6 +26,7 @@ from sluiceway.gateway.receive import Receiver
 from sluiceway.gateway.server import TlsFiles, http_server, listen
 from sluiceway.kernels import Disk, EvaluateServer, ShardClient
 from sluiceway.processor.hot_shard import HotShard
+from sluiceway.processor.worker import Pace, unpaced
 from sluiceway.query.limits import QueryConfig
 from sluiceway.serve import budget
 from sluiceway.serve.directory import open_disk, socket_directory
@@ -48,7 +49,7 @@ run_child(read_side)
 READ_SIDE = (sys.executable, "-c", READ_SIDE_MAIN)
 
 
-async def write_side(config: Config, clock: Clock | None = None) -> None:
+async def write_side(config: Config, clock: Clock | None = None, pace: Pace = unpaced) -> None:
     """Gateway, journal, processor, hot shard; parent of the read side. Serves until told to stop.
 
     Raises: OSError, BackendUnavailable, Corruption.
@@ -74,7 +75,7 @@ async def write_side(config: Config, clock: Clock | None = None) -> None:
 
         # The shard, with its journal and tier: acks are possible, the replay goes on behind.
         disk_bytes_max = budget.disk_bytes_max(config, disk)
-        hot = await asyncio.to_thread(open_hot, config, disk, disk_bytes_max, clock)
+        hot = await asyncio.to_thread(open_hot, config, disk, disk_bytes_max, clock, pace)
         hot.start(life.give_up)
         stack.push_async_callback(life.seal, hot)
         evaluate_socket = sockets / "evaluate.sock"
@@ -126,13 +127,16 @@ def read_side(settings: dict[str, Any]) -> None:
     serve_until_told(app, settings["http_socket"], settings["connections_max"])
 
 
-def open_hot(config: Config, disk: Disk, disk_bytes_max: int, clock: Clock) -> HotShard:
+def open_hot(
+    config: Config, disk: Disk, disk_bytes_max: int, clock: Clock, pace: Pace = unpaced
+) -> HotShard:
     return HotShard(
         disk,
         budget.shard_options(config, disk_bytes_max),
         budget.hot_config(config, disk_bytes_max),
         clock,
         series_max=budget.series_cap(config),
+        pace=pace,
     )
 
 
@@ -166,8 +170,8 @@ def read_settings(config: Config, sockets: Path) -> dict[str, Any]:
     }
 
 
-def serve(config: Config) -> None:
-    """Run the write side until SIGTERM or Ctrl-C."""
+def serve(config: Config, pace: Pace = unpaced) -> None:
+    """Run the write side until SIGTERM or Ctrl-C; `pace` holds the processor back in tests."""
     set_up_logs(config.log_level)
     sys.setswitchinterval(SWITCH_INTERVAL_S)
-    uvloop.run(write_side(config))
+    uvloop.run(write_side(config, pace=pace))

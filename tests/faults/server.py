@@ -34,13 +34,16 @@ class ServerUnderTest:
         self.process: subprocess.Popen[bytes] | None = None
         self.ready_s = 0.0
 
+    def command(self) -> list[str]:
+        serve = [sys.executable, "-m", "sluiceway.cli", "serve"]
+        serve += ["--data-dir", str(self.directory), "--http", f"127.0.0.1:{self.port}"]
+        return [*serve, *self.flags]
+
     def start(self, wait: bool = True) -> ServerUnderTest:
         log = (self.directory.parent / f"{self.directory.name}.log").open("ab")
-        command = [sys.executable, "-m", "sluiceway.cli", "serve"]
-        command += ["--data-dir", str(self.directory), "--http", f"127.0.0.1:{self.port}"]
         began = time.monotonic()
         self.process = subprocess.Popen(
-            [*command, *self.flags],
+            self.command(),
             stdout=log,
             stderr=log,
             start_new_session=True,

@@ -6,18 +6,19 @@
 
 use super::alive::day_of;
 use super::dedup::DedupWindow;
-use super::intake::{Decoded, Next};
+use super::intake::Decoded;
 use super::ledger::{Ledger, Refusal};
 use super::owner::Shard;
 use super::registry::Registry;
+use super::reread::Reread;
 use crate::error::{KernelError, Result};
 use crate::journal::Gap;
 use crate::journal::record::RecordHeader;
-use crate::model::{Batch, PayloadEncoding, PayloadFormat, SeriesRow, SeriesType, TenantNumber};
+use crate::model::{Batch, SeriesRow, SeriesType, TenantNumber};
 use crate::mutants;
 use crate::wire;
 use serde::{Deserialize, Serialize};
-use std::collections::{BTreeMap, VecDeque};
+use std::collections::BTreeMap;
 use std::time::{Duration, Instant};
 
 /// Row of a series that was refused.
@@ -28,8 +29,6 @@ const NO_DAY: i32 = i32::MIN;
 /// Points and records one `advance` applies before it hands back to its driver.
 const SLICE_POINTS: usize = 256 * 1024;
 const SLICE_RECORDS: usize = 4_096;
-/// Read from the journal at once when the inbox does not hold the next record.
-const REREAD_BYTES: usize = 4 << 20;
 
 /// What the judge goes by; a record names the version it was received under, so that a replay
 /// judges as the first time.
@@ -72,9 +71,8 @@ pub struct Applier {
     /// Day each row was last noted alive on.
     noted_days: Vec<i32>,
     /// Damage in the journal that was read past and not come to yet.
-    gaps: Vec<Gap>,
-    /// Records read back from the journal, not yet applied.
-    reread: VecDeque<(RecordHeader, Vec<u8>)>,
+    pub(super) gaps: Vec<Gap>,
+    pub(super) reread: Reread,
     rows: Vec<SeriesRow>,
     refusals: Vec<(u32, Refusal)>,
 }
@@ -90,7 +88,7 @@ impl Applier {
             payload_bytes: 0,
             noted_days: Vec::new(),
             gaps: Vec::new(),
-            reread: VecDeque::new(),
+            reread: Reread::default(),
             rows: Vec::new(),
             refusals: Vec::new(),
         }
@@ -99,7 +97,7 @@ impl Applier {
     /// Records before `next_sequence` that the journal has lost, into the ledger: at the sequence
     /// they stood at, so that a replay counts them neither twice nor not at all. A lost record's
     /// points are known only where its header survives.
-    fn count_lost(&mut self) {
+    pub(super) fn count_lost(&mut self) {
         let next_sequence = self.next_sequence;
         for gap in self.gaps.extract_if(.., |gap| gap.next <= next_sequence) {
             self.ledger.lost_records += gap.lost_records();
@@ -147,52 +145,6 @@ impl Shard {
             self.apply(&header, decoded);
         }
         Ok(Event::Applied)
-    }
-
-    fn next_record(&self, wait: Duration) -> Result<Option<(RecordHeader, Decoded)>> {
-        loop {
-            let mut applier = self.applier.lock();
-            if let Some((header, payload)) = applier.reread.pop_front() {
-                drop(applier);
-                let decoded = self.decode_again(&header, &payload);
-                return Ok(Some((header, decoded)));
-            }
-            let next = applier.next_sequence;
-            drop(applier);
-            let until = match self.inbox.next(next, wait) {
-                Next::Decoded(header, decoded) => return Ok(Some((header, decoded))),
-                Next::Nothing => return Ok(None),
-                Next::Journal(until) => until,
-            };
-            let journal = self.journal()?;
-            let read = journal.read(next, REREAD_BYTES)?;
-            let gaps = journal.take_gaps();
-            let mut records = VecDeque::from(read.records);
-            records.retain(|(header, _)| (next..until).contains(&header.sequence));
-            let mut applier = self.applier.lock();
-            // What memory holds from `until` on is applied from there, whatever the disk says.
-            applier.gaps.extend(gaps.into_iter().filter_map(|gap| gap.within(next, until)));
-            if records.is_empty() {
-                applier.next_sequence = read.next_sequence.clamp(next + 1, until);
-                applier.count_lost();
-            }
-            applier.reread = records;
-        }
-    }
-
-    /// A record's batch out of the journal. One that cannot be decoded (it could when it was
-    /// acked) must not stop the shard: it is applied as rejected, and counted.
-    fn decode_again(&self, header: &RecordHeader, payload: &[u8]) -> Decoded {
-        let payload_bytes = payload.len();
-        if payload.is_empty() {
-            return Decoded { batch: Batch::default(), payload_bytes, undecodable: false };
-        }
-        let format = PayloadFormat::from_u8(header.format);
-        let batch = format
-            .zip(PayloadEncoding::from_u8(header.encoding))
-            .and_then(|(f, e)| wire::decode(payload, f, e, header.received_ms, &self.decoder).ok());
-        let undecodable = batch.is_none();
-        Decoded { batch: batch.unwrap_or_default(), payload_bytes, undecodable }
     }
 
     /// Apply one record: register, index, buffer, count, remember.
@@ -412,16 +364,17 @@ fn admit(
     policy: Option<Policy>,
     header: &RecordHeader,
 ) -> std::result::Result<SeriesRow, Refusal> {
-    if let Some(row) = registry.find(tenant, labels) {
+    let (id, known) = registry.look_up(tenant, labels);
+    if let Some(row) = known {
         return Ok(row);
     }
     if let Some(refusal) = policy.and_then(|policy| judge(&policy, registry.row_count() as u64)) {
         return Err(refusal);
     }
-    registry.register(tenant, labels, series_type, header.received_ms).map_err(
-        |error| match error {
+    registry.register_new(tenant, labels, id, series_type, header.received_ms).map_err(|error| {
+        match error {
             KernelError::Overloaded { .. } => Refusal::SeriesMax,
             _ => Refusal::Labels,
-        },
-    )
+        }
+    })
 }

@@ -23,6 +23,7 @@ mod register;
 pub mod registry;
 mod registry_bytes;
 pub mod registry_state;
+mod reread;
 mod row_labels;
 mod select;
 mod series_facts;

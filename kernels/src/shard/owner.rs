@@ -120,9 +120,9 @@ impl Applied {
 pub struct Shard {
     pub(super) disk: Arc<dyn Disk>,
     pub(super) options: Options,
-    pub(super) decoder: Decoder,
+    pub(super) decoder: Arc<Decoder>,
     pub(super) inbox: Arc<Inbox>,
-    journal: OnceLock<Journal<Decoded>>,
+    journal: OnceLock<Arc<Journal<Decoded>>>,
     pub(super) applier: Mutex<Applier>,
     pub(super) registry: RwLock<Registry>,
     /// What of the registry the last committed state file took along.
@@ -139,7 +139,7 @@ impl Shard {
     /// An empty shard; the journal is not opened yet.
     pub fn new(disk: Arc<dyn Disk>, options: Options) -> Result<Shard> {
         Ok(Shard {
-            decoder: Decoder::new(options.hash_seed),
+            decoder: Arc::new(Decoder::new(options.hash_seed)),
             inbox: Arc::new(Inbox::new(options.decoded_bytes_max)?),
             journal: OnceLock::new(),
             applier: Mutex::new(Applier::new(options.dedup_keys_max)),
@@ -174,12 +174,12 @@ impl Shard {
         (applier.next_sequence, applier.frozen_sequence) = (next_sequence, next_sequence);
         drop(applier);
         self.inbox.opened(report.next_sequence);
-        let fresh = self.journal.set(journal).is_ok();
+        let fresh = self.journal.set(Arc::new(journal)).is_ok();
         assert!(fresh, "the journal is opened once");
         Ok(report)
     }
 
-    pub fn journal(&self) -> Result<&Journal<Decoded>> {
+    pub fn journal(&self) -> Result<&Arc<Journal<Decoded>>> {
         self.journal.get().ok_or_else(|| KernelError::Backend("the journal is not open".into()))
     }
 

@@ -8,6 +8,7 @@ use hashbrown::{HashMap, HashTable};
 use roaring::RoaringBitmap;
 use rustc_hash::{FxBuildHasher, FxHasher};
 use std::hash::Hasher;
+use std::ops::Range;
 
 /// Rows of one pair. Most pairs of a large registry have one row (an instance, a pod, an id), so
 /// a bitmap each would be most of the memory.
@@ -15,7 +16,64 @@ use std::hash::Hasher;
 pub enum Posting {
     One(SeriesRow),
     Few(Vec<SeriesRow>),
-    Many(Box<RoaringBitmap>),
+    Many(Box<Rows>),
+}
+
+/// A growing set of rows. Series that come together mostly have most pairs in common, so the last
+/// run of rows stands apart: making it longer is an addition, not a search in the bitmap.
+#[derive(Clone, Debug, Default)]
+pub struct Rows {
+    bitmap: RoaringBitmap,
+    /// Above all rows of the bitmap.
+    run: Range<SeriesRow>,
+}
+
+impl Rows {
+    /// Append a row above all others.
+    #[inline]
+    fn push(&mut self, row: SeriesRow) {
+        if row != self.run.end || self.run.is_empty() {
+            self.close_run();
+            self.run.start = row;
+        }
+        self.run.end = row + 1;
+    }
+
+    fn close_run(&mut self) {
+        // Not `try_push`: it looks for the greatest row from the end of a 64 Ki page.
+        match self.run.len() {
+            0 => {}
+            1 => drop(self.bitmap.insert(self.run.start)),
+            _ => drop(self.bitmap.insert_range(self.run.clone())),
+        }
+    }
+
+    pub fn len(&self) -> u64 {
+        self.bitmap.len() + self.run.len() as u64
+    }
+
+    pub fn add_to(&self, rows: &mut RoaringBitmap) {
+        *rows |= &self.bitmap;
+        rows.insert_range(self.run.clone());
+    }
+
+    pub fn to_bitmap(&self) -> RoaringBitmap {
+        let mut rows = self.bitmap.clone();
+        rows.insert_range(self.run.clone());
+        rows
+    }
+
+    fn retain_in(&self, rows: &mut RoaringBitmap) {
+        let mut kept = RoaringBitmap::new();
+        kept.insert_range(self.run.clone());
+        kept &= &*rows;
+        *rows &= &self.bitmap;
+        *rows |= kept;
+    }
+
+    fn memory_bytes(&self) -> usize {
+        self.bitmap.serialized_size() + size_of::<Rows>()
+    }
 }
 
 /// Above this a bitmap is smaller than four bytes a row.
@@ -28,14 +86,12 @@ impl Posting {
             Posting::One(first) => *self = Posting::Few(vec![*first, row]),
             Posting::Few(rows) if rows.len() < FEW_MAX => rows.push(row),
             Posting::Few(rows) => {
-                let mut bitmap: RoaringBitmap = rows.iter().copied().collect();
-                bitmap.insert(row);
-                *self = Posting::Many(Box::new(bitmap));
+                let mut many = Rows::default();
+                rows.iter().for_each(|&row| many.push(row));
+                many.push(row);
+                *self = Posting::Many(Box::new(many));
             }
-            // Not `try_push`: it looks for the greatest row from the end of a 64 Ki page.
-            Posting::Many(bitmap) => {
-                bitmap.insert(row);
-            }
+            Posting::Many(rows) => rows.push(row),
         }
     }
 
@@ -43,7 +99,7 @@ impl Posting {
         match self {
             Posting::One(_) => 1,
             Posting::Few(rows) => rows.len() as u64,
-            Posting::Many(bitmap) => bitmap.len(),
+            Posting::Many(rows) => rows.len(),
         }
     }
 
@@ -51,13 +107,13 @@ impl Posting {
         match self {
             Posting::One(row) => std::iter::once(*row).collect(),
             Posting::Few(few) => few.iter().copied().collect(),
-            Posting::Many(bitmap) => (**bitmap).clone(),
+            Posting::Many(rows) => rows.to_bitmap(),
         }
     }
 
     pub fn retain_in(&self, rows: &mut RoaringBitmap) {
         match self {
-            Posting::Many(bitmap) => *rows &= &**bitmap,
+            Posting::Many(many) => many.retain_in(rows),
             few => *rows &= few.to_bitmap(),
         }
     }
@@ -66,7 +122,7 @@ impl Posting {
         match self {
             Posting::One(_) => 0,
             Posting::Few(rows) => rows.capacity() * 4 + 8,
-            Posting::Many(bitmap) => bitmap.serialized_size() + 64,
+            Posting::Many(rows) => rows.memory_bytes(),
         }
     }
 }
@@ -81,7 +137,7 @@ pub struct TenantIndex {
     /// The pairs of each name, in the order they came.
     names: HashMap<Symbol, Vec<u32>, FxBuildHasher>,
     shapes: HashMap<u32, Posting, FxBuildHasher>,
-    rows: RoaringBitmap,
+    rows: Rows,
 }
 
 fn hash_pair(name: Symbol, value: Symbol) -> u64 {
@@ -122,11 +178,11 @@ impl TenantIndex {
 
     /// Note the row itself and its shape: once a row, after its pairs.
     pub fn add_row(&mut self, shape: u32, row: SeriesRow) {
-        self.rows.insert(row);
+        self.rows.push(row);
         self.shapes.entry(shape).and_modify(|rows| rows.push(row)).or_insert(Posting::One(row));
     }
 
-    pub fn rows(&self) -> &RoaringBitmap {
+    pub fn rows(&self) -> &Rows {
         &self.rows
     }
 
@@ -160,7 +216,7 @@ impl TenantIndex {
         let names: usize = self.names.values().map(|pairs| pairs.capacity() * 4 + 40).sum();
         heap + shapes
             + names
-            + self.rows.serialized_size()
+            + self.rows.memory_bytes()
             + self.pairs.capacity() * 8
             + self.postings.capacity() * size_of::<Posting>()
             + self.numbers.allocation_size()

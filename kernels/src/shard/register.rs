@@ -3,7 +3,7 @@
 //! Invariant: a row is there with all that hangs on it, or not at all; what fails, fails before
 //! the first change that a reader could see.
 
-use super::registry::{Registry, Row, halves, series_id_with};
+use super::registry::{Registry, Row, halves};
 use crate::error::{KernelError, Result};
 use crate::labels::canonical;
 use crate::model::{SeriesRow, SeriesType, Symbol, TenantNumber};
@@ -44,12 +44,22 @@ impl Registry {
         declared: SeriesType,
         now_ms: i64,
     ) -> Result<SeriesRow> {
-        let mut scratch = std::mem::take(&mut self.scratch);
-        let id = series_id_with(self.tenant_name(tenant), labels, &mut scratch);
-        self.scratch = scratch;
-        if let Some(row) = self.find_id(tenant, labels, id) {
-            return Ok(row);
+        let (id, known) = self.look_up(tenant, labels);
+        match known {
+            Some(row) => Ok(row),
+            None => self.register_new(tenant, labels, id, declared, now_ms),
         }
+    }
+
+    /// As `register`, for labels that `look_up` has just not found, with their id.
+    pub fn register_new(
+        &mut self,
+        tenant: TenantNumber,
+        labels: &[u8],
+        id: u128,
+        declared: SeriesType,
+        now_ms: i64,
+    ) -> Result<SeriesRow> {
         self.check_space(labels.len())?;
         let same_tenant = self.recent.tenant == tenant;
         let known_labels = if same_tenant { self.recent.labels.len() } else { 0 };

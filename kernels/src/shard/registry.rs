@@ -146,6 +146,14 @@ impl Registry {
         self.aliases.remember(tenant, label_hash, row, self.rows.len());
     }
 
+    /// The series id of canonical labels, and their row if they have one.
+    pub fn look_up(&mut self, tenant: TenantNumber, labels: &[u8]) -> (u128, Option<SeriesRow>) {
+        let mut scratch = std::mem::take(&mut self.scratch);
+        let id = series_id_with(self.tenant_name(tenant), labels, &mut scratch);
+        self.scratch = scratch;
+        (id, self.find_id(tenant, labels, id))
+    }
+
     /// The row of canonical labels.
     pub fn find(&self, tenant: TenantNumber, labels: &[u8]) -> Option<SeriesRow> {
         self.find_id(tenant, labels, series_id(self.tenant_name(tenant), labels))

@@ -65,7 +65,7 @@ impl Registry {
         for matcher in narrow.into_iter().chain(take).chain(scans) {
             selection.apply(matcher);
         }
-        let mut rows = selection.rows.unwrap_or_else(|| tenant.index.rows().clone());
+        let mut rows = selection.rows.unwrap_or_else(|| tenant.index.rows().to_bitmap());
         if let Some((from_ms, until_ms)) = range {
             self.alive.retain(&mut rows, from_ms, until_ms);
         }
@@ -259,7 +259,7 @@ impl<'a> Selection<'a> {
     }
 
     fn remove(&mut self, unwanted: &RoaringBitmap) {
-        *self.rows.get_or_insert_with(|| self.index.rows().clone()) -= unwanted;
+        *self.rows.get_or_insert_with(|| self.index.rows().to_bitmap()) -= unwanted;
     }
 
     /// All rows that have the label.
@@ -279,7 +279,7 @@ fn union<'a>(postings: impl IntoIterator<Item = &'a Posting>) -> RoaringBitmap {
         match posting {
             Posting::One(row) => loose.push(*row),
             Posting::Few(few) => loose.extend_from_slice(few),
-            Posting::Many(bitmap) => rows |= &**bitmap,
+            Posting::Many(many) => many.add_to(&mut rows),
         }
     }
     loose.sort_unstable();

@@ -16,7 +16,7 @@ const KNOWN_SLOTS: [usize; 3] = [1 << 16, 1 << 19, 1 << 22];
 /// of two hashes that share one slot neither would ever be found.
 const SET_SLOTS: usize = 4;
 /// Spent buffers kept for the next requests, and the size past which one is not worth keeping.
-const BUFFERS_MAX: usize = 8;
+const BUFFERS_MAX: usize = 16;
 const BUFFER_BYTES_MAX: usize = 4 << 20;
 
 type Secret = [u8; 192];

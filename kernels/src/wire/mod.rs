@@ -38,9 +38,24 @@ pub fn decode(
     received_ms: i64,
     decoder: &Decoder,
 ) -> Result<Batch> {
+    decode_judged(body, format, encoding, received_ms, decoder, false)
+}
+
+/// As `decode`. With `judged`, no label set is judged: for a body that these very rules have found
+/// to be good, every row of it.
+pub fn decode_judged(
+    body: &[u8],
+    format: PayloadFormat,
+    encoding: PayloadEncoding,
+    received_ms: i64,
+    decoder: &Decoder,
+    judged: bool,
+) -> Result<Batch> {
     let body = decompress::decompress(body, encoding, decoder)?;
     let batch = match format {
-        PayloadFormat::RemoteWrite1 => return remote_write1::decode(body, received_ms, decoder),
+        PayloadFormat::RemoteWrite1 => {
+            return remote_write1::decode(body, received_ms, decoder, judged);
+        }
         PayloadFormat::RemoteWrite2 => remote_write2::decode(&body, received_ms, decoder),
         PayloadFormat::OtlpProtobuf => otlp::decode(&body, received_ms, decoder),
         PayloadFormat::OtlpJson => otlp::to_protobuf(&body)

@@ -15,7 +15,7 @@ use crate::model::{Batch, SeriesType};
 /// Typical bytes of a series with one sample; only guides the first reservation.
 const SERIES_BYTES_TYPICAL: usize = 200;
 
-pub fn decode(body: Vec<u8>, received_ms: i64, decoder: &Decoder) -> Result<Batch> {
+pub fn decode(body: Vec<u8>, received_ms: i64, decoder: &Decoder, judged: bool) -> Result<Batch> {
     let mut rows = Rows::new(decoder, received_ms, body.len());
     rows.reserve(body.len() / SERIES_BYTES_TYPICAL + 1);
     let mut cursor = Cursor::new(&body);
@@ -28,7 +28,7 @@ pub fn decode(body: Vec<u8>, received_ms: i64, decoder: &Decoder) -> Result<Batc
             _ => cursor.skip(tag)?,
         }
     }
-    rows.finish(body)
+    if judged { Ok(rows.finish_judged(body)) } else { rows.finish(body) }
 }
 
 #[inline]

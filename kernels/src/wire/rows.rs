@@ -236,8 +236,8 @@ impl<'d> Rows<'d> {
     }
 
     /// As `finish`, where every series was judged before it was closed.
-    pub fn finish_judged(mut self) -> Batch {
-        self.join(Vec::new());
+    pub fn finish_judged(mut self, body: Vec<u8>) -> Batch {
+        self.join(body);
         self.batch
     }
 

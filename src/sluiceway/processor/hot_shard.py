@@ -1,7 +1,8 @@
 """The hot shard of a signal with everything that keeps it alive: what wiring constructs.
 
-Three threads: the processor applies, the sealer writes what was frozen, the merger merges, expires
-and watches the disk. Invariant: they meet only in the checkpointer, whose order is the manifests'.
+Four threads: the processor applies, the sealer writes what was frozen, the merger merges and
+expires, one watches the room that is left. Invariant: what they change on the disk, they change
+through the checkpointer, whose order is the manifests'.
 """
 
 import contextlib
@@ -19,12 +20,12 @@ from sluiceway.kernels import Disk, Shard
 from sluiceway.ledger.statement import Statement
 from sluiceway.processor.checkpoint import Checkpointer
 from sluiceway.processor.recovery import encode_policies, load_tier, open_tier
+from sluiceway.processor.room import RoomWatch
 from sluiceway.processor.torn_commit import count_set_aside
-from sluiceway.processor.worker import Worker
+from sluiceway.processor.worker import Pace, Worker, unpaced
 from sluiceway.tiers.hot import (
     Admission,
     HotConfig,
-    admission,
     part_count,
     plan_expiry,
     plan_merge,
@@ -53,8 +54,10 @@ class HotShard:
         clock: Clock,
         series_max: int = 5_000_000,
         directory: str = DIRECTORY,
+        pace: Pace = unpaced,
     ) -> None:
-        """Open or recover: blocks until requests can be taken; `start` loads and replays.
+        """Open or recover: blocks until requests can be taken; `start` loads and replays. `pace`
+        is asked before each slice that the processor applies.
 
         Raises: Corruption, BackendUnavailable, OSError.
         """
@@ -74,8 +77,9 @@ class HotShard:
         self._replay_until: int = msgspec.json.decode(report)["next_sequence"]
         self._checkpointer = Checkpointer(disk, self.shard, self.manifests, directory)
         self._worker = Worker(
-            self.shard, config, clock, self._snapshot_due, self._parts, self._frozen_now
+            self.shard, config, clock, self._snapshot_due, self._parts, self._frozen_now, pace
         )
+        self._room = RoomWatch(disk, config, self._parts, self._admit)
         self._loaded = False
         self._stopping = threading.Event()
         self._frozen = threading.Event()
@@ -104,6 +108,7 @@ class HotShard:
             ("processor", self._process, PROCESSOR_NICE),
             ("sealer", self._seal_loop, SEALER_NICE),
             ("merger", self._merge_loop, MERGER_NICE),
+            ("room", self._watch_room, PROCESSOR_NICE),
         ):
             thread = threading.Thread(
                 target=run_at, args=(nice, loop), name=f"sluiceway-{name}", daemon=True
@@ -211,7 +216,7 @@ class HotShard:
             self._merge_wanted.wait(WATCH_S)
             self._merge_wanted.clear()
             if self._loaded and not self._stopping.is_set():
-                self._guard(self._watch)
+                self._guard(self._tell_losses)
                 while self._guard(self.merge_step) and not self._stopping.is_set():
                     pass
 
@@ -222,23 +227,26 @@ class HotShard:
         except Cancelled:
             return False
         except (SluicewayError, OSError, MemoryError) as error:
-            self._errors += 1
-            self._failure = f"{type(error).__name__}: {error}"
-            self._log.error("step_failed", step=getattr(step, "__name__", "step"), error=str(error))
+            self._failed(error, getattr(step, "__name__", "step"))
             return False
         if done:
             self._failure = None
         return done
 
-    def _watch(self) -> bool:
-        """Take new series, or any points, only while there is room for them."""
+    def _watch_room(self) -> None:
+        self._room.run(self._stopping, self._failed)
+
+    def _tell_losses(self) -> bool:
         lost = self.shard.stats()["journal"]["quarantined_records"]
         if lost > self._lost_told:
             self._log.error("journal_damaged", records_lost=lost)
             self._lost_told = lost
-        used = self._disk.used_bytes()
-        self._admit(admission(self._config, used, resident_bytes(), self._parts()))
         return True
+
+    def _failed(self, error: Exception, step: str = "room") -> None:
+        self._errors += 1
+        self._failure = f"{type(error).__name__}: {error}"
+        self._log.error("step_failed", step=step, error=str(error))
 
     # --- helpers --------------------------------------------------------------------------------
 
@@ -318,13 +326,3 @@ def run_at(nice: int, loop: Callable[[], None]) -> None:
     with contextlib.suppress(OSError):
         os.setpriority(os.PRIO_PROCESS, 0, nice)
     loop()
-
-
-def resident_bytes() -> int:
-    """Anonymous memory of this process that is resident."""
-    try:
-        with open("/proc/self/status") as status:
-            kibibytes = next(line.split()[1] for line in status if line.startswith("RssAnon:"))
-    except (OSError, StopIteration):
-        return 0
-    return int(kibibytes) << 10

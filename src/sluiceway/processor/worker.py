@@ -12,6 +12,12 @@ from sluiceway.tiers.hot import HotConfig, seal_due
 
 WAIT_MS = 200
 """Longest sleep without work: how late a seal by age may be."""
+Pace = Callable[[int], None]
+"""Asked before each slice with the sequence that comes next; sleeps where it must not come yet."""
+
+
+def unpaced(next_sequence: int) -> None:
+    """As fast as it goes."""
 
 
 class Worker:
@@ -25,6 +31,7 @@ class Worker:
         snapshot_due: Callable[[], bool],
         part_count: Callable[[], int],
         on_frozen: Callable[[], None],
+        pace: Pace = unpaced,
     ) -> None:
         self._shard = shard
         self._config = config
@@ -32,12 +39,16 @@ class Worker:
         self._snapshot_due = snapshot_due
         self._part_count = part_count
         self._on_frozen = on_frozen
+        self._pace = pace
+        self._next_sequence = 0
         self._dirty_since_s: float | None = None
         self._seal_at: int | None = None
 
     def step(self, wait_ms: int = WAIT_MS) -> str:
         """Apply one slice; freeze if a seal is due. Says what the shard said."""
+        self._pace(self._next_sequence)
         event, points, journal_bytes, sequence = self._shard.advance(wait_ms)
+        self._next_sequence = sequence
         now_s = self._clock.monotonic_s()
         if event == "applied" and self._dirty_since_s is None:
             self._dirty_since_s = now_s

@@ -47,8 +47,9 @@ def series_cap(config: Config) -> int:
 def shard_options(config: Config, disk_bytes_max: int) -> dict[str, Any]:
     memory_bytes = write_memory_bytes(config)
     return {
-        # A small disk holds several, so that a checkpoint can give room back.
-        "segment_bytes": min(64 * MIB, max(MIB, disk_bytes_max // 16)),
+        # They are reserved whole, so on a small disk they are small: a checkpoint can give room
+        # back, and none takes the used bytes past both levels of the disk at once.
+        "segment_bytes": min(64 * MIB, max(MIB, disk_bytes_max // 64)),
         # The levels of the disk (90 % and 95 %) act before the journal's own limit does.
         "journal_bytes_max": disk_bytes_max,
         "queue_bytes_max": min(64 * MIB, memory_bytes // 16),

@@ -4,6 +4,7 @@ Invariant: everything here is a pure function of what it is given; it touches no
 clock. A plan never lets an older point win over a newer one of the same series and time.
 """
 
+import math
 from collections import defaultdict
 from collections.abc import Collection, Iterable, Sequence
 from dataclasses import dataclass
@@ -269,16 +270,26 @@ class Admission:
     """Why nothing may, for the sender to read; empty while it may."""
 
 
+DISK_SHARE_SERIES, DISK_SHARE_ALL = 0.90, 0.95
+"""Shares of the disk budget past which no new series, and then nothing at all, is taken."""
+
+
+def room_bytes(config: HotConfig, disk_bytes: int) -> float:
+    """Bytes from here to the next level of the disk; infinite where there is none above."""
+    levels = (DISK_SHARE_SERIES * config.disk_bytes_max, DISK_SHARE_ALL * config.disk_bytes_max)
+    return min((level - disk_bytes for level in levels if level > disk_bytes), default=math.inf)
+
+
 def admission(config: HotConfig, disk_bytes: int, memory_bytes: int, parts: int) -> Admission:
     """New series stop at 90 % of the disk budget or at the memory budget; everything stops at
     95 % of the disk, or while merging lags by more parts than a query can bear."""
     disk_share = disk_bytes / config.disk_bytes_max if config.disk_bytes_max else 0.0
     refusing = ""
-    if disk_share >= 0.95:
+    if disk_share >= DISK_SHARE_ALL:
         refusing = f"the data directory holds {disk_share:.0%} of disk_max"
     elif parts > config.parts_max:
         refusing = f"merging lags: {parts} parts, at most parts_max {config.parts_max}"
-    if disk_share >= 0.90:
+    if disk_share >= DISK_SHARE_SERIES:
         return Admission("refuse_disk", refusing)
     if config.memory_bytes_max and memory_bytes >= config.memory_bytes_max:
         return Admission("refuse_memory", refusing)

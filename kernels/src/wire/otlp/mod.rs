@@ -52,7 +52,7 @@ pub fn decode(body: &[u8], received_ms: i64, decoder: &Decoder) -> Result<Batch>
             _ => cursor.skip(tag)?,
         }
     }
-    Ok(rows.finish_judged())
+    Ok(rows.finish_judged(Vec::new()))
 }
 
 /// Call `each` with every sub-message of `cursor` under `tag`.

@@ -14,10 +14,12 @@ class Annotations:
         self._text = text
         self._warnings: dict[str, None] = {}
         self._infos: dict[str, None] = {}
+        # Apart: that an answer lags must be told, however much else is.
+        self._passed_on: dict[str, None] = {}
 
     @property
     def warnings(self) -> list[str]:
-        return list(self._warnings)
+        return [*self._passed_on, *self._warnings]
 
     @property
     def infos(self) -> list[str]:
@@ -37,5 +39,5 @@ class Annotations:
 
     def pass_on(self, message: str) -> None:
         """A warning of the shard, as it is."""
-        if len(self._warnings) < ANNOTATIONS_MAX:
-            self._warnings[message] = None
+        if len(self._passed_on) < ANNOTATIONS_MAX:
+            self._passed_on[message] = None
