@@ -119,10 +119,16 @@ def test_a_throttled_processor_says_that_it_lags(server: PacedServer) -> None:
     client = Client(server.port, ledger, batch_points=50)
     client.start()
     time.sleep(1.0)
-    set_pace(server.pace_file, len(client.answers) / 3)
-    time.sleep(STOPPED_S)
-    assert server.metric("sluiceway_journal_lag_records") > 0
+    set_pace(server.pace_file, len(client.answers) / 10)
+    until_s = time.monotonic() + DRAIN_S_MAX
+    while server.metric("sluiceway_journal_lag_records") < 10:
+        assert time.monotonic() < until_s, "the processor was not held back"
+        time.sleep(0.1)
+    probes = Ledger(START_MS + 500, 1, seed=78_000)
+    prober = Client(server.port, probes)
+    assert not all(probe(server, prober, probes) for _ in range(5))
     client.stop()
+    ledger.batches += probes.batches
     set_pace(server.pace_file, math.inf)
     server.wait_drained()
     assert set(client.statuses()) == {204}

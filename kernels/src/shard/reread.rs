@@ -27,7 +27,8 @@ pub struct Reread {
     ahead: Option<Ahead>,
 }
 
-/// A record's payload, and what it holds.
+/// A record's payload, or what it holds: nearly always that, so it is not boxed.
+#[allow(clippy::large_enum_variant)]
 enum Body {
     Encoded(Vec<u8>),
     Decoded(Decoded),
