@@ -4,6 +4,13 @@ PYTHON ?= python3
 BIN = $(VENV)/bin
 KERNEL_SO = src/sluiceway/_kernels.abi3.so
 MUTANTS = kernels/target/mutants
+FUZZ = kernels/target/fuzz
+HOST = $(shell rustc -vV | sed -n 's/^host: //p')
+# What cargo-fuzz sets, without the sanitizers, which need a nightly compiler: libFuzzer's coverage.
+FUZZ_FLAGS = -Cpasses=sancov-module -Cllvm-args=-sanitizer-coverage-level=4 \
+  -Cllvm-args=-sanitizer-coverage-inline-8bit-counters -Cllvm-args=-sanitizer-coverage-pc-table \
+  -Cllvm-args=-sanitizer-coverage-trace-compares --cfg fuzzing
+SECONDS = 60
 RUST_SOURCES = $(shell find kernels/src -name '*.rs') kernels/Cargo.toml
 CARGO_HINT = cargo not found: install Rust 1.90 or newer (rustup, or your distribution's packages) and run make again
 
@@ -55,6 +62,16 @@ format: ## format Python and Rust
 
 faults: build ## long fault runs: kill -9 cycles, crash images, full disk (minutes to hours)
 	$(BIN)/python -m pytest -m faults --timeout 7200 tests/faults
+
+fuzz: build ## every reader of foreign bytes, SECONDS (60) each
+	RUSTFLAGS="$(FUZZ_FLAGS)" cargo build --release --target $(HOST) --manifest-path kernels/fuzz/Cargo.toml \
+	  --target-dir $(FUZZ)
+	set -e; for target in $$(SLUICEWAY_FUZZ=list $(FUZZ)/$(HOST)/release/fuzz 2>/dev/null); do \
+	  mkdir -p $(FUZZ)/corpus/$$target; echo "fuzzing $$target for $(SECONDS) s"; \
+	  SLUICEWAY_FUZZ=$$target $(FUZZ)/$(HOST)/release/fuzz $(FUZZ)/corpus/$$target -max_total_time=$(SECONDS) \
+	    -timeout=10 -rss_limit_mb=2048 -max_len=8192 -verbosity=0 -print_final_stats=1 -artifact_prefix=$(FUZZ)/$$target-; \
+	done
+	$(BIN)/python -m tests.faults.fuzz --seconds $(SECONDS)
 
 mutants: build ## a build that can lose data on purpose, and the tests that must notice
 	cargo build --manifest-path kernels/Cargo.toml --features mutants

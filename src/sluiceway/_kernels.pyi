@@ -20,6 +20,12 @@ def mutant_on(name: str) -> bool: ...
 def gil_reacquisitions() -> int:
     """How often a kernel of this process has taken the GIL back."""
 
+def time_detached() -> None:
+    """From now on `detached_ns` tells; every kernel is a little slower for it. For tests."""
+
+def detached_ns() -> int:
+    """This thread's nanoseconds on a processor within kernels without the GIL."""
+
 # --- disk (A) ---------------------------------------------------------------------------------
 
 class Disk:
@@ -111,6 +117,10 @@ class Receipt:
     """Good float samples. `histograms` and `exemplars` likewise."""
     histograms: int
     exemplars: int
+
+def is_quick(body: bytes, format: int, encoding: int) -> bool:
+    """May `Shard.receive` take this body on a thread that others wait for? By its length, the
+    declared one where there is one."""
 
 class Shard:
     """One shard: journal, registry, buffer, blocks. `receive`, the acks and the figures may be

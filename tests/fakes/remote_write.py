@@ -1,9 +1,9 @@
 """Remote write 1.0 bodies, uncompressed, as a client would build them."""
 
 import struct
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping
 
-Series = tuple[dict[str, str], Sequence[tuple[int, float]]]
+Series = tuple[Mapping[str, str], Iterable[tuple[int, float]]]
 
 
 def varint(number: int) -> bytes:
@@ -22,7 +22,7 @@ def field(number: int, data: bytes) -> bytes:
 
 def body(series: Iterable[Series]) -> bytes:
     """A WriteRequest."""
-    out = b""
+    out = bytearray()
     for labels, points in series:
         one = b"".join(
             field(1, field(1, name.encode()) + field(2, value.encode()))
@@ -31,7 +31,7 @@ def body(series: Iterable[Series]) -> bytes:
         for time_ms, value in points:
             one += field(2, b"\x09" + struct.pack("<d", value) + b"\x10" + varint(time_ms))
         out += field(1, one)
-    return out
+    return bytes(out)
 
 
 def histogram_body(name: str, time_ms: int, total: float) -> bytes:

@@ -5,7 +5,6 @@ import json
 import os
 import signal
 import socket
-import struct
 import subprocess
 import sys
 import time
@@ -16,8 +15,9 @@ from urllib.parse import urlencode
 
 import cramjam
 
+from fakes.remote_write import Series, body
+
 READY_S_MAX = 60.0
-Series = tuple[Mapping[str, str], Iterable[tuple[int, float]]]
 
 
 def free_port() -> int:
@@ -26,32 +26,9 @@ def free_port() -> int:
         return int(probe.getsockname()[1])
 
 
-def varint(number: int) -> bytes:
-    number &= (1 << 64) - 1
-    out = bytearray()
-    while number > 127:
-        out.append(number & 127 | 128)
-        number >>= 7
-    out.append(number)
-    return bytes(out)
-
-
-def field(number: int, data: bytes) -> bytes:
-    return varint(number << 3 | 2) + varint(len(data)) + data
-
-
 def remote_write(series: Iterable[Series]) -> bytes:
-    """A remote write 1.0 body: (labels, [(time in ms, value)]) each."""
-    out = bytearray()
-    for labels, points in series:
-        body = b"".join(
-            field(1, field(1, name.encode()) + field(2, value.encode()))
-            for name, value in sorted(labels.items())
-        )
-        for time_ms, value in points:
-            body += field(2, b"\x09" + struct.pack("<d", value) + b"\x10" + varint(time_ms))
-        out += field(1, body)
-    return bytes(cramjam.snappy.compress_raw(bytes(out)))
+    """A remote write 1.0 body as it is sent: (labels, [(time in ms, value)]) each."""
+    return bytes(cramjam.snappy.compress_raw(body(series)))
 
 
 class Server:

@@ -16,7 +16,8 @@ import grpc
 import pytest
 import zstandard
 
-from fakes.server import Server, field, free_port, remote_write, varint
+from fakes.remote_write import field, varint
+from fakes.server import Server, free_port, remote_write
 
 T = 1_700_000_000
 RSS_GROWTH_BYTES_MAX = 64 << 20

@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 import pytest
 from google.protobuf import json_format
-from hypothesis import given, settings
+from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from opentelemetry.proto.collector.metrics.v1.metrics_service_pb2 import (
     ExportMetricsServiceRequest,
@@ -231,7 +231,7 @@ def metrics(draw: Any) -> dict[str, Any]:
     return {"name": name, "unit": draw(st.sampled_from(["", "1", "s", "By/s"])), kind: data}
 
 
-@settings(max_examples=200)
+@settings(max_examples=200, suppress_health_check=[HealthCheck.too_slow])
 @given(st.lists(metrics(), max_size=4), ATTRIBUTES, st.binary(min_size=0, max_size=4))
 def test_json_says_what_protobuf_says_and_all_adds_up(
     some: list[dict[str, Any]], resource: dict[str, Any], damage: bytes

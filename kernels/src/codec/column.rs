@@ -185,6 +185,11 @@ fn pco_encode(values: &[i64]) -> Option<Vec<u8>> {
 
 fn pco_decode(bytes: &[u8], values: &mut [i64]) -> Option<()> {
     let (file, bytes) = FileDecompressor::new(bytes).ok()?;
+    // Four bits of mode, four of delta: what we write has neither, and a dictionary mode would
+    // allocate by a length that nothing has checked.
+    if bytes.first() != Some(&0) {
+        return None;
+    }
     let (mut chunk, bytes) = file.chunk_decompressor::<i64, _>(bytes).ok()?;
     let mut page = chunk.page_decompressor(bytes, values.len()).ok()?;
     let progress = page.read(values).ok()?;

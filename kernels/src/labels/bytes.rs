@@ -128,7 +128,8 @@ fn numbers(bytes: &[u8]) -> Vec<u32> {
 
 fn read_strings(text: &[u8], ends: Vec<u32>) -> Result<Interner> {
     let text = std::str::from_utf8(text).map_err(|_| corrupt("text is not UTF-8"))?;
-    let ordered = ends.is_sorted() && ends.first() == Some(&0);
+    // Only symbol 0 is the empty string: a label never has another one as its value.
+    let ordered = ends.is_sorted_by(|a, b| a < b) && ends.first() == Some(&0);
     let whole = ends.last().is_some_and(|&end| end as usize == text.len());
     if !ordered || !whole || !ends.iter().all(|&end| text.is_char_boundary(end as usize)) {
         return Err(corrupt("string ends"));

@@ -34,6 +34,8 @@ fn _kernels(module: &Bound<'_, PyModule>) -> PyResult<()> {
     module.add_function(wrap_pyfunction!(arm_mutant, module)?)?;
     module.add_function(wrap_pyfunction!(mutant_on, module)?)?;
     module.add_function(wrap_pyfunction!(gil::gil_reacquisitions, module)?)?;
+    module.add_function(wrap_pyfunction!(gil::time_detached, module)?)?;
+    module.add_function(wrap_pyfunction!(gil::detached_ns, module)?)?;
     columns::register(module)?;
     disk::register(module)?;
     journal::register(module)?;

@@ -10,6 +10,7 @@ use crate::evaluate::access::ShardAccess;
 use crate::model::{PayloadEncoding, PayloadFormat, PointColumns};
 use crate::shard::apply::Event;
 use crate::shard::{self, recover::Publication};
+use crate::wire;
 use numpy::{IntoPyArray, PyArray1};
 use pyo3::exceptions::PyValueError;
 use pyo3::prelude::*;
@@ -76,6 +77,19 @@ fn read_seal(py: Python<'_>, disk: &Disk, path: &str) -> PyResult<Option<(String
     found.map(|(report, fence)| Ok((to_json(&report)?, fence))).transpose()
 }
 
+fn payload_of(format: u8, encoding: u8) -> PyResult<(PayloadFormat, PayloadEncoding)> {
+    PayloadFormat::from_u8(format)
+        .zip(PayloadEncoding::from_u8(encoding))
+        .ok_or_else(|| PyValueError::new_err("unknown payload format or encoding"))
+}
+
+/// May `receive` take this body on a thread that others wait for?
+#[pyfunction]
+fn is_quick(body: &Bound<'_, PyBytes>, format: u8, encoding: u8) -> PyResult<bool> {
+    let (format, encoding) = payload_of(format, encoding)?;
+    Ok(wire::is_quick(body.as_bytes(), format, encoding))
+}
+
 fn call<T: Send>(py: Python<'_>, kernel: impl FnOnce() -> Result<T> + Send) -> PyResult<T> {
     Ok(detached(py, kernel)?)
 }
@@ -104,13 +118,21 @@ impl Shard {
         to_json(&report)
     }
 
-    fn set_policies(&self, policies: &str, current: u32, refusing: &str) -> PyResult<()> {
-        self.inner.set_policies(&from_json::<Vec<_>>(policies)?, current, refusing);
+    // Whoever waits for the applier's lock waits for a slice of records: never with the GIL.
+    fn set_policies(
+        &self,
+        py: Python<'_>,
+        policies: &str,
+        current: u32,
+        refusing: &str,
+    ) -> PyResult<()> {
+        let table: Vec<_> = from_json(policies)?;
+        detached(py, || self.inner.set_policies(&table, current, refusing));
         Ok(())
     }
 
-    fn loaded(&self) {
-        self.inner.loaded();
+    fn loaded(&self, py: Python<'_>) {
+        detached(py, || self.inner.loaded());
     }
 
     fn receive(
@@ -122,9 +144,7 @@ impl Shard {
         encoding: u8,
         received_ms: i64,
     ) -> PyResult<Receipt> {
-        let unknown = || PyValueError::new_err("unknown payload format or encoding");
-        let format = PayloadFormat::from_u8(format).ok_or_else(unknown)?;
-        let encoding = PayloadEncoding::from_u8(encoding).ok_or_else(unknown)?;
+        let (format, encoding) = payload_of(format, encoding)?;
         let body = body.as_bytes();
         let receipt = call(py, || self.inner.receive(body, tenant, format, encoding, received_ms))?;
         Ok(receipt.into())
@@ -140,13 +160,16 @@ impl Shard {
 
     /// (event, points buffered, journal payload bytes applied since the last freeze, sequence).
     fn advance(&self, py: Python<'_>, wait_ms: u64) -> PyResult<(&'static str, u64, u64, u64)> {
-        let event = call(py, || self.inner.advance(Duration::from_millis(wait_ms)))?;
+        let advance = || {
+            let event = self.inner.advance(Duration::from_millis(wait_ms))?;
+            Ok((event, self.inner.pressure()))
+        };
+        let (event, figures) = call(py, advance)?;
         let name = match event {
             Event::Idle => "idle",
             Event::Applied => "applied",
             Event::Full => "full",
         };
-        let figures = self.inner.pressure();
         Ok((name, figures.points_buffered, figures.payload_bytes, figures.next_sequence))
     }
 
@@ -240,6 +263,7 @@ impl Shard {
 }
 
 pub fn register(module: &Bound<'_, PyModule>) -> PyResult<()> {
+    module.add_function(wrap_pyfunction!(is_quick, module)?)?;
     module.add_class::<Receipt>()?;
     module.add_class::<Shard>()?;
     module.add_function(wrap_pyfunction!(read_seal, module)?)

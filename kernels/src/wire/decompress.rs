@@ -39,6 +39,15 @@ pub fn decompress(body: &[u8], encoding: PayloadEncoding, decoder: &Decoder) -> 
     Ok(out)
 }
 
+/// What `decompress` gives at most; a body that declares nonsense gives nothing.
+pub fn decoded_bytes_max(body: &[u8], encoding: PayloadEncoding) -> usize {
+    match encoding {
+        PayloadEncoding::Identity => body.len(),
+        PayloadEncoding::Snappy => snap::raw::decompress_len(body).unwrap_or(0),
+        PayloadEncoding::Gzip | PayloadEncoding::Zstd => bytes_max(body),
+    }
+}
+
 fn bytes_max(body: &[u8]) -> usize {
     body.len().saturating_mul(EXPANSION_RATIO_MAX).clamp(EXPANSION_FREE_BYTES, DECODED_BYTES_MAX)
 }

@@ -5,7 +5,7 @@
 
 use super::labels::{Judged, Refused};
 use super::limits::HISTOGRAM_BUCKETS_MAX;
-use super::proto::{Cursor, Read, put_varint, unzigzag, zigzag};
+use super::proto::{Cursor, FIXED64, Read, VARINT, put_varint, unzigzag, zigzag};
 use crate::model::{RejectReason, STALE_BITS};
 
 pub const CUSTOM_SCHEMA: i32 = -53;
@@ -81,14 +81,29 @@ impl Draft {
                 6 if tag & 7 == 0 => draft.zero_count = Count::Integer(cursor.varint()?),
                 7 if tag & 7 == 1 => draft.zero_count = Count::Float(cursor.double()?),
                 8 if tag & 7 == 2 => draft.negative.push_span(cursor.message()?)?,
-                9 => cursor.varints(tag, &mut draft.negative.deltas, MAX, zigzag)?,
-                10 => cursor.fixed64s(tag, &mut draft.negative.counts, MAX, f64::from_bits)?,
+                9 => cursor.repeated((tag, VARINT), &mut draft.negative.deltas, MAX, zigzag)?,
+                10 => cursor.repeated(
+                    (tag, FIXED64),
+                    &mut draft.negative.counts,
+                    MAX,
+                    f64::from_bits,
+                )?,
                 11 if tag & 7 == 2 => draft.positive.push_span(cursor.message()?)?,
-                12 => cursor.varints(tag, &mut draft.positive.deltas, MAX, zigzag)?,
-                13 => cursor.fixed64s(tag, &mut draft.positive.counts, MAX, f64::from_bits)?,
+                12 => cursor.repeated((tag, VARINT), &mut draft.positive.deltas, MAX, zigzag)?,
+                13 => cursor.repeated(
+                    (tag, FIXED64),
+                    &mut draft.positive.counts,
+                    MAX,
+                    f64::from_bits,
+                )?,
                 14 if tag & 7 == 0 => draft.reset_hint = (cursor.varint()? & 3) as u8,
                 15 if tag & 7 == 0 => draft.time_ms = cursor.varint()? as i64,
-                16 => cursor.fixed64s(tag, &mut draft.custom_bounds, MAX, f64::from_bits)?,
+                16 => cursor.repeated(
+                    (tag, FIXED64),
+                    &mut draft.custom_bounds,
+                    MAX,
+                    f64::from_bits,
+                )?,
                 _ => cursor.skip(tag)?,
             }
         }

@@ -65,6 +65,16 @@ pub fn decode_judged(
     batch
 }
 
+/// May whoever has other things to do decode this body at once? Looks at its length only, the
+/// declared one where there is one.
+pub fn is_quick(body: &[u8], format: PayloadFormat, encoding: PayloadEncoding) -> bool {
+    let bytes_max = match format {
+        PayloadFormat::RemoteWrite1 => limits::QUICK_REMOTE_WRITE_1_BYTES_MAX,
+        _ => limits::QUICK_BYTES_MAX,
+    };
+    decompress::decoded_bytes_max(body, encoding) <= bytes_max
+}
+
 /// From remote write 1.0's raw `repeated Label` bytes (validated by `decode`) to the canonical
 /// form of `BatchSeries`: sorted by name, empty values dropped. Appends to `out`.
 pub fn canonical_labels(raw: &[u8], out: &mut Vec<u8>) -> Result<()> {

@@ -145,47 +145,22 @@ impl<'a> Cursor<'a> {
         Ok(())
     }
 
-    /// Values of a repeated varint field, packed or one by one. Keeps at most `max + 1` of them, by
-    /// which the caller sees that there were too many.
-    pub fn varints<T>(
+    /// Values of a repeated field of `VARINT` or `FIXED64`, packed or one by one. Keeps at most
+    /// `max + 1` of them, by which the caller sees that there were too many.
+    pub fn repeated<T>(
         &mut self,
-        tag: u32,
+        (tag, wire): (u32, u32),
         out: &mut Vec<T>,
         max: usize,
         map: impl Fn(u64) -> T,
     ) -> Read<()> {
-        self.repeated(tag, VARINT, |cursor| {
-            let value = map(cursor.varint()?);
+        let mut each = |cursor: &mut Cursor<'a>| {
+            let bits = if wire == VARINT { cursor.varint()? } else { cursor.fixed64()? };
             if out.len() <= max {
-                out.push(value);
+                out.push(map(bits));
             }
             Ok(())
-        })
-    }
-
-    /// As `varints`, of a repeated 64-bit field (double, fixed64).
-    pub fn fixed64s<T>(
-        &mut self,
-        tag: u32,
-        out: &mut Vec<T>,
-        max: usize,
-        map: impl Fn(u64) -> T,
-    ) -> Read<()> {
-        self.repeated(tag, FIXED64, |cursor| {
-            let value = map(cursor.fixed64()?);
-            if out.len() <= max {
-                out.push(value);
-            }
-            Ok(())
-        })
-    }
-
-    fn repeated(
-        &mut self,
-        tag: u32,
-        wire: u32,
-        mut each: impl FnMut(&mut Cursor<'a>) -> Read<()>,
-    ) -> Read<()> {
+        };
         if tag & 7 == wire {
             return each(self);
         }

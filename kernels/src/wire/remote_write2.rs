@@ -7,7 +7,7 @@ use super::decoder::Decoder;
 use super::histogram::Draft;
 use super::labels::{Judged, METRIC_NAME, Pair, Refused, too_many_labels};
 use super::limits::{LABELS_MAX, SYMBOLS_MAX};
-use super::proto::{Cursor, Read, wrong_version};
+use super::proto::{Cursor, Read, VARINT, wrong_version};
 use super::rows::{Rows, too_many};
 use crate::error::{KernelError, Result};
 use crate::labels::canonical::push_label;
@@ -74,7 +74,7 @@ impl<'a> Reader<'a> {
         let mut family = Family::default();
         while let Some(tag) = cursor.next_tag()? {
             match tag >> 3 {
-                1 => cursor.varints(tag, &mut self.references, 2 * LABELS_MAX, clamp)?,
+                1 => cursor.repeated((tag, VARINT), &mut self.references, 2 * LABELS_MAX, clamp)?,
                 2 if tag == 0x12 => rows.read_sample(cursor.message()?)?,
                 3 if tag == 0x1a => {
                     rows.push_histogram(Draft::from_remote_write(cursor.message()?)?)?;

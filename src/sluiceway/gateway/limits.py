@@ -27,7 +27,8 @@ class GatewayConfig:
     ack_s_max: float = 30.0
     """Longest wait for the disk; then 503, and the data may still become durable."""
     inline_body_bytes_max: int = 128 * KIB
-    """Longer bodies are decoded on a thread, so that the loop never stands for long."""
+    """Longer bodies, and those that unpack to much, are decoded on a thread: the loop never stands
+    for long."""
     decode_threads: int = 2
     connections_max: int = 4096
     header_bytes_max: int = 32 * KIB

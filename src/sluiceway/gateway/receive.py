@@ -17,6 +17,7 @@ from sluiceway.gateway.doors.interface import Answer, Door, Headers, Payload, Re
 from sluiceway.gateway.interface import Receipt, WriteShard
 from sluiceway.gateway.keys import Keyring
 from sluiceway.gateway.limits import GatewayConfig
+from sluiceway.kernels import is_quick
 from sluiceway.telemetry import Metrics
 
 Scope = MutableMapping[str, Any]
@@ -140,7 +141,8 @@ class Receiver:
         """Decode and queue: at once where it is quick, on a thread where the loop would stand."""
         received_ms = self._receive_clock.now_ms()
         arguments = (body, tenant, payload.format, payload.encoding, received_ms)
-        if len(body) <= self._limits.inline_body_bytes_max:
+        short = len(body) <= self._limits.inline_body_bytes_max
+        if short and is_quick(body, payload.format, payload.encoding):
             return self._shard.receive(*arguments)
         loop = asyncio.get_running_loop()
         return await loop.run_in_executor(self._decoders, self._shard.receive, *arguments)

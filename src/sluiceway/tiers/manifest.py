@@ -78,6 +78,12 @@ class Movements(msgspec.Struct, frozen=True):
         )
 
 
+class Versioned(msgspec.Struct):
+    """What a manifest of any version has."""
+
+    version: int
+
+
 class ManifestFile(msgspec.Struct, forbid_unknown_fields=True):
     """The JSON object of one manifest."""
 
@@ -159,18 +165,23 @@ def encode(manifest: ManifestFile) -> bytes:
 
 
 def decode(data: bytes) -> ManifestFile | None:
-    """The manifest, or None where neither copy is whole. Raises: Corruption (a newer format)."""
+    """The manifest, or None where neither copy is whole. Raises: Corruption (a newer format, or
+    what no build has written)."""
     half = len(data) // 2
     # A copy's length is known while the file is whole; a torn second copy still has line ends.
     for copy in (data[:half], data[half:], b"\n".join(data.split(b"\n")[:2]) + b"\n"):
         line, trailer = copy[:-TRAILER_BYTES], copy[-TRAILER_BYTES:]
         if line and trailer == b"\ncrc32 %08x\n" % zlib.crc32(line):
-            version = msgspec.json.decode(line)["version"]
-            if version > FORMAT_VERSION:
-                raise Corruption(
-                    f"manifest format {version} is newer than this build reads ({FORMAT_VERSION})"
-                )
-            return msgspec.json.decode(line, type=ManifestFile)
+            try:
+                version = msgspec.json.decode(line, type=Versioned).version
+                if version > FORMAT_VERSION:
+                    raise Corruption(
+                        f"manifest format {version} is newer than this build reads"
+                        f" ({FORMAT_VERSION})"
+                    )
+                return msgspec.json.decode(line, type=ManifestFile)
+            except (msgspec.MsgspecError, UnicodeDecodeError) as error:
+                raise Corruption(f"not a manifest, for all its checksum: {error}") from None
     return None
 
 

@@ -10,7 +10,7 @@ use crate::model::{RejectReason, STALE_BITS};
 use crate::wire::histogram::{Count, Draft, Side};
 use crate::wire::labels::{Judged, METRIC_NAME, Pair, Refused, judge};
 use crate::wire::limits::HISTOGRAM_BUCKETS_MAX;
-use crate::wire::proto::{Cursor, Read, zigzag};
+use crate::wire::proto::{Cursor, FIXED64, Read, VARINT, zigzag};
 
 /// Prometheus' default width of the zero bucket, where the client names none.
 const ZERO_THRESHOLD_DEFAULT: f64 = 1e-128;
@@ -217,7 +217,12 @@ impl Buckets {
             match tag {
                 0x08 => buckets.offset = zigzag(cursor.varint()?) as i32,
                 0x10 | 0x12 => {
-                    cursor.varints(tag, &mut buckets.counts, HISTOGRAM_BUCKETS_MAX, |v| v)?;
+                    cursor.repeated(
+                        (tag, VARINT),
+                        &mut buckets.counts,
+                        HISTOGRAM_BUCKETS_MAX,
+                        |v| v,
+                    )?;
                 }
                 _ => cursor.skip(tag)?,
             }
@@ -289,8 +294,10 @@ fn read_histogram(mut cursor: Cursor<'_>) -> Read<Point<'_>> {
             0x19 => point.set_time(&mut cursor)?,
             0x21 => point.count = cursor.fixed64()?,
             0x29 => point.sum = Some(cursor.double()?),
-            0x31 | 0x32 => cursor.fixed64s(tag, &mut point.bucket_counts, MAX, |v| v)?,
-            0x39 | 0x3a => cursor.fixed64s(tag, &mut point.bounds, MAX, f64::from_bits)?,
+            0x31 | 0x32 => cursor.repeated((tag, FIXED64), &mut point.bucket_counts, MAX, |v| v)?,
+            0x39 | 0x3a => {
+                cursor.repeated((tag, FIXED64), &mut point.bounds, MAX, f64::from_bits)?
+            }
             0x50 => point.set_flags(&mut cursor)?,
             _ => {
                 point.exemplars += u32::from(tag == 0x42);

@@ -1,4 +1,4 @@
-"""What the HTTP API needs from the engine and the shard.
+"""What the HTTP API needs from the shard, beside the engine.
 
 Invariant: everything here is called on a worker thread, may block, and stops soon after `cancel`.
 """
@@ -16,49 +16,6 @@ class Asker:
     tenant: str
     deadline_s: float
     cancel: CancelToken
-
-
-class QueryResult(Protocol):
-    """A query's answer."""
-
-    @property
-    def warnings(self) -> list[str]: ...
-    @property
-    def infos(self) -> list[str]: ...
-    def cut(self, series_max: int) -> bool:
-        """Keep the first series of the answer; true where there were more."""
-        ...
-
-    def data_bytes(self) -> bytes:
-        """The `data` object of Prometheus' HTTP API."""
-        ...
-
-
-class QueryEngine(Protocol):
-    """PromQL. Raises: TenantFault (400 the text, 422 the evaluation), DeadlineExceeded,
-    Cancelled, Overloaded, BackendUnavailable."""
-
-    def query_instant(
-        self,
-        tenant: str,
-        text: str,
-        time_ms: int,
-        deadline_s: float | None = None,
-        cancel: CancelToken | None = None,
-        lookback_ms: int | None = None,
-    ) -> QueryResult: ...
-
-    def query_range(
-        self,
-        tenant: str,
-        text: str,
-        start_ms: int,
-        end_ms: int,
-        step_ms: int,
-        deadline_s: float | None = None,
-        cancel: CancelToken | None = None,
-        lookback_ms: int | None = None,
-    ) -> QueryResult: ...
 
 
 Ask = dict[str, Any]

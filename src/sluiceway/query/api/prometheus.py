@@ -16,7 +16,7 @@ from sluiceway import __version__
 from sluiceway.clock import Clock
 from sluiceway.errors import TenantFault
 from sluiceway.kernels import LabelTable, write_series
-from sluiceway.query.api.interface import Asker, LabelReader, QueryEngine, QueryResult
+from sluiceway.query.api.interface import Asker, LabelReader
 from sluiceway.query.api.parameters import (
     TIME_MIN_MS,
     Parameters,
@@ -26,6 +26,7 @@ from sluiceway.query.api.parameters import (
 )
 from sluiceway.query.limits import QueryConfig
 from sluiceway.query.promql.durations import TIME_MAX_MS
+from sluiceway.query.promql.engine import Engine, Result
 from sluiceway.query.promql.parser import parse, parse_selector
 from sluiceway.query.promql.plan import matchers_of
 from sluiceway.query.promql.printer import render
@@ -65,7 +66,7 @@ class PrometheusApi:
     """The endpoints. Each is called on a worker thread."""
 
     def __init__(
-        self, engine: QueryEngine, labels: LabelReader, limits: QueryConfig, clock: Clock
+        self, engine: Engine, labels: LabelReader, limits: QueryConfig, clock: Clock
     ) -> None:
         self._engine = engine
         self._labels = labels
@@ -145,7 +146,7 @@ class PrometheusApi:
             )
         return self._answer(request, result)
 
-    def _answer(self, request: Request, result: QueryResult) -> Data:
+    def _answer(self, request: Request, result: Result) -> Data:
         warnings = list(result.warnings)
         if result.cut(request.parameters.count("limit", self._limits.series_max)):
             warnings.append(TRUNCATED)
