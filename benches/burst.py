@@ -1,7 +1,10 @@
-"""Bursts: the processor stopped, or throttled to a third, under a full closed-loop load.
+"""Bursts: the processor stopped, or throttled to a third of what is offered.
 
-    python benches/burst.py .bench-data/burst                 stopped for 60 s
-    python benches/burst.py .bench-data/burst --throttled     a third of the rate for 300 s
+    python benches/burst.py .bench-data/burst                              stopped for 60 s
+    python benches/burst.py .bench-data/burst --throttled --rate 700000    a third for 300 s
+
+DATA must last: 25,000 steps of 10,000 series are 90 s of full closed-loop load, or 350 s at
+700,000 points a second.
 
 The processor's pace is set from outside (tests/faults/paced.py); everything else is the server as
 it is. A prober pushes a point a second, waits for its ack, asks for it, and counts answers that
@@ -44,13 +47,14 @@ BASELINE_S = 15.0
 
 
 class Load:
-    """The requests of a file, sent closed loop until told to stop."""
+    """The requests of a file, sent until told to stop: at `rate` points a second, or closed loop
+    where it is 0."""
 
-    def __init__(self, data: str, base: str) -> None:
+    def __init__(self, data: str, base: str, rate: float) -> None:
         rows = np.load(data + ".idx.npy")
         with Path(data + ".bin").open("rb") as handle:
             view = memoryview(mmap.mmap(handle.fileno(), 0, prot=mmap.PROT_READ))
-        self._stopping = threading.Event()
+        self._stopping, self._rate = threading.Event(), rate
         work = openloop.Work(self._items(rows.tolist(), view))
         self._senders = [openloop.Sender(base + "/api/v1/write", work) for _ in range(CONNECTIONS)]
         self.began = time.perf_counter()
@@ -58,10 +62,13 @@ class Load:
             sender.start()
 
     def _items(self, rows: list[Any], view: memoryview) -> Iterator[tuple[float, bytes, int]]:
+        began, sent = time.perf_counter(), 0
         for offset, length, points, *_ in rows:
             if self._stopping.is_set():
                 return
-            yield time.perf_counter(), bytes(view[offset : offset + length]), points
+            due = began + sent / self._rate if self._rate else time.perf_counter()
+            sent += points
+            yield due, bytes(view[offset : offset + length]), points
 
     def counts(self) -> tuple[int, int, int]:
         """(points acked, requests refused, errors) so far."""
@@ -172,7 +179,7 @@ def run(arguments: argparse.Namespace, directory: Path) -> dict[str, Any]:
     server.start()
     try:
         server.wait_ready()
-        load = Load(arguments.data, server.base)
+        load = Load(arguments.data, server.base, arguments.rate)
         watch, prober = Watch(server, load), Prober(server)
         prober.start()
         offered = rate(watch.during(BASELINE_S))
@@ -235,6 +242,7 @@ def main() -> None:
     parser.add_argument("data")
     parser.add_argument("--throttled", action="store_true")
     parser.add_argument("--seconds", type=float, help="60 stopped, 300 throttled")
+    parser.add_argument("--rate", type=float, default=0.0, help="points/s offered; 0 closed loop")
     parser.add_argument("--load-goes-on", action="store_true", help="while it drains, too")
     parser.add_argument("--port", type=int, default=19081)
     arguments = parser.parse_args()

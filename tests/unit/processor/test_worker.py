@@ -104,3 +104,21 @@ def test_lagging_merges_double_the_seal() -> None:
     shard.answer = ("applied", 200, 0, 1)
     made.step()
     assert len(frozen) == 1
+
+
+def test_the_pace_is_asked_before_each_slice() -> None:
+    shard, asked = FakeShard(), list[int]()
+    made = Worker(
+        cast(Shard, shard),
+        HotConfig(),
+        ManualClock(),
+        snapshot_due=lambda: False,
+        part_count=lambda: 0,
+        on_frozen=lambda: None,
+        pace=asked.append,
+    )
+    for sequence in (5, 9):
+        shard.answer = ("applied", 1, 0, sequence)
+        made.step()
+    made.step()
+    assert asked == [0, 5, 9]
