@@ -25,6 +25,9 @@ impl KernelError {
     pub fn client(status: u16, id: &'static str, message: impl Into<String>) -> KernelError {
         KernelError::Client { status, id, message: message.into() }
     }
+    pub fn out_of_memory(message: &str) -> KernelError {
+        KernelError::Overloaded { retry_after_s: 1.0, message: format!("out of memory: {message}") }
+    }
     pub fn corruption(message: impl Into<String>) -> KernelError {
         KernelError::Corruption(message.into())
     }
@@ -44,6 +47,15 @@ impl fmt::Display for KernelError {
 }
 
 impl std::error::Error for KernelError {}
+
+/// Room for `count` values, or an error where a `Vec` of its own would end the process.
+pub fn room_for<T>(count: usize, what: &str) -> Result<Vec<T>> {
+    let mut room = Vec::new();
+    match room.try_reserve_exact(count) {
+        Ok(()) => Ok(room),
+        Err(_) => Err(KernelError::out_of_memory(what)),
+    }
+}
 
 impl From<io::Error> for KernelError {
     fn from(error: io::Error) -> KernelError {

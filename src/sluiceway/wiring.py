@@ -122,7 +122,7 @@ def read_side(settings: dict[str, Any]) -> None:
     metrics.set("sluiceway_process_start_seconds", clock.now_ms() / 1000, ("read",))
     metrics.set("sluiceway_memory_bytes_max", memory_bytes_max, ("read",))
     client = ShardClient(settings["evaluate_socket"])
-    engine = Engine(client, budget.engine_limits(limits, settings["memory_bytes_max"]), clock)
+    engine = Engine(client, budget.engine_limits(limits, memory_bytes_max), clock)
     app = QueryApp(PrometheusApi(engine, client, limits, clock), limits, clock, metrics)
     serve_until_told(app, settings["http_socket"], settings["connections_max"])
 

@@ -144,7 +144,7 @@ fn exchange(mut stream: &UnixStream, id: u64, request: &[u8]) -> Result<Option<O
     let answer: AnswerHead = serde_json::from_slice(&payload).map_err(broken)?;
     let mut columns = Vec::with_capacity(answer.columns.len());
     for (name, kind, bytes) in &answer.columns {
-        let mut column = Column::empty(*kind);
+        let mut column = Column::with_room(*kind, *bytes)?;
         let mut left = *bytes;
         while left > 0 {
             let ended = || KernelError::Backend("the answer ended early".to_owned());

@@ -3,7 +3,7 @@
 //! Invariant: nothing is allocated for a frame before its head's checksum and its length's cap
 //! have been checked.
 
-use crate::error::{KernelError, Result};
+use crate::error::{KernelError, Result, room_for};
 use serde::{Deserialize, Serialize};
 use std::io::{Read, Write};
 
@@ -150,13 +150,15 @@ impl Column {
         (name.to_owned(), kind, bytes)
     }
 
-    pub fn empty(kind: ColumnType) -> Column {
-        match kind {
-            ColumnType::Bytes => Column::Bytes(Vec::new()),
-            ColumnType::F64 => Column::F64(Vec::new()),
-            ColumnType::I64 => Column::I64(Vec::new()),
-            ColumnType::Bits => Column::Bits(Vec::new()),
-        }
+    /// An empty column with room for `bytes` of the wire.
+    pub fn with_room(kind: ColumnType, bytes: usize) -> Result<Column> {
+        let what = "the shard's answer";
+        Ok(match kind {
+            ColumnType::Bytes => Column::Bytes(room_for(bytes, what)?),
+            ColumnType::F64 => Column::F64(room_for(bytes / 8, what)?),
+            ColumnType::I64 => Column::I64(room_for(bytes / 8, what)?),
+            ColumnType::Bits => Column::Bits(room_for(bytes.saturating_mul(8), what)?),
+        })
     }
 
     /// Hand the bytes over in pieces.

@@ -4,7 +4,7 @@
 
 use super::functions::{Call, Scratch};
 use super::window::Steps;
-use crate::error::Result;
+use crate::error::{Result, room_for};
 
 const SERIES_A_LOOK: usize = 64;
 
@@ -21,8 +21,10 @@ pub fn range_columns(
 ) -> Result<(Vec<f64>, Vec<bool>)> {
     let (points, step_count) = (times_ms.len(), steps.count());
     let series_count = values.len().checked_div(points).unwrap_or(0);
-    let mut out = vec![0.0; series_count * step_count];
-    let mut out_present = vec![false; series_count * step_count];
+    let cells = series_count * step_count;
+    let (mut out, mut out_present) = (room_for(cells, "subquery")?, room_for(cells, "subquery")?);
+    out.resize(cells, 0.0);
+    out_present.resize(cells, false);
     let (mut row_times, mut row_values) = (Vec::new(), Vec::new());
     let stop = || check().is_err();
     let mut scratch = Scratch::new(&stop);

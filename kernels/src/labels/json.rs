@@ -3,7 +3,21 @@
 
 use super::number::{push_float, push_time};
 use super::table::LabelTable;
-use crate::error::{KernelError, Result};
+use crate::error::{KernelError, Result, room_for};
+
+/// A point with all its digits, and the labels of a series, as they mostly are at most.
+const POINT_BYTES: usize = 40;
+const SERIES_BYTES: usize = 200;
+
+/// Room for `bytes` more, a little at a time: doubling would ask for twice what is needed, and a
+/// `Vec` that cannot grow ends the process.
+fn make_room(out: &mut Vec<u8>, bytes: usize) -> Result<()> {
+    if out.capacity() - out.len() >= bytes {
+        return Ok(());
+    }
+    out.try_reserve_exact(bytes.max(out.len() / 8))
+        .map_err(|_| KernelError::out_of_memory("the answer"))
+}
 
 /// Series written between two looks at who may stop it.
 const SERIES_A_LOOK: usize = 64;
@@ -39,7 +53,7 @@ pub fn write_matrix(
         time_ends.push(times.len());
     }
     let points = present.iter().filter(|&&there| there).count();
-    let mut out = Vec::with_capacity(points * 28 + labels.len() * 160 + 2);
+    let mut out: Vec<u8> = room_for(points * 28 + labels.len() * 160 + 2, "the answer")?;
     out.push(b'[');
     for i in 0..labels.len() {
         if i % SERIES_A_LOOK == 0 {
@@ -47,9 +61,11 @@ pub fn write_matrix(
         }
         let row = i * steps..(i + 1) * steps;
         let (values, present) = (&values[row.clone()], &present[row]);
-        if !present.contains(&true) {
+        let points = present.iter().filter(|&&there| there).count();
+        if points == 0 {
             continue;
         }
+        make_room(&mut out, SERIES_BYTES + points * POINT_BYTES)?;
         separate(&mut out);
         out.extend_from_slice(b"{\"metric\":");
         push_labels(&mut out, labels, i);
@@ -82,7 +98,7 @@ pub fn write_points(
     if offsets.len() != labels.len() + 1 || times_ms.len() != values.len() {
         return Err(shape_error());
     }
-    let mut out = Vec::with_capacity(times_ms.len() * 28 + labels.len() * 160 + 2);
+    let mut out: Vec<u8> = room_for(times_ms.len() * 28 + labels.len() * 160 + 2, "the answer")?;
     out.push(b'[');
     for &row in order {
         let bounds =
@@ -121,7 +137,7 @@ pub fn write_vector(labels: &LabelTable, values: &[f64], time_ms: i64) -> Result
     }
     let mut time = Vec::new();
     push_time(&mut time, time_ms);
-    let mut out = Vec::with_capacity(labels.len() * 200 + 2);
+    let mut out: Vec<u8> = room_for(labels.len() * 200 + 2, "the answer")?;
     out.push(b'[');
     for (i, &value) in values.iter().enumerate() {
         separate(&mut out);

@@ -20,7 +20,11 @@ POINT_BYTES = 32
 CELL_BYTES = 9
 """A sample of an evaluated vector: its value and whether it is there."""
 CELL_WORK_BYTES = 64
-"""What it may come to while it is worked on and put into words: copies, and 28 bytes of JSON."""
+"""What it may come to while it is worked on: the copies that operators make."""
+ANSWER_COPIES = 4
+"""An answer is held twice while it is put together, beside the columns it is written from."""
+READ_BASE_BYTES = 96 * MIB
+"""What of the read side's share interpreter, libraries and threads take."""
 SERIES_BYTES = 1_200
 """What an active series may cost at most, with its share of everything else in memory."""
 
@@ -89,11 +93,13 @@ def engine_limits(limits: QueryConfig, memory_bytes_max: int) -> "EngineLimits":
     # Imported here: the write side needs this file, and not the engine.
     from sluiceway.query.promql.engine import EngineLimits
 
-    cells_max = min(limits.result_bytes_max // CELL_BYTES, memory_bytes_max // CELL_WORK_BYTES)
+    room = max(memory_bytes_max - READ_BASE_BYTES, MIB)
+    cells_max = min(limits.result_bytes_max // CELL_BYTES, room // CELL_WORK_BYTES)
     return EngineLimits(
         series_max=limits.series_max,
         points_max=limits.points_max,
         bytes_max=cells_max * CELL_BYTES,
         cells_max=cells_max,
+        answer_bytes_max=min(limits.result_bytes_max, room // ANSWER_COPIES),
         lookback_ms=limits.lookback_ms,
     )

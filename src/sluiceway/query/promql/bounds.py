@@ -16,6 +16,10 @@ PIECE_CELLS = 1 << 18
 """Samples (series by steps) of one piece: a tenth of a second of sorting by several keys."""
 
 
+SERIES_JSON_BYTES, POINT_JSON_BYTES = 160, 40
+"""What an answer takes of either in JSON, at most as a rule: values with all their digits."""
+
+
 @dataclass(slots=True)
 class Bounds:
     """`cells_max` are series by steps of one vector. `deadline_s` is of the clock's monotonic_s."""
@@ -25,6 +29,7 @@ class Bounds:
     clock: Clock
     deadline_s: float | None = None
     cancel: CancelToken | None = None
+    answer_bytes_max: int = 1 << 62
 
     def check_time(self) -> None:
         """Raises: Cancelled, DeadlineExceeded."""
@@ -50,6 +55,16 @@ class Bounds:
                 f"{what} makes {series_count} series over {step_count} steps: {cells} samples, "
                 f"over {self.cells_max}",
                 "sluiceway-query-samples-limit",
+            )
+
+    def allow_answer(self, series_count: int, point_count: int) -> None:
+        """May an answer of so much be written? Raises: ExecutionFault."""
+        size = series_count * SERIES_JSON_BYTES + point_count * POINT_JSON_BYTES
+        if size > self.answer_bytes_max:
+            raise ExecutionFault(
+                f"the answer has {point_count} points of {series_count} series, some {size} bytes, "
+                f"over {self.answer_bytes_max}",
+                "sluiceway-query-answer-limit",
             )
 
     def pieces(self, count: int, cells_each: int) -> Iterator[slice]:

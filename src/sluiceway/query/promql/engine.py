@@ -45,6 +45,8 @@ class EngineLimits:
     bytes_max: int = 1 << 30
     cells_max: int = 100_000_000
     """Samples (series by steps) that one part of an expression may come to."""
+    answer_bytes_max: int = 1 << 30
+    """Of the answer in JSON, estimated before it is written."""
     lookback_ms: int = 300_000
     subquery_step_ms: int = 60_000
     parser: ParserLimits = field(default_factory=ParserLimits)
@@ -80,8 +82,19 @@ class Result:
             return True
         return False
 
+    def _size(self) -> tuple[int, int]:
+        """Series and points of the answer."""
+        if self.raw is not None:
+            return len(self.raw.labels), len(self.raw.values)
+        if self.vector is None:
+            return 1, 1
+        return self.vector.series_count, int(np.count_nonzero(self.vector.present))
+
     def _result_bytes(self) -> bytes:
         start_ms = self.grid.start_ms
+        if self.bounds is not None:
+            self.bounds.check_time()
+            self.bounds.allow_answer(*self._size())
         if self.raw is not None:
             return write_raw(self.raw)
         if self.string is not None:
@@ -243,7 +256,14 @@ class Engine:
                 "points_max": limits.points_max,
                 "bytes_max": limits.bytes_max,
             },
-            bounds=Bounds(limits.cells_max, limits.series_max, self.clock, deadline_s, cancel),
+            bounds=Bounds(
+                limits.cells_max,
+                limits.series_max,
+                self.clock,
+                deadline_s,
+                cancel,
+                limits.answer_bytes_max,
+            ),
             annotations=Annotations(text),
         )
 

@@ -61,6 +61,14 @@ def test_count_values_of_very_many_values() -> None:
     assert (counts == SERIES).all()
 
 
+def test_an_answer_too_long_to_write_is_refused_by_name() -> None:
+    for text in ("x", "x - 1"):
+        result = engine(EngineLimits(answer_bytes_max=1 << 20)).query_range("default", text, *RANGE)
+        with pytest.raises(TenantFault, match="some 160") as found:
+            result.data_bytes()
+        assert found.value.id == "sluiceway-query-answer-limit"
+
+
 def test_labels_that_grow_are_refused() -> None:
     text = "x"
     for _ in range(30):
