@@ -125,7 +125,7 @@ def main() -> None:
         "small_queries_empty": queries.empty,
         "small_query_failures": queries.failures,
         "parts": parts(base),
-        "disk_bytes": disk,
+        "disk_bytes": sum(disk.values()),
         "disk_bytes_per_sample": round(sum(disk.values()) / points, 3),
         "load1": round(os.getloadavg()[0], 1),
     }
