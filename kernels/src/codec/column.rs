@@ -228,6 +228,18 @@ mod tests {
     }
 
     #[test]
+    fn a_mode_that_we_never_write_is_refused() {
+        // Of a fuzzer: pco's dictionary mode, with room for 30 million entries.
+        let bytes = [TAG_PCO, 6, 1, 4, 1, 1, 29, 60, 0];
+        let mut values = Vec::new();
+        assert!(read_column(&mut Cursor::new(&bytes), 1, &mut values).is_err());
+        let good: Vec<i64> = (0..500).map(|at| at * at % 97).collect();
+        let packed = pco_encode(&good).unwrap_or_default();
+        let mut back = vec![0; good.len()];
+        assert!(pco_decode(&packed, &mut back).is_some() && back == good);
+    }
+
+    #[test]
     fn packed_size_is_exact() {
         for width in 0..64 {
             let values: Vec<i64> = (0..200i64)

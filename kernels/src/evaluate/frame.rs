@@ -287,7 +287,8 @@ mod tests {
             Column::I64(vec![i64::MIN, -1, 5]),
             Column::Bits((0..64).map(|i| i % 3 == 0).collect()),
         ] {
-            let mut back = Column::empty(column.head("x").1);
+            let (_, kind, bytes) = column.head("x");
+            let mut back = Column::with_room(kind, bytes)?;
             column.pieces(|piece| back.push(piece))?;
             assert_eq!(back, column);
         }

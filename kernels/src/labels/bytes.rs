@@ -158,3 +158,23 @@ fn read_shapes(strings: &Interner, ends: &[u32], names: &[u32]) -> Result<Shapes
     }
     Ok(shapes)
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn an_empty_value_is_refused() {
+        let table = LabelTable::from_lists(&[vec![("a", "x")]]);
+        let mut bytes = table.to_bytes();
+        assert!(LabelTable::from_bytes(&bytes).is_ok());
+        // Of a fuzzer: a second empty string, which "x" becomes where "a" takes its letter.
+        let ends = (HEADER_BYTES..bytes.len()).step_by(4).take(table.strings.len());
+        let (name_end, value_end) = (ends.clone().nth(1), ends.last());
+        let (Some(name_end), Some(value_end)) = (name_end, value_end) else { panic!("two ends") };
+        bytes.copy_within(value_end..value_end + 4, name_end);
+        let crc = crc32fast::hash(&bytes[8..]).to_le_bytes();
+        bytes[4..8].copy_from_slice(&crc);
+        assert!(LabelTable::from_bytes(&bytes).is_err());
+    }
+}
