@@ -27,6 +27,7 @@ import numpy as np
 
 SHARED = Path(__file__).resolve().parents[2] / "shared" / "bench"
 SENDER_NICE = -10
+MADV_POPULATE_READ = 22  # Linux 5.14; not named by Python's mmap
 HEADERS = (
     "Content-Type: application/x-protobuf\r\nContent-Encoding: snappy\r\n"
     "X-Prometheus-Remote-Write-Version: 0.1.0\r\n"
@@ -106,7 +107,10 @@ def from_file(
     index = np.load(data + ".idx.npy")
     index = index[index[:, 4] >= first_step]
     with Path(data + ".bin").open("rb") as handle:
-        view = memoryview(mmap.mmap(handle.fileno(), 0, prot=mmap.PROT_READ))
+        mapped = mmap.mmap(handle.fileno(), 0, prot=mmap.PROT_READ)
+    with contextlib.suppress(OSError):
+        mapped.madvise(MADV_POPULATE_READ)  # a page that comes from disk would make the sender late
+    view = memoryview(mapped)
     began, sent = time.perf_counter(), 0
     for offset, length, points, *_ in index.tolist():
         due = began + sent / rate

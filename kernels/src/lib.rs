@@ -12,6 +12,7 @@ pub mod journal;
 pub mod labels;
 pub mod model;
 pub mod mutants;
+pub mod priority;
 pub mod shard;
 pub mod wire;
 

@@ -9,6 +9,7 @@ use super::execute::{Answer, EvaluateOptions, Evaluator};
 use super::frame::{self, AnswerHead, Column, Kind, WireError};
 use super::plan::{Request, bad_plan, inclusive_range};
 use crate::error::{KernelError, Result};
+use crate::priority;
 use parking_lot::Mutex;
 use std::collections::HashMap;
 use std::io::{BufReader, BufWriter, Write};
@@ -38,10 +39,6 @@ struct Shared {
     /// Open connections by number, to shut them down.
     connections: Mutex<HashMap<u64, UnixStream>>,
 }
-
-/// How far queries stand back from acks, in the scheduler's "nice" of a thread. On Linux it is set
-/// of the calling thread alone, and the threads that it starts inherit it.
-const NICE: i32 = 10;
 
 impl Server {
     /// Listen at `path`; what was there before is replaced.
@@ -99,8 +96,7 @@ impl Drop for Server {
 }
 
 fn accept(shared: &Arc<Shared>, listener: &UnixListener) {
-    // Where it cannot be lowered, queries weigh as much as acks.
-    let _ = rustix::process::setpriority_process(None, NICE);
+    priority::stand_back();
     for number in 0.. {
         let accepted = listener.accept();
         if shared.stopping.load(Ordering::SeqCst) {

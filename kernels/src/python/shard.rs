@@ -8,6 +8,7 @@ use crate::codec::Codec;
 use crate::error::Result;
 use crate::evaluate::access::ShardAccess;
 use crate::model::{PayloadEncoding, PayloadFormat, PointColumns};
+use crate::priority::behind_acks;
 use crate::shard::apply::Event;
 use crate::shard::{self, recover::Publication};
 use crate::wire;
@@ -188,7 +189,8 @@ impl Shard {
         state_path: &str,
         fence: u64,
     ) -> PyResult<String> {
-        to_json(&call(py, || self.inner.write_seal(block_path, state_path, fence))?)
+        let seal = || self.inner.write_seal(block_path, state_path, fence);
+        to_json(&call(py, || behind_acks("seal", seal))?)
     }
 
     fn merge(&self, py: Python<'_>, request: &str) -> PyResult<String> {
@@ -199,9 +201,9 @@ impl Shard {
             _ => return Err(PyValueError::new_err("codec is fast or dense")),
         };
         let cancel = &self.merge_cancelled;
-        let report = call(py, || {
-            self.inner.merge(&request.inputs, &request.cuts_ms, &request.paths, codec, cancel)
-        })?;
+        let merge =
+            || self.inner.merge(&request.inputs, &request.cuts_ms, &request.paths, codec, cancel);
+        let report = call(py, || behind_acks("merge", merge))?;
         to_json(&report)
     }
 

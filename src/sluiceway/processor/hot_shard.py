@@ -5,8 +5,6 @@ expires, one watches the room that is left. Invariant: what they change on the d
 through the checkpointer, whose order is the manifests'.
 """
 
-import contextlib
-import os
 import threading
 from collections.abc import Callable
 from typing import Any
@@ -39,8 +37,6 @@ RETRY_S = 1.0
 FULL_WAIT_S = 0.005
 """Between two looks at a full buffer that waits for its seal."""
 WATCH_S = 1.0
-PROCESSOR_NICE, SEALER_NICE, MERGER_NICE = 2, 10, 15
-"""How far each thread stands back from the acks, in the scheduler's "nice"."""
 
 
 class HotShard:
@@ -104,15 +100,13 @@ class HotShard:
         """Start the threads; loading and replay happen on them. `on_unusable` is called, on one of
         them, when what the manifest names cannot be loaded: nothing is applied or answered then."""
         self._on_unusable = on_unusable
-        for name, loop, nice in (
-            ("processor", self._process, PROCESSOR_NICE),
-            ("sealer", self._seal_loop, SEALER_NICE),
-            ("merger", self._merge_loop, MERGER_NICE),
-            ("room", self._watch_room, PROCESSOR_NICE),
+        for name, loop in (
+            ("processor", self._process),
+            ("sealer", self._seal_loop),
+            ("merger", self._merge_loop),
+            ("room", self._watch_room),
         ):
-            thread = threading.Thread(
-                target=run_at, args=(nice, loop), name=f"sluiceway-{name}", daemon=True
-            )
+            thread = threading.Thread(target=loop, name=f"sluiceway-{name}", daemon=True)
             self._threads.append(thread)
             thread.start()
 
@@ -319,10 +313,3 @@ class HotShard:
             "failure": self._failure,
             "shard": figures,
         }
-
-
-def run_at(nice: int, loop: Callable[[], None]) -> None:
-    """Run `loop` on the calling thread at that priority: on Linux it is set of a thread."""
-    with contextlib.suppress(OSError):
-        os.setpriority(os.PRIO_PROCESS, 0, nice)
-    loop()

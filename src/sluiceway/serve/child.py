@@ -22,6 +22,8 @@ from sluiceway.serve.logs import set_up_logs
 from sluiceway.serve.signals import STOP_SIGNAL
 
 PR_SET_PDEATHSIG = 1
+NICE = 5
+"""How far this process stands back from the acks of the other."""
 MEMORY_BYTES_MIN = 256 << 20
 """Less does not hold the interpreter, its libraries and one small query."""
 THREAD_STACK_BYTES = 512 << 10
@@ -53,6 +55,7 @@ def run_child(run: Callable[[dict[str, Any]], None]) -> None:
     # answers what it has taken before it ends this side.
     for number in (signal.SIGINT, signal.SIGTERM):
         signal.signal(number, signal.SIG_IGN)
+    os.nice(NICE)
     settings = json.loads(sys.stdin.buffer.read())
     die_with_parent(settings["parent_id"])
     set_up_logs(settings["log_level"])
