@@ -1,0 +1,1 @@
+"""Tenants: who they are, their keys, limits and plans, and how a change reaches everybody."""
