@@ -11,7 +11,7 @@ import sys
 from collections.abc import Awaitable, Callable
 from dataclasses import asdict
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import uvloop
 
@@ -29,12 +29,23 @@ from sluiceway.processor.hot_shard import HotShard
 from sluiceway.processor.worker import Pace, unpaced
 from sluiceway.query.limits import QueryConfig
 from sluiceway.serve import budget
-from sluiceway.serve.directory import open_disk, socket_directory
+from sluiceway.serve.directory import (
+    TENANTS_DATABASE,
+    TENANTS_SNAPSHOT,
+    open_disk,
+    socket_directory,
+)
 from sluiceway.serve.life import Life, Reloadable
 from sluiceway.serve.logs import set_up_logs
 from sluiceway.serve.own_paths import OwnPaths
 from sluiceway.serve.read_process import ReadProcess
 from sluiceway.telemetry import Metrics
+from sluiceway.tenants.directory import SnapshotDirectory
+
+if TYPE_CHECKING:
+    from sluiceway.admin.app import AdminApp
+    from sluiceway.tenants.interface import TenantStore
+    from sluiceway.tenants.publisher import Publisher
 
 SWITCH_INTERVAL_S = 0.0005
 READ_CONNECTIONS_SPARE = 32
@@ -58,7 +69,8 @@ async def write_side(config: Config, clock: Clock | None = None, pace: Pace = un
     life = Life(config, clock, metrics)
     metrics.set("sluiceway_process_start_seconds", clock.now_ms() / 1000, ("write",))
     metrics.set("sluiceway_memory_bytes_max", budget.write_memory_bytes(config), ("write",))
-    keyring = Keyring(config.key_file() if config.auth == "keys" else None)
+    tenants = open_directory(config.data_dir, clock)
+    keyring = Keyring(config.key_file() if config.auth == "keys" else None, tenants, clock)
     tls = tls_files(config)
     async with contextlib.AsyncExitStack() as stack:
         # The public address and the directory's lock, before anything is written.
@@ -88,7 +100,8 @@ async def write_side(config: Config, clock: Clock | None = None, pace: Pace = un
         acks = Acks(hot.shard, clock, config.gateway.ack_s_max)
         acks.start()
         admission = Admission(config.gateway, clock, jitter())
-        receiver = Receiver(hot.shard, acks, admission, keyring, config.gateway, clock, metrics)
+        limits = config.gateway
+        receiver = Receiver(hot.shard, acks, admission, keyring, limits, clock, metrics, tenants)
 
         def figures() -> dict[str, Any]:
             used, free = disk.used_bytes(), disk.free_bytes()
@@ -103,6 +116,8 @@ async def write_side(config: Config, clock: Clock | None = None, pace: Pace = un
         context = None if tls is None else tls.context
         server = http_server(app, config.gateway, context, config.drain_s_max)
         stop_grpc = await open_grpc(config, receiver)
+        tenants.start()
+        stack.callback(tenants.stop)
         files: list[Reloadable] = [keyring] if tls is None else [keyring, tls]
         await life.serve(server, listener, (receiver, acks, own), stop_grpc, files)
     life.check()
@@ -115,16 +130,50 @@ def read_side(settings: dict[str, Any]) -> None:
     from sluiceway.query.api.prometheus import PrometheusApi
     from sluiceway.query.promql.engine import Engine
     from sluiceway.serve.child import MEMORY_BYTES_MIN, serve_until_told
+    from sluiceway.serve.read_paths import ReadPaths
 
     limits = QueryConfig(**settings["query"])
     memory_bytes_max = max(settings["memory_bytes_max"], MEMORY_BYTES_MIN)
     clock, metrics = SystemClock(), Metrics()
     metrics.set("sluiceway_process_start_seconds", clock.now_ms() / 1000, ("read",))
     metrics.set("sluiceway_memory_bytes_max", memory_bytes_max, ("read",))
+    tenants = open_directory(Path(settings["data_dir"]), clock)
     client = ShardClient(settings["evaluate_socket"])
-    engine = Engine(client, budget.engine_limits(limits, memory_bytes_max), clock)
-    app = QueryApp(PrometheusApi(engine, client, limits, clock), limits, clock, metrics)
-    serve_until_told(app, settings["http_socket"], settings["connections_max"])
+    engine_limits = budget.engine_limits(limits, memory_bytes_max)
+    engine = Engine(client, engine_limits, clock, tenants)
+    api = PrometheusApi(engine, client, limits, clock)
+    app = QueryApp(api, limits, clock, metrics, tenants)
+    publisher = open_publisher(Path(settings["data_dir"]), tenants, clock)
+    tenants.start()
+    publisher.start()
+    paths = ReadPaths(app, lambda: admin_app(publisher, clock))
+    serve_until_told(paths, settings["http_socket"], settings["connections_max"])
+
+
+def open_directory(data_dir: Path, clock: Clock) -> SnapshotDirectory:
+    """The tenants as this process sees them; each process has one."""
+    return SnapshotDirectory(data_dir / TENANTS_SNAPSHOT, data_dir / TENANTS_DATABASE, clock)
+
+
+def open_publisher(data_dir: Path, tenants: SnapshotDirectory, clock: Clock) -> "Publisher":
+    """Where tenants change: on the read side, so that no SQL runs beside the acks."""
+    from sluiceway.tenants.publisher import Publisher
+
+    database = data_dir / TENANTS_DATABASE
+
+    def open_store() -> "TenantStore":
+        from sluiceway.tenants.embedded import EmbeddedStore
+
+        return EmbeddedStore(database, clock)
+
+    return Publisher(open_store, database, data_dir / TENANTS_SNAPSHOT, tenants)
+
+
+def admin_app(publisher: "Publisher", clock: Clock) -> "AdminApp":
+    from sluiceway.admin.app import AdminApp
+    from sluiceway.admin.tenants import TenantRoutes
+
+    return AdminApp(TenantRoutes(publisher, clock))
 
 
 def open_hot(
@@ -163,6 +212,7 @@ def read_settings(config: Config, sockets: Path) -> dict[str, Any]:
     return {
         "query": asdict(config.query),
         "evaluate_socket": str(sockets / "evaluate.sock"),
+        "data_dir": str(config.data_dir.resolve()),
         "http_socket": str(sockets / "read.sock"),
         "connections_max": handed_on_max + READ_CONNECTIONS_SPARE,
         "memory_bytes_max": budget.read_memory_bytes(config),

@@ -24,6 +24,9 @@ DOORS: dict[str, Door] = {
     "/api/v1/otlp/v1/metrics": OtlpHttp(),
 }
 READ_PREFIXES = ("/api/v1/", "/loki/api/v1/")
+READ_METHODS = ("GET", "POST")
+ADMIN_PREFIX = "/admin/v1/"
+ADMIN_METHODS = ("GET", "POST", "PUT", "PATCH", "DELETE")
 TEXT = ((b"content-type", b"text/plain; charset=utf-8"),)
 METRICS_TEXT = ((b"content-type", b"text/plain; version=0.0.4; charset=utf-8"),)
 JSON = ((b"content-type", b"application/json"),)
@@ -66,7 +69,9 @@ class GatewayApp:
                     self._keyring.authorize(dict(scope["headers"]), key_scope)
                 await respond(await handler(scope), send)
             elif path.startswith(READ_PREFIXES):
-                await self._hand_on(scope, receive, send)
+                await self._hand_on(scope, receive, send, "read", READ_METHODS)
+            elif path.startswith(ADMIN_PREFIX):
+                await self._hand_on(scope, receive, send, "admin", ADMIN_METHODS)
             elif path == "/":
                 await respond(Answer(200, TEXT, INDEX), send)
             else:
@@ -83,13 +88,26 @@ class GatewayApp:
         except SluicewayError as error:
             await respond(_failure(500, "sluiceway-internal", str(error)), send)
 
-    async def _hand_on(self, scope: Scope, receive: Receive, send: Send) -> None:
+    async def _hand_on(
+        self,
+        scope: Scope,
+        receive: Receive,
+        send: Send,
+        key_scope: KeyScope,
+        methods: tuple[str, ...],
+    ) -> None:
         status = "failed"
         try:
-            if scope["method"] not in ("GET", "POST"):
-                raise TenantFault(405, "sluiceway-method", "only GET and POST are taken here")
-            tenant = self._keyring.authorize(dict(scope["headers"]), "read").tenant
-            status = str(await self._proxy.hand_on(scope, receive, send, tenant))
+            if scope["method"] not in methods:
+                words = f"only {', '.join(methods)} are taken here"
+                raise TenantFault(405, "sluiceway-method", words)
+            principal = self._keyring.authorize(dict(scope["headers"]), key_scope)
+            # Who asks is told only where it matters: to those who may see every tenant's.
+            more = b""
+            if "admin" in principal.scopes:
+                more = b"x-sluiceway-actor: %b\r\n" % principal.name.encode()
+            hand_on = self._proxy.hand_on
+            status = str(await hand_on(scope, receive, send, principal.tenant, more))
         except ConnectionResetError:
             # The answer has begun: ending it early is all that can be said. The server closes.
             status = "broken off"

@@ -142,8 +142,11 @@ class ReadProxy:
         self._idle: list[Upstream] = []
         self._running = 0
 
-    async def hand_on(self, scope: Scope, receive: Receive, send: Send, tenant: str) -> int:
-        """Answer a request with the read side's answer; returns the status.
+    async def hand_on(
+        self, scope: Scope, receive: Receive, send: Send, tenant: str, more: bytes = b""
+    ) -> int:
+        """Answer a request with the read side's answer; returns the status. `more`: header lines
+        of ours beside the tenant's.
 
         Raises: TenantFault 413, Overloaded, BackendUnavailable (before anything was sent);
         ConnectionResetError (after).
@@ -155,7 +158,7 @@ class ReadProxy:
             headers = dict(scope["headers"])
             has_body = not BODY_HEADERS.isdisjoint(headers)
             body = await self._body(receive) if has_body else b""
-            request = _request(scope, headers, body, tenant)
+            request = _request(scope, headers, body, tenant, more)
             exchange = Exchange(receive)
             try:
                 upstream = await self._ask(request, exchange)
@@ -288,13 +291,15 @@ class Exchange:
             self._watcher.cancel()
 
 
-def _request(scope: Scope, headers: dict[bytes, bytes], body: bytes, tenant: str) -> bytes:
+def _request(
+    scope: Scope, headers: dict[bytes, bytes], body: bytes, tenant: str, more: bytes
+) -> bytes:
     target = scope["raw_path"]
     if scope["query_string"]:
         target = target + b"?" + scope["query_string"]
     lines = [
-        b"%b %b HTTP/1.1\r\nx-sluiceway-tenant: %b\r\n"
-        % (scope["method"].encode(), target, tenant.encode())
+        b"%b %b HTTP/1.1\r\nx-sluiceway-tenant: %b\r\n%b"
+        % (scope["method"].encode(), target, tenant.encode(), more)
     ]
     lines += [b"%b: %b\r\n" % (name, headers[name]) for name in KEPT_REQUEST if name in headers]
     lines.append(b"content-length: %d\r\n\r\n" % len(body))

@@ -19,6 +19,7 @@ from sluiceway.gateway.keys import Keyring
 from sluiceway.gateway.limits import GatewayConfig
 from sluiceway.kernels import is_quick
 from sluiceway.telemetry import Metrics
+from sluiceway.tenants.interface import TenantDirectory
 
 Scope = MutableMapping[str, Any]
 Receive = Callable[[], Awaitable[MutableMapping[str, Any]]]
@@ -43,6 +44,7 @@ class Receiver:
         limits: GatewayConfig,
         clock: Clock,
         metrics: Metrics,
+        tenants: TenantDirectory | None = None,
     ) -> None:
         self._shard = shard
         self._acks = acks
@@ -52,6 +54,7 @@ class Receiver:
         self._clock = clock
         self._receive_clock = ReceiveClock(clock)
         self._metrics = metrics
+        self._tenants = tenants
         self._decoders = ThreadPoolExecutor(limits.decode_threads, "decode")
         self.accepting = True
 
@@ -68,7 +71,8 @@ class Receiver:
                 raise Overloaded(1.0, "shutting down")
             tenant = self._keyring.authorize(headers, "write").tenant
             payload = door.payload(headers)
-            declared = self._declared(headers)
+            body_bytes_max = self._body_bytes_max(tenant)
+            declared = self._declared(headers, body_bytes_max)
             if not admission.admit(declared):
                 await admission.park(declared)
             room = declared
@@ -76,7 +80,7 @@ class Receiver:
                 message = await receive()
                 body = message["body"] if message["type"] == "http.request" else b""
                 if message.get("more_body", False) or len(body) != declared:
-                    body, room = await self._rest(message, declared, receive)
+                    body, room = await self._rest(message, declared, receive, body_bytes_max)
                 unread = False
                 receipt = await self._enqueue(body, tenant, payload)
                 await self._acks.wait(receipt.ticket)
@@ -112,6 +116,9 @@ class Receiver:
             if not self.accepting:
                 raise Overloaded(1.0, "shutting down")
             tenant = self._keyring.authorize(headers, "write").tenant
+            body_bytes_max = self._body_bytes_max(tenant)
+            if len(body) > body_bytes_max:
+                raise _too_long(body_bytes_max)
             if not admission.admit(len(body)):
                 await admission.park(len(body))
             try:
@@ -147,21 +154,27 @@ class Receiver:
         loop = asyncio.get_running_loop()
         return await loop.run_in_executor(self._decoders, self._shard.receive, *arguments)
 
-    def _declared(self, headers: Headers) -> int:
+    def _body_bytes_max(self, tenant: str) -> int:
+        """The gateway's limit, or the tenant's where that is lower."""
+        own = None if self._tenants is None else self._tenants.limits(tenant).write.body_bytes_max
+        most = self._limits.body_bytes_max
+        return most if own is None else min(most, own)
+
+    def _declared(self, headers: Headers, body_bytes_max: int) -> int:
         """The declared length; 0 where the body comes in chunks. Raises: TenantFault 413."""
         length = headers.get(b"content-length", b"0")
         if not length.isdigit():
             raise TenantFault(400, "sluiceway-content-length", "not a length")
-        if len(length) > 15 or int(length) > self._limits.body_bytes_max:
-            raise self._too_long()
+        if len(length) > 15 or int(length) > body_bytes_max:
+            raise _too_long(body_bytes_max)
         return int(length)
 
-    def _too_long(self) -> TenantFault:
-        limit = self._limits.body_bytes_max
-        return TenantFault(413, "sluiceway-body-bytes", f"a body holds at most {limit} bytes")
-
     async def _rest(
-        self, message: MutableMapping[str, Any], declared: int, receive: Receive
+        self,
+        message: MutableMapping[str, Any],
+        declared: int,
+        receive: Receive,
+        body_bytes_max: int,
     ) -> tuple[bytes, int]:
         """(the whole body, the room it has taken) of a body that came in pieces."""
         pieces, size, room = [], 0, declared
@@ -173,8 +186,8 @@ class Receiver:
                     piece = message.get("body", b"")
                     pieces.append(piece)
                     size += len(piece)
-                    if size > self._limits.body_bytes_max:
-                        raise self._too_long()
+                    if size > body_bytes_max:
+                        raise _too_long(body_bytes_max)
                     if size > room:
                         self._admission.grow(size - room)
                         room = size
@@ -230,6 +243,11 @@ class Receiver:
 
 NO_CONTENT_START = {"type": "http.response.start", "status": 204, "headers": ()}
 EMPTY_BODY = {"type": "http.response.body", "body": b""}
+
+
+def _too_long(body_bytes_max: int) -> TenantFault:
+    words = f"a body holds at most {body_bytes_max} bytes"
+    return TenantFault(413, "sluiceway-body-bytes", words)
 
 
 async def respond(answer: Answer, send: Send) -> None:

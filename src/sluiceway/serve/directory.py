@@ -12,8 +12,11 @@ from pathlib import Path
 
 from sluiceway.kernels import Disk
 
+TENANTS_DATABASE = "tenants.db"
+TENANTS_SNAPSHOT = "tenants.snapshot"
 OURS = {"hot", "journal", "lock"}
-UNOWNED = {"keys.toml", "lost+found", "run"}
+TENANTS = {f"{TENANTS_DATABASE}{end}" for end in ("", "-wal", "-shm")} | {TENANTS_SNAPSHOT}
+UNOWNED = {"keys.toml", "lost+found", "run", *TENANTS}
 """What a fresh data directory may hold already."""
 SOCKET_PATH_BYTES_MAX = 100  # sockaddr_un holds 108
 

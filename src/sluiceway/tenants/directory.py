@@ -37,6 +37,7 @@ class _Settled:
 class _State:
     """One snapshot, made ready for lookups. `settled` only caches."""
 
+    version: int
     snapshot: Snapshot
     keys: dict[str, list[Key]]
     settled: dict[str, _Settled] = field(default_factory=dict)
@@ -49,23 +50,23 @@ class SnapshotDirectory:
         self._file = file
         self._database = database
         self._clock = clock
-        self._state = _State(first_snapshot(), {})
+        self._state = _State(0, first_snapshot(), {})
+        self._looking = threading.Lock()
         self._taken: Stamp | None = None
         self._refused: Stamp | None = None
         self._told: list[Callable[[Snapshot], None]] = []
         self._stopping = threading.Event()
         self._thread: threading.Thread | None = None
-        self._read_one = False
         self.look()
 
     # TenantDirectory
     @property
-    def revision(self) -> int:
-        return self._state.snapshot.revision
+    def version(self) -> int:
+        return self._state.version
 
     @property
     def loaded(self) -> bool:
-        return self._read_one or not self._database.exists()
+        return self._state.version > 0 or not self._database.exists()
 
     def authenticate(self, presented: str) -> Principal | None:
         return find(presented, self._state.keys)
@@ -106,22 +107,27 @@ class SnapshotDirectory:
 
     # the file
     def look(self) -> bool:
-        """Take the file if it changed. Blocks on the disk; one thread at a time."""
+        """Take the file if it changed. Blocks on the disk."""
+        with self._looking:
+            return self._look()
+
+    def _look(self) -> bool:
         try:
             status = self._file.stat()
-            stamp = (status.st_mtime_ns, status.st_size, status.st_ino)
-            if stamp in (self._taken, self._refused):
-                return False
-            snapshot = decode(self._file.read_bytes())
-        except FileNotFoundError:
+        except OSError:
             return False
+        stamp = (status.st_mtime_ns, status.st_size, status.st_ino)
+        if stamp in (self._taken, self._refused):
+            return False
+        try:
+            snapshot = decode(self._file.read_bytes())
         except (OSError, Corruption) as error:
             self._refused = stamp
             log.error("tenants_refused", error=str(error))
             return False
         keys = by_prefix(key for tenant in snapshot.tenants.values() for key in tenant.keys)
-        self._state, self._taken, self._refused = _State(snapshot, keys), stamp, None
-        self._read_one = True
+        self._state = _State(self._state.version + 1, snapshot, keys)
+        self._taken, self._refused = stamp, None
         for told in self._told:
             try:
                 told(snapshot)
@@ -141,4 +147,4 @@ class SnapshotDirectory:
     def _watch(self) -> None:
         while not self._stopping.wait(LOOK_S):
             if self.look():
-                log.info("tenants_taken", revision=self.revision)
+                log.info("tenants_taken", revision=self._state.snapshot.revision)

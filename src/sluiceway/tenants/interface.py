@@ -25,8 +25,9 @@ class TenantDirectory(Protocol):
     """Tenants as they were at one revision, in memory. Any thread; never blocks."""
 
     @property
-    def revision(self) -> int:
-        """Changes with every change: whoever remembers an answer forgets it then."""
+    def version(self) -> int:
+        """Snapshots taken so far; 0 is what comes with the product. It grows with every change:
+        whoever remembers an answer forgets it then."""
         ...
 
     @property
@@ -52,7 +53,7 @@ class TenantDirectory(Protocol):
         ...
 
     def snapshot(self) -> Snapshot:
-        """All of it, as of `revision`; immutable."""
+        """All of it; immutable."""
         ...
 
     def watch(self, told: Callable[[Snapshot], None]) -> None:

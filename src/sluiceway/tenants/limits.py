@@ -78,6 +78,7 @@ class Limits(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
 
 
 UNLIMITED = Limits()
+NO_QUOTA = QueryLimits()
 NAMES: frozenset[str] = frozenset(
     f"{part.name}.{limit.name}"
     for part in msgspec.structs.fields(Limits)

@@ -22,9 +22,12 @@ from sluiceway.kernels import CancelToken
 from sluiceway.query.api.interface import Asker
 from sluiceway.query.api.parameters import Parameters, bad
 from sluiceway.query.api.prometheus import Data, Endpoint, PrometheusApi, Request, dumps
+from sluiceway.query.api.tenant_turns import TenantTurns
 from sluiceway.query.api.turns import Turns
 from sluiceway.query.limits import QueryConfig
 from sluiceway.telemetry import Metrics, memory_bytes
+from sluiceway.tenants.interface import TenantDirectory
+from sluiceway.tenants.limits import NO_QUOTA, QueryLimits
 
 PREFIX = "/api/v1/"
 GET_ONLY = frozenset({"label/*/values", "metadata", "rules", "alerts"})
@@ -59,13 +62,20 @@ class QueryApp:
     """The application of the read side."""
 
     def __init__(
-        self, api: PrometheusApi, limits: QueryConfig, clock: Clock, metrics: Metrics
+        self,
+        api: PrometheusApi,
+        limits: QueryConfig,
+        clock: Clock,
+        metrics: Metrics,
+        tenants: TenantDirectory | None = None,
     ) -> None:
         self._api = api
         self._limits = limits
         self._clock = clock
         self._metrics = metrics
+        self._tenants = tenants
         self._turns = Turns(limits.concurrency_max, limits.waiting_max)
+        self._tenant_turns = TenantTurns(limits.waiting_max)
 
     def answer(self, call: Call) -> Reply:
         """The whole answer to a request; any thread, blocks. Raises nothing that a client can
@@ -89,6 +99,7 @@ class QueryApp:
     def withdraw(self, call: Call) -> None:
         """Nobody waits for this answer any more; any thread."""
         call.cancel.cancel()
+        self._tenant_turns.wake_cancelled()
         self._turns.wake_cancelled()
 
     def _run(self, call: Call, endpoint_name: str, endpoint: Endpoint, variable: str) -> Reply:
@@ -97,11 +108,17 @@ class QueryApp:
             if call.method == "POST" and endpoint_name in GET_ONLY:
                 return failure(405, "bad_data", "only GET is taken here")
             parameters = Parameters(call.query, form_of(call))
-            timeout_s = self._timeout_s(parameters)
-            deadline_s = self._clock.monotonic_s() + timeout_s
             tenant = call.headers.get(b"x-sluiceway-tenant", b"default").decode()
-            request = Request(variable, parameters, Asker(tenant, deadline_s, call.cancel))
-            with self._turns.turn(timeout_s, call.cancel):
+            quota = NO_QUOTA if self._tenants is None else self._tenants.limits(tenant).query
+            timeout_s = self._timeout_s(parameters, quota)
+            deadline_s = self._clock.monotonic_s() + timeout_s
+            sees_all = b"x-sluiceway-actor" in call.headers
+            asker = Asker(tenant, deadline_s, call.cancel, quota, sees_all)
+            request = Request(variable, parameters, asker)
+            with (
+                self._tenant_turns.turn(tenant, quota.concurrency_max, timeout_s, call.cancel),
+                self._turns.turn(deadline_s - self._clock.monotonic_s(), call.cancel),
+            ):
                 return success(endpoint(request))
         except SluicewayError as error:
             return reply_of(error)
@@ -111,8 +128,10 @@ class QueryApp:
             log.exception("query_failed")
             return failure(500, "internal", "an internal error; the server's log has it")
 
-    def _timeout_s(self, parameters: Parameters) -> float:
+    def _timeout_s(self, parameters: Parameters, quota: QueryLimits) -> float:
         longest_s = self._limits.timeout_s_max
+        if quota.timeout_ms_max is not None:
+            longest_s = min(longest_s, quota.timeout_ms_max / 1000)
         asked_s = parameters.duration_ms("timeout", int(longest_s * 1000)) / 1000
         if asked_s <= 0:
             raise bad('invalid parameter "timeout": must be positive')

@@ -7,15 +7,19 @@ from dataclasses import dataclass
 from typing import Any, Protocol
 
 from sluiceway.kernels import CancelToken, LabelTable
+from sluiceway.tenants.limits import NO_QUOTA, QueryLimits
 
 
 @dataclass(frozen=True)
 class Asker:
-    """Who asks, until when (a reading of the monotonic clock), and how to withdraw the question."""
+    """Who asks, until when (a reading of the monotonic clock), how to withdraw the question, and
+    the tenant's own limits. `sees_all`: an admin, who may see every tenant's figures."""
 
     tenant: str
     deadline_s: float
     cancel: CancelToken
+    quota: QueryLimits = NO_QUOTA
+    sees_all: bool = False
 
 
 Ask = dict[str, Any]

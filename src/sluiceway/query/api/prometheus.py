@@ -132,6 +132,10 @@ class PrometheusApi:
                 " Try decreasing the query resolution (?step=XX)"
             )
         asker = request.asker
+        range_ms_max = asker.quota.range_ms_max
+        if range_ms_max is not None and end_ms - start_ms > range_ms_max:
+            words = f"a range query spans at most query.range_ms_max = {range_ms_max} ms"
+            raise TenantFault(422, "sluiceway-query-range-max", words)
         lookback_ms = self._lookback_ms(parameters)
         with _naming("query"):
             result = self._engine.query_range(
@@ -249,9 +253,19 @@ class PrometheusApi:
         return Data(dumps(self._stats(request)))
 
     def ledger(self, request: Request) -> Data:
+        """A tenant sees its own row; movements and stock are everybody's, so they are an admin's
+        to see, and so is the raw scan, which reads all there is."""
         raw_scan = request.parameters.text("raw_scan") in ("1", "true")
+        asker = request.asker
+        if raw_scan and not asker.sees_all:
+            words = "raw_scan needs a key of scope admin"
+            raise TenantFault(403, "sluiceway-key-scope", words)
         asked = {**self._common(request), "raw_scan": raw_scan}
-        return Data(dumps(self._labels.ledger(asked, request.asker.cancel)))
+        told = self._labels.ledger(asked, asker.cancel)
+        if not asker.sees_all:
+            own = {name: row for name, row in told["tenants"].items() if name == asker.tenant}
+            told = {"next_sequence": told["next_sequence"], "tenants": own}
+        return Data(dumps(told))
 
     def _stats(self, request: Request) -> dict[str, Any]:
         top = request.parameters.count("limit", 10_000) if request.parameters.text("limit") else 10
@@ -273,7 +287,9 @@ class PrometheusApi:
             raise bad("end timestamp must not be before start time")
         common = {**self._common(request), "start_ms": start_ms, "end_ms": end_ms}
         chosen = [self._matchers(text) for text in parameters.all("match[]")] or [[]]
-        limits = {"series_max": self._limits.series_max}
+        own_max = request.asker.quota.series_max
+        series_max = self._limits.series_max
+        limits = {"series_max": series_max if own_max is None else min(series_max, own_max)}
         return [{**common, "matchers": matchers, "limits": limits} for matchers in chosen]
 
     def _matchers(self, text: str) -> list[dict[str, str]]:

@@ -59,12 +59,28 @@ class Turns:
                 self._waiting.remove(waiter)
                 waiter.bell.release()
 
+    def resize(self, concurrency_max: int) -> None:
+        """Another number of turns; those taken stay taken."""
+        if concurrency_max == self._concurrency_max:
+            return
+        with self._lock:
+            self._free += concurrency_max - self._concurrency_max
+            self._concurrency_max = concurrency_max
+            while self._free > 0 and self._waiting:
+                self._free -= 1
+                self._call_next()
+
+    def _call_next(self) -> None:
+        waiter = self._waiting.popleft()
+        waiter.has_turn = True
+        waiter.bell.release()
+
     def _take(self, wait_s_max: float, cancel: CancelToken) -> None:
         with self._lock:
             # Under the lock: a later cancel finds the waiter in the queue.
             if cancel.cancelled():
                 raise Cancelled("the client went away")
-            if self._free and not self._waiting:
+            if self._free > 0 and not self._waiting:
                 self._free -= 1
                 return
             if len(self._waiting) >= self._waiting_max:
@@ -82,9 +98,7 @@ class Turns:
 
     def _give(self) -> None:
         with self._lock:
-            if self._waiting:
-                waiter = self._waiting.popleft()
-                waiter.has_turn = True
-                waiter.bell.release()
+            if self._waiting and self._free >= 0:
+                self._call_next()
             else:
                 self._free += 1

@@ -4,7 +4,7 @@ Invariant: an engine holds no state of a query but the cache of parsed texts, so
 threads may ask it at once; everything that blocks is the reader.
 """
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 import numpy as np
@@ -33,6 +33,8 @@ from sluiceway.query.promql.syntax import (
     unwrap,
 )
 from sluiceway.query.promql.values import Grid, Vector, drop_names, format_value
+from sluiceway.tenants.interface import TenantDirectory
+from sluiceway.tenants.limits import NO_QUOTA
 
 
 @dataclass(frozen=True, slots=True)
@@ -123,8 +125,10 @@ class Engine:
         reader: ShardReader,
         limits: EngineLimits | None = None,
         clock: Clock | None = None,
+        tenants: TenantDirectory | None = None,
     ) -> None:
         self.reader = reader
+        self.tenants = tenants
         self.limits = limits or EngineLimits()
         self.clock = clock or SystemClock()
         self.queries = ParsedQueries(self.limits.parser)
@@ -241,7 +245,7 @@ class Engine:
         cancel: CancelToken | None,
         lookback_ms: int | None,
     ) -> Evaluator:
-        limits = self.limits
+        limits = self._limits_of(tenant)
         return Evaluator(
             reader=self.reader,
             tenant=tenant,
@@ -267,9 +271,27 @@ class Engine:
             annotations=Annotations(text),
         )
 
+    def _limits_of(self, tenant: str) -> EngineLimits:
+        """The engine's limits, or the tenant's where those are lower."""
+        quota = NO_QUOTA if self.tenants is None else self.tenants.limits(tenant).query
+        if quota == NO_QUOTA:
+            return self.limits
+        limits = self.limits
+        return replace(
+            limits,
+            series_max=_lower(limits.series_max, quota.series_max),
+            points_max=_lower(limits.points_max, quota.points_max),
+            bytes_max=_lower(limits.bytes_max, quota.result_bytes_max),
+            answer_bytes_max=_lower(limits.answer_bytes_max, quota.result_bytes_max),
+        )
+
     def _finish(self, result: Result, evaluator: Evaluator) -> Result:
         result.warnings = evaluator.annotations.warnings
         result.infos = evaluator.annotations.infos
         result.points_scanned = evaluator.points_scanned
         result.bounds = evaluator.bounds
         return result
+
+
+def _lower(most: int, own: int | None) -> int:
+    return most if own is None else min(most, own)

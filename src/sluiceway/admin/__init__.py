@@ -1,0 +1,1 @@
+"""The admin API: tenants, plans, keys, overrides, the audit log; on the read side."""

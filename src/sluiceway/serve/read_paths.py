@@ -1,0 +1,39 @@
+"""Which path of the read side goes where: the admin API's, or the query API's.
+
+Invariant: the admin API is imported by the first request that needs it, so that a server without
+tenants never waits for it or pays its memory.
+"""
+
+import threading
+from collections.abc import Callable
+from typing import TYPE_CHECKING
+
+from sluiceway.query.api.app import Call, QueryApp, Reply
+
+if TYPE_CHECKING:
+    from sluiceway.admin.app import AdminApp
+
+ADMIN_PREFIX = "/admin/v1/"
+
+
+class ReadPaths:
+    """The application of the read side's server. Any thread."""
+
+    def __init__(self, query: QueryApp, make_admin: "Callable[[], AdminApp]") -> None:
+        self._query = query
+        self._make_admin = make_admin
+        self._admin: AdminApp | None = None
+        self._making = threading.Lock()
+
+    def answer(self, call: Call) -> Reply:
+        if not call.path.startswith(ADMIN_PREFIX):
+            return self._query.answer(call)
+        with self._making:
+            admin = self._admin = self._admin or self._make_admin()
+        actor = call.headers.get(b"x-sluiceway-actor", b"").decode("utf-8", "replace")
+        told = admin.answer(call.method, call.path, call.query, call.body, actor)
+        return Reply(told.status, told.body, retry=told.status == 503)
+
+    def withdraw(self, call: Call) -> None:
+        """An act that has begun is finished: it is short, and half of it would be no act."""
+        self._query.withdraw(call)
