@@ -128,11 +128,11 @@ class ShownTenant(msgspec.Struct, frozen=True):
 
 
 class FieldChange(msgspec.Struct, frozen=True):
-    """One field's two values; null where it is not there."""
+    """One field's two values; absent where it is not there (null is a limit that is lifted)."""
 
     name: str
-    before: Any
-    after: Any
+    before: Any = msgspec.UNSET
+    after: Any = msgspec.UNSET
 
 
 class Change(msgspec.Struct, frozen=True):

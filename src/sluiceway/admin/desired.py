@@ -9,10 +9,12 @@ from typing import Any
 
 import msgspec
 
-from sluiceway.admin.bodies import Change, Desired, Diff, FieldChange
+from sluiceway.admin.bodies import Change, Desired, Diff, FieldChange, NewTenant
 from sluiceway.errors import TenantFault
 from sluiceway.tenants.limits import check_patch
-from sluiceway.tenants.model import UNLIMITED_PLAN, Snapshot, Tenant
+from sluiceway.tenants.model import UNLIMITED_PLAN, Plan, Snapshot
+
+IDENTITY = {"kind", "name"}
 
 
 def diff(desired: Desired, snapshot: Snapshot) -> Diff:
@@ -20,18 +22,16 @@ def diff(desired: Desired, snapshot: Snapshot) -> Diff:
     _check(desired, snapshot)
     changes = []
     for plan in desired.plans:
-        held = snapshot.plans.get(plan.name)
-        changes.append(_change(f"plan/{plan.name}", held, plan))
+        changes.append(_change("plan", snapshot.plans.get(plan.name), plan))
     for wanted in desired.tenants:
-        have = snapshot.tenants.get(wanted.name)
-        after = Tenant(wanted.name, wanted.plan, wanted.limits)
-        before = None if have is None else Tenant(have.name, have.plan, have.limits)
-        changes.append(_change(f"tenant/{wanted.name}", before, after))
+        held = snapshot.tenants.get(wanted.name)
+        before = None if held is None else NewTenant(held.name, held.plan, held.limits)
+        changes.append(_change("tenant", before, wanted))
     named = {change.subject for change in changes}
     known = [*(f"plan/{name}" for name in snapshot.plans)]
     known += [f"tenant/{name}" for name in snapshot.tenants]
     unmanaged = sorted(subject for subject in known if subject not in named)
-    return Diff(False, [change for change in changes if change.fields], unmanaged)
+    return Diff(False, [change for change in changes if change.creates or change.fields], unmanaged)
 
 
 def _check(desired: Desired, snapshot: Snapshot) -> None:
@@ -56,15 +56,15 @@ def _check(desired: Desired, snapshot: Snapshot) -> None:
             raise TenantFault(409, "sluiceway-plan-unlimited", f"plan {plan.name} never changes")
 
 
-def _change(subject: str, before: Any, after: Any) -> Change:
+def _change(noun: str, before: Plan | NewTenant | None, after: Plan | NewTenant) -> Change:
     old = {} if before is None else dict(_leaves(msgspec.to_builtins(before)))
     new = dict(_leaves(msgspec.to_builtins(after)))
     fields = [
-        FieldChange(name, old.get(name), new.get(name))
-        for name in sorted({*old, *new})
-        if (name in old, old.get(name)) != (name in new, new.get(name))
+        FieldChange(name, old.get(name, msgspec.UNSET), new.get(name, msgspec.UNSET))
+        for name in sorted({*old, *new} - IDENTITY)
+        if old.get(name, msgspec.UNSET) != new.get(name, msgspec.UNSET)
     ]
-    return Change(subject, before is None, fields)
+    return Change(f"{noun}/{after.name}", before is None, fields)
 
 
 def _leaves(value: Any, path: str = "") -> Iterator[tuple[str, Any]]:

@@ -1,0 +1,55 @@
+"""A running server as the commands reach it: URL, key, certificate authority.
+
+Invariant: a command ends in one line of words and status 1 when the server refuses; the server's
+stable id is in it.
+"""
+
+import json
+import ssl
+import urllib.error
+import urllib.request
+from dataclasses import dataclass
+from typing import Any
+from urllib.parse import urlencode
+
+TIMEOUT_S = 30.0
+ANSWER_BYTES_MAX = 64 << 20
+
+
+@dataclass(frozen=True)
+class Server:
+    """Where to ask, and with which key."""
+
+    address: str
+    key: str | None = None
+    ca_file: str | None = None
+
+    def ask(self, method: str, path: str, body: Any = None, **parameters: str) -> Any:
+        """`data` of the answer. Blocks. Raises: OSError in the server's words, ValueError."""
+        scheme = "https" if self.ca_file else "http"
+        url = self.address if "://" in self.address else f"{scheme}://{self.address}"
+        query = f"?{urlencode(parameters)}" if parameters else ""
+        data = None if body is None else json.dumps(body).encode()
+        request = urllib.request.Request(
+            f"{url.rstrip('/')}/admin/v1{path}{query}", data=data, method=method
+        )
+        request.add_header("Content-Type", "application/json")
+        if self.key:
+            request.add_header("Authorization", f"Bearer {self.key}")
+        context = None
+        if url.startswith("https"):
+            context = ssl.create_default_context(cafile=self.ca_file)
+        try:
+            with urllib.request.urlopen(request, timeout=TIMEOUT_S, context=context) as answer:
+                return json.loads(answer.read(ANSWER_BYTES_MAX))["data"]
+        except urllib.error.HTTPError as error:
+            raise OSError(f"{error.code}: {_words(error.read(4096))}") from None
+        except urllib.error.URLError as error:
+            raise OSError(f"no answer from {url}: {error.reason}") from None
+
+
+def _words(body: bytes) -> str:
+    try:
+        return str(json.loads(body)["error"])
+    except (ValueError, KeyError, TypeError):
+        return body.decode("utf-8", "replace")[:300]
