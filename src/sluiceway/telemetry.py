@@ -56,6 +56,9 @@ MetricName = Literal[
     "sluiceway_disk_free_bytes",
     "sluiceway_corrupt_pages_total",
     "sluiceway_processor_errors_total",
+    # Tenants.
+    "sluiceway_tenants",
+    "sluiceway_tenants_deleting",
     # The process.
     "sluiceway_memory_bytes",
     "sluiceway_memory_bytes_max",
@@ -141,6 +144,8 @@ DEFINITIONS: dict[MetricName, Definition] = {
         "counter", "Reads of a page whose CRC was wrong, by queries and merges"
     ),
     "sluiceway_processor_errors_total": Definition("counter", "Errors of the processor thread"),
+    "sluiceway_tenants": Definition("gauge", "Tenants that have a record"),
+    "sluiceway_tenants_deleting": Definition("gauge", "Tenants whose data has to go"),
     "sluiceway_memory_bytes": Definition("gauge", "Resident anonymous memory", ("side",)),
     "sluiceway_memory_bytes_max": Definition("gauge", "Limit of this side's memory", ("side",)),
     "sluiceway_process_start_seconds": Definition("gauge", "Unix time of the start", ("side",)),

@@ -25,6 +25,7 @@ from sluiceway.gateway.proxy import ReadProxy
 from sluiceway.gateway.receive import Receiver
 from sluiceway.gateway.server import TlsFiles, http_server, listen
 from sluiceway.kernels import Disk, EvaluateServer, ShardClient
+from sluiceway.processor.deletions import Deletions
 from sluiceway.processor.hot_shard import HotShard
 from sluiceway.processor.worker import Pace, unpaced
 from sluiceway.query.limits import QueryConfig
@@ -96,6 +97,10 @@ async def write_side(config: Config, clock: Clock | None = None, pace: Pace = un
         evaluate.start()
         stack.callback(evaluate.stop)
 
+        deletions = Deletions()
+        tenants.watch(deletions.take)
+        deletions.take(tenants.snapshot())
+
         # The gateway and its doors.
         acks = Acks(hot.shard, clock, config.gateway.ack_s_max)
         acks.start()
@@ -106,6 +111,8 @@ async def write_side(config: Config, clock: Clock | None = None, pace: Pace = un
         def figures() -> dict[str, Any]:
             used, free = disk.used_bytes(), disk.free_bytes()
             told = {"disk_bytes": used, "disk_bytes_max": disk_bytes_max, "disk_free_bytes": free}
+            told["tenants"] = len(tenants.snapshot().tenants)
+            told["tenants_deleting"] = len(deletions.pending())
             return {**hot.stats(), **told}
 
         def accepting() -> bool:
