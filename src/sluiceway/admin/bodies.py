@@ -3,7 +3,7 @@
 Invariant: no type that is told holds a digest; a key's text is in `NewKey` alone.
 """
 
-from typing import Annotated, Any
+from typing import Annotated, Any, Literal
 
 import msgspec
 
@@ -68,7 +68,7 @@ class PlanBody(Body, frozen=True):
     limits: LimitsPatch = {}
     included: Included = Included()
     prices: Prices = Prices()
-    overage: Annotated[str, msgspec.Meta(pattern="^(charge|refuse)$")] = "charge"
+    overage: Literal["charge", "refuse"] = "charge"
 
 
 class KeyRequest(Body, frozen=True):

@@ -50,6 +50,8 @@ class KeyFile:
                 raise ValueError(f"unknown scopes in {self._file.name}: {sorted(unknown)}")
             tenant, name = row.get("tenant", DEFAULT_TENANT), row.get("name", "")
             bytes.fromhex(row["sha256"])  # refuse what is no digest
+            if not (tenant + name).isprintable():  # both stand in a header line of ours
+                raise ValueError(f"not a plain name in {self._file.name}: {tenant!r}, {name!r}")
             keys.append(
                 Key(row["prefix"], tenant, name, tuple(row["scopes"]), row["sha256"].lower())
             )

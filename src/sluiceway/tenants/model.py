@@ -12,10 +12,14 @@ SCOPES: tuple[Scope, ...] = ("write", "read", "admin", "read-many")
 """`read-many` reads any one of the tenants that its key names; X-Scope-OrgID says which."""
 DEFAULT_TENANT = "default"
 UNLIMITED_PLAN = "unlimited"
-NAME_PATTERN = r"^[A-Za-z0-9][A-Za-z0-9._-]{0,63}$"
+END = r"$(?!\n)"
+"""Of a pattern: `$` alone lets a last line break pass, which would end a header line."""
+NAME_PATTERN = r"^[A-Za-z0-9][A-Za-z0-9._-]{0,63}" + END
+LABEL_PATTERN = r"^[^\x00-\x1f\x7f]{1,128}" + END
+AMOUNT_PATTERN = r"^[0-9]{1,12}(\.[0-9]{1,12})?" + END
 Name = Annotated[str, msgspec.Meta(pattern=NAME_PATTERN)]
-Label = Annotated[str, msgspec.Meta(min_length=1, max_length=128, pattern=r"^[^\x00-\x1f\x7f]*$")]
-Amount = Annotated[str, msgspec.Meta(pattern=r"^[0-9]{1,12}(\.[0-9]{1,12})?$")]
+Label = Annotated[str, msgspec.Meta(pattern=LABEL_PATTERN)]
+Amount = Annotated[str, msgspec.Meta(pattern=AMOUNT_PATTERN)]
 Volume = Annotated[int, msgspec.Meta(ge=0, le=9_007_199_254_740_991)]
 TimeMs = Annotated[int, msgspec.Meta(ge=0, le=9_007_199_254_740_991)]
 LimitsPatch = dict[str, dict[str, Any]]
@@ -46,7 +50,7 @@ class Included(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
 class Prices(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     """Unit prices past what is included: decimal numbers as text."""
 
-    currency: Annotated[str, msgspec.Meta(pattern="^[A-Z]{3}$")] = "EUR"
+    currency: Annotated[str, msgspec.Meta(pattern="^[A-Z]{3}" + END)] = "EUR"
     points_million: Amount = "0"
     active_series_thousand_month: Amount = "0"
     stored_gib_month: Amount = "0"
