@@ -71,8 +71,7 @@ class Receiver:
                 raise Overloaded(1.0, "shutting down")
             tenant = self._keyring.authorize(headers, "write").tenant
             payload = door.payload(headers)
-            body_bytes_max = self._body_bytes_max(tenant)
-            declared = self._declared(headers, body_bytes_max)
+            declared, body_bytes_max = self._declared(headers, tenant)
             if not admission.admit(declared):
                 await admission.park(declared)
             room = declared
@@ -116,9 +115,7 @@ class Receiver:
             if not self.accepting:
                 raise Overloaded(1.0, "shutting down")
             tenant = self._keyring.authorize(headers, "write").tenant
-            body_bytes_max = self._body_bytes_max(tenant)
-            if len(body) > body_bytes_max:
-                raise _too_long(body_bytes_max)
+            self._declared({b"content-length": b"%d" % len(body)}, tenant)
             if not admission.admit(len(body)):
                 await admission.park(len(body))
             try:
@@ -154,20 +151,22 @@ class Receiver:
         loop = asyncio.get_running_loop()
         return await loop.run_in_executor(self._decoders, self._shard.receive, *arguments)
 
-    def _body_bytes_max(self, tenant: str) -> int:
-        """The gateway's limit, or the tenant's where that is lower."""
-        own = None if self._tenants is None else self._tenants.limits(tenant).write.body_bytes_max
-        most = self._limits.body_bytes_max
-        return most if own is None else min(most, own)
+    def _declared(self, headers: Headers, tenant: str) -> tuple[int, int]:
+        """(the declared length, 0 where the body comes in chunks; the longest that is taken).
 
-    def _declared(self, headers: Headers, body_bytes_max: int) -> int:
-        """The declared length; 0 where the body comes in chunks. Raises: TenantFault 413."""
+        Raises: TenantFault 400, 413.
+        """
+        most = self._limits.body_bytes_max
+        if self._tenants is not None:
+            own = self._tenants.limits(tenant).write.body_bytes_max
+            if own is not None and own < most:
+                most = own
         length = headers.get(b"content-length", b"0")
         if not length.isdigit():
             raise TenantFault(400, "sluiceway-content-length", "not a length")
-        if len(length) > 15 or int(length) > body_bytes_max:
-            raise _too_long(body_bytes_max)
-        return int(length)
+        if len(length) > 15 or int(length) > most:
+            raise _too_long(most)
+        return int(length), most
 
     async def _rest(
         self,

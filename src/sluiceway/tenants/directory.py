@@ -37,7 +37,6 @@ class _Settled:
 class _State:
     """One snapshot, made ready for lookups. `settled` only caches."""
 
-    version: int
     snapshot: Snapshot
     keys: dict[str, list[Key]]
     settled: dict[str, _Settled] = field(default_factory=dict)
@@ -50,7 +49,8 @@ class SnapshotDirectory:
         self._file = file
         self._database = database
         self._clock = clock
-        self._state = _State(0, first_snapshot(), {})
+        self._state = _State(first_snapshot(), {})
+        self.version = 0
         self._looking = threading.Lock()
         self._taken: Stamp | None = None
         self._refused: Stamp | None = None
@@ -61,12 +61,8 @@ class SnapshotDirectory:
 
     # TenantDirectory
     @property
-    def version(self) -> int:
-        return self._state.version
-
-    @property
     def loaded(self) -> bool:
-        return self._state.version > 0 or not self._database.exists()
+        return self.version > 0 or not self._database.exists()
 
     def authenticate(self, presented: str) -> Principal | None:
         return find(presented, self._state.keys)
@@ -126,7 +122,8 @@ class SnapshotDirectory:
             log.error("tenants_refused", error=str(error))
             return False
         keys = by_prefix(key for tenant in snapshot.tenants.values() for key in tenant.keys)
-        self._state = _State(self._state.version + 1, snapshot, keys)
+        self._state = _State(snapshot, keys)
+        self.version += 1  # behind the state: who sees it sees that state, or a later one
         self._taken, self._refused = stamp, None
         for told in self._told:
             try:

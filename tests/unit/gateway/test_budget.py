@@ -5,11 +5,13 @@ import random
 import socket
 import sys
 from collections import Counter
+from pathlib import Path
 from typing import Any
 
 import uvloop
 
 from fakes.gateway import FakeShard
+from fakes.tenants import tenancy
 from sluiceway.clock import SystemClock
 from sluiceway.gateway.acks import Acks
 from sluiceway.gateway.admission import Admission
@@ -20,17 +22,18 @@ from sluiceway.gateway.proxy import ReadProxy
 from sluiceway.gateway.receive import Receiver
 from sluiceway.gateway.server import http_server, listen
 from sluiceway.telemetry import Metrics
+from sluiceway.tenants.model import Tenant
 
 CALLS_MAX = 60
 REQUESTS = 50
 HEAD = (
     b"POST /api/v1/write HTTP/1.1\r\nHost: a\r\nUser-Agent: Prometheus/3.5.0\r\n"
     b"Content-Type: application/x-protobuf\r\nContent-Encoding: snappy\r\n"
-    b"X-Prometheus-Remote-Write-Version: 0.1.0\r\nContent-Length: %d\r\n\r\n"
+    b"X-Prometheus-Remote-Write-Version: 0.1.0\r\nAuthorization: Bearer %b\r\n"
 )
 
 
-def test_calls_of_a_write_request() -> None:
+def test_calls_of_a_write_request(tmp_path: Path) -> None:
     calls: Counter[str] = Counter()
 
     def count(frame: Any, event: str, _: Any) -> None:
@@ -41,11 +44,12 @@ def test_calls_of_a_write_request() -> None:
 
     async def main() -> None:
         limits, clock, metrics = GatewayConfig(), SystemClock(), Metrics()
-        shard, keyring = FakeShard(), Keyring(None)
+        shard, keyring, head = FakeShard(), *keyed(tmp_path)
         acks = Acks(shard, clock, 5.0)
         acks.start()
         admission = Admission(limits, clock, random.Random(1))
-        receiver = Receiver(shard, acks, admission, keyring, limits, clock, metrics)
+        tenants = tenancy(tmp_path)[0].directory()
+        receiver = Receiver(shard, acks, admission, keyring, limits, clock, metrics, tenants)
         app = GatewayApp(receiver, ReadProxy("/nowhere", limits), keyring, {}, metrics)
         server = http_server(app, limits, None, 2.0)
         listener = listen("127.0.0.1", 0)
@@ -53,8 +57,8 @@ def test_calls_of_a_write_request() -> None:
         while not server.started:
             await asyncio.sleep(0.01)
         port = listener.getsockname()[1]
-        await asyncio.to_thread(_send, port, 3)  # caches fill
-        client = asyncio.ensure_future(asyncio.to_thread(_send, port, REQUESTS))
+        await asyncio.to_thread(_send, head, port, 3)  # caches fill
+        client = asyncio.ensure_future(asyncio.to_thread(_send, head, port, REQUESTS))
         await asyncio.sleep(0)
         sys.setprofile(count)
         await client
@@ -69,9 +73,19 @@ def test_calls_of_a_write_request() -> None:
     assert a_request <= CALLS_MAX, "\n".join(f"{n} {name}" for name, n in calls.most_common())
 
 
-def _send(port: int, requests: int) -> None:
+def keyed(place: Path) -> tuple[Keyring, bytes]:
+    """A tenant's key out of the directory, which the keyring knows, and a request's head."""
+    tenants, clock = tenancy(place)
+    with tenants.publisher(tenants.directory()).acting() as (store, _):
+        store.create_tenant("test", Tenant("acme", "standard"))
+        key, _ = store.create_key("test", "acme", "agent", ("write",))
+    keyring = Keyring(place / "keys.toml", tenants.directory(), clock)
+    return keyring, HEAD % key.encode()
+
+
+def _send(head: bytes, port: int, requests: int) -> None:
     """A client on a thread of its own: its calls are not counted."""
-    request = HEAD % 20_000 + b"x" * 20_000
+    request = head + b"Content-Length: 20000\r\n\r\n" + b"x" * 20_000
     with socket.create_connection(("127.0.0.1", port)) as connection:
         for _ in range(requests):
             connection.sendall(request)

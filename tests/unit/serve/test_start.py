@@ -3,7 +3,15 @@
 import subprocess
 import sys
 
-READ_SIDE_ONLY = ("numpy", "sluiceway.query.promql.engine", "sluiceway.query.api.app", "grpc")
+READ_SIDE_ONLY = (
+    "numpy",
+    "sluiceway.query.promql.engine",
+    "sluiceway.query.api.app",
+    "grpc",
+    "sqlalchemy",
+    "sluiceway.admin",
+    "sluiceway.tenants.publisher",
+)
 
 
 def test_the_write_side_imports_nothing_of_the_read_side() -> None:
@@ -12,6 +20,19 @@ def test_the_write_side_imports_nothing_of_the_read_side() -> None:
 import sys
 import sluiceway.config, sluiceway.wiring
 found = [name for name in {READ_SIDE_ONLY!r} if name in sys.modules]
+assert not found, found
+"""
+    path = "import sys; sys.path[:0] = " + repr([p for p in sys.path if p])
+    subprocess.run([sys.executable, "-c", path + program], check=True, timeout=60)
+
+
+def test_the_read_side_starts_without_sql() -> None:
+    """A server whose tenants nobody changes pays neither the time nor the memory."""
+    program = """
+import sys
+import sluiceway.wiring, sluiceway.query.api.prometheus, sluiceway.query.promql.engine
+import sluiceway.serve.child, sluiceway.serve.read_paths, sluiceway.tenants.publisher
+found = [name for name in ("sqlalchemy", "alembic", "sluiceway.admin") if name in sys.modules]
 assert not found, found
 """
     path = "import sys; sys.path[:0] = " + repr([p for p in sys.path if p])

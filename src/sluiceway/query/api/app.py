@@ -139,7 +139,8 @@ class QueryApp:
 
     def _render_metrics(self) -> bytes:
         self._metrics.set("sluiceway_query_running", self._turns.running_count)
-        self._metrics.set("sluiceway_query_waiting", self._turns.waiting_count)
+        waiting = self._turns.waiting_count + self._tenant_turns.waiting_count
+        self._metrics.set("sluiceway_query_waiting", waiting)
         self._metrics.set("sluiceway_memory_bytes", memory_bytes(), ("read",))
         return self._metrics.render()
 

@@ -26,6 +26,15 @@ class TenantTurns:
         self._seats: dict[str, _Seat] = {}
         self._lock = threading.Lock()
 
+    @property
+    def tenant_count(self) -> int:
+        return len(self._seats)
+
+    @property
+    def waiting_count(self) -> int:
+        with self._lock:
+            return sum(seat.turns.waiting_count for seat in self._seats.values())
+
     @contextmanager
     def turn(
         self, tenant: str, concurrency_max: int | None, wait_s_max: float, cancel: CancelToken
