@@ -1,8 +1,7 @@
 """What the read side's process is in itself: a child that ends with its parent, in bounded memory.
 
 Invariant: it holds no points and writes none; of the data directory it writes the tenants' records
-alone. It dies with the write side, and the write side starts
-it again when it dies.
+alone. It dies with the write side, and the write side starts it again when it dies.
 """
 
 import contextlib
