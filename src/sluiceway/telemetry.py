@@ -7,7 +7,7 @@ for themselves and are read through `Shard.stats`.
 
 import threading
 from bisect import bisect_left
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from typing import Literal, get_args
 
@@ -175,6 +175,17 @@ class Metrics:
             except KeyError:
                 _check(name, labels)
                 self._values[key] = by
+
+    def count_all(self, counts: Iterable[tuple[MetricName, Labels, float]]) -> None:
+        """Add to several counters at once: (name, label values, by) each."""
+        values = self._values
+        with self._lock:
+            for name, labels, by in counts:
+                key = (name, labels)
+                if key not in values:
+                    _check(name, labels)
+                    values[key] = 0
+                values[key] += by
 
     def set(self, name: MetricName, value: float, labels: Labels = ()) -> None:
         """Set a gauge, or a counter that somebody else counts."""

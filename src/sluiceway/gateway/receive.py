@@ -228,13 +228,16 @@ class Receiver:
         return answer
 
     def _count(self, door_name: str, receipt: Receipt, body_bytes: int) -> None:
-        count = self._metrics.count
         good = receipt.samples + receipt.histograms
-        count("sluiceway_write_points_total", (door_name, "accepted"), good)
-        count("sluiceway_write_body_bytes_total", (door_name,), body_bytes)
+        self._metrics.count_all(
+            (
+                ("sluiceway_write_points_total", (door_name, "accepted"), good),
+                ("sluiceway_write_body_bytes_total", (door_name,), body_bytes),
+            )
+        )
         if receipt.rejected:
             refused = receipt.points_received - good
-            count("sluiceway_write_points_total", (door_name, "rejected"), refused)
+            self._metrics.count("sluiceway_write_points_total", (door_name, "rejected"), refused)
 
     def close(self) -> None:
         self._decoders.shutdown(wait=False, cancel_futures=True)
