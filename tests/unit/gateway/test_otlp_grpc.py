@@ -12,6 +12,7 @@ import trustme
 import uvloop
 
 from fakes.gateway import FakeShard
+from fakes.tenants import tenancy
 from sluiceway.clock import SystemClock
 from sluiceway.errors import Overloaded
 from sluiceway.gateway.acks import Acks
@@ -21,6 +22,8 @@ from sluiceway.gateway.keys import Keyring, new_key
 from sluiceway.gateway.limits import GatewayConfig
 from sluiceway.gateway.receive import Receiver
 from sluiceway.telemetry import Metrics
+from sluiceway.tenants.interface import TenantDirectory
+from sluiceway.tenants.model import Tenant
 
 Export = Callable[..., Awaitable[bytes]]
 
@@ -38,6 +41,7 @@ def run(
     limits: GatewayConfig | None = None,
     tls: tuple[Path | None, Path | None, Path | None] = (None, None, None),
     credentials: Any = None,
+    tenants: TenantDirectory | None = None,
 ) -> Metrics:
     limits, clock, metrics = limits or GatewayConfig(), SystemClock(), Metrics()
 
@@ -46,7 +50,7 @@ def run(
         acks.start()
         admission = Admission(limits, clock, random.Random(1))
         receiver = Receiver(
-            shard, acks, admission, keyring or Keyring(None), limits, clock, metrics
+            shard, acks, admission, keyring or Keyring(None), limits, clock, metrics, tenants
         )
         address = free_address()
         stop = await open_door(address, receiver, limits, tls)
@@ -99,6 +103,21 @@ def test_errors_by_code() -> None:
         assert caught.value.code() == grpc.StatusCode.RESOURCE_EXHAUSTED
 
     run(shard, story, limits=GatewayConfig(body_bytes_max=1000))
+
+
+def test_a_tenants_own_limit(tmp_path: Path) -> None:
+    place, _ = tenancy(tmp_path)
+    directory = place.directory()
+    with place.publisher(directory).acting() as (store, _):
+        store.change_tenant("test", Tenant("default", limits={"write": {"body_bytes_max": 10}}))
+
+    async def story(export: Export) -> None:
+        assert await export(b"x" * 10) == b""
+        with pytest.raises(grpc.aio.AioRpcError, match="at most 10 bytes"):
+            await export(b"x" * 11)
+
+    metrics = run(FakeShard(), story, tenants=directory)
+    assert metrics.value("sluiceway_write_requests_total", ("otlp_grpc", "413")) == 1
 
 
 def test_keys_and_tls(tmp_path: Path) -> None:
