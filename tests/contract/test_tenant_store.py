@@ -5,6 +5,8 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
+from alembic.autogenerate import compare_metadata
+from alembic.migration import MigrationContext
 
 from fakes.tenants import NOW_MS, tenancy
 from sluiceway.clock import ManualClock
@@ -14,7 +16,8 @@ from sluiceway.tenants.interface import TenantStore
 from sluiceway.tenants.keys import by_prefix, find
 from sluiceway.tenants.model import Override, Plan, Tenant
 from sluiceway.tenants.plans import BUILT_IN
-from sluiceway.tenants.sql import store as limits_of_rows
+from sluiceway.tenants.sql import writes
+from sluiceway.tenants.sql.tables import metadata
 
 Open = Callable[[], TenantStore]
 
@@ -194,7 +197,7 @@ def test_a_change_by_somebody_else_shows(open_store: Open) -> None:
 def test_there_is_an_end_to_everything(open_store: Open, monkeypatch: pytest.MonkeyPatch) -> None:
     store = open_store()
     for name in ("PLANS_MAX", "TENANTS_MAX", "KEYS_MAX", "OVERRIDES_MAX"):
-        monkeypatch.setattr(limits_of_rows, name, 2)
+        monkeypatch.setattr(writes, name, 2)
     store.create_tenant("ann", Tenant("acme"))
     override = Override(0, NOW_MS + 1, {"write": {"points_per_s": 1}})
     for _ in range(2):
@@ -235,3 +238,11 @@ def test_only_this_user_may_read_it(tmp_path: Path) -> None:
     store.close()
     assert modes
     assert set(modes.values()) == {0o600}, modes
+
+
+def test_the_migrations_make_what_the_queries_name(tmp_path: Path) -> None:
+    place, clock = tenancy(tmp_path)
+    store = EmbeddedStore(place.database, clock)
+    with store.engine.connect() as connection:
+        assert compare_metadata(MigrationContext.configure(connection), metadata) == []
+    store.close()
