@@ -1,6 +1,7 @@
 """Which path of the read side goes where: the admin API's, or the query API's.
 
-Invariant: the admin API is imported by the first request that needs it, so that a server without
+Invariant: an admin path without an admin's name is refused here too, whatever the gateway thought
+of it. The admin API is imported by the first request that needs it, so that a server without
 tenants never waits for it or pays its memory.
 """
 
@@ -8,7 +9,7 @@ import threading
 from collections.abc import Callable
 from typing import TYPE_CHECKING
 
-from sluiceway.query.api.app import Call, QueryApp, Reply
+from sluiceway.query.api.app import Call, QueryApp, Reply, failure
 
 if TYPE_CHECKING:
     from sluiceway.admin.app import AdminApp
@@ -28,10 +29,13 @@ class ReadPaths:
     def answer(self, call: Call) -> Reply:
         if not call.path.startswith(ADMIN_PREFIX):
             return self._query.answer(call)
+        actor = call.headers.get(b"x-sluiceway-actor")
+        if actor is None:  # the gateway says it for admins alone, and no client can
+            return failure(403, "bad_data", "not an admin's key (sluiceway-key-scope)")
         with self._making:
             admin = self._admin = self._admin or self._make_admin()
-        actor = call.headers.get(b"x-sluiceway-actor", b"").decode("utf-8", "replace")
-        told = admin.answer(call.method, call.path, call.query, call.body, actor)
+        name = actor.decode("utf-8", "replace")
+        told = admin.answer(call.method, call.path, call.query, call.body, name)
         return Reply(told.status, told.body, retry=told.status == 503)
 
     def withdraw(self, call: Call) -> None:
