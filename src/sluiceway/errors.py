@@ -25,12 +25,23 @@ class TenantFault(SluicewayError):
 
 
 class Overloaded(SluicewayError):
-    """Too much to do; come back after `retry_after_s` (jitter is added at the door)."""
+    """Too much to do; come back after `retry_after_s` (jitter is added at the door).
 
-    def __init__(self, retry_after_s: float, message: str) -> None:
+    `status` is 503, or 429 for a tenant past a limit that wants it so; `id` is stable.
+    """
+
+    def __init__(
+        self,
+        retry_after_s: float,
+        message: str,
+        status: int = 503,
+        id: str = "sluiceway-overloaded",
+    ) -> None:
         super().__init__(message)
         self.retry_after_s = retry_after_s
         self.message = message
+        self.status = status
+        self.id = id
 
 
 class BackendUnavailable(SluicewayError):

@@ -24,6 +24,9 @@ MetricName = Literal[
     "sluiceway_write_ack_seconds",
     "sluiceway_write_bytes_in_flight",
     "sluiceway_write_requests_parked",
+    # By tenant; a name here comes from a verified key, and TenantLabels bounds their number.
+    "sluiceway_tenant_refused_total",
+    "sluiceway_tenant_parked_total",
     # The way to the read side.
     "sluiceway_read_requests_total",
     "sluiceway_read_side_up",
@@ -97,6 +100,12 @@ DEFINITIONS: dict[MetricName, Definition] = {
     ),
     "sluiceway_write_bytes_in_flight": Definition("gauge", "Bodies held between head and ack"),
     "sluiceway_write_requests_parked": Definition("gauge", "Requests waiting unread for room"),
+    "sluiceway_tenant_refused_total": Definition(
+        "counter", "Write requests answered 429 or 503", ("tenant", "reason")
+    ),
+    "sluiceway_tenant_parked_total": Definition(
+        "counter", "Write requests that waited, unread, and were taken", ("tenant",)
+    ),
     "sluiceway_read_requests_total": Definition(
         "counter", "Requests handed to the read side by status", ("status",)
     ),
@@ -156,6 +165,26 @@ DEFINITIONS: dict[MetricName, Definition] = {
 
 # Seconds. An ack on a healthy disk takes 1 to 5 ms, a heavy query seconds.
 BUCKETS_S = (0.0005, 0.001, 0.002, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 30)
+
+TENANT_LABELS_MAX = 200
+OTHER_TENANTS = "(other)"
+"""No tenant's name: parentheses are not allowed in one."""
+
+
+class TenantLabels:
+    """Tenants' names as label values: the first ones by name, all others together."""
+
+    def __init__(self, labels_max: int = TENANT_LABELS_MAX) -> None:
+        self._labels_max = labels_max
+        self._named: set[str] = set()
+
+    def of(self, tenant: str) -> str:
+        if tenant in self._named:
+            return tenant
+        if len(self._named) >= self._labels_max:
+            return OTHER_TENANTS
+        self._named.add(tenant)
+        return tenant
 
 
 class Metrics:

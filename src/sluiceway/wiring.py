@@ -22,6 +22,7 @@ from sluiceway.gateway.admission import Admission
 from sluiceway.gateway.app import GatewayApp
 from sluiceway.gateway.keys import Keyring
 from sluiceway.gateway.proxy import ReadProxy
+from sluiceway.gateway.quota.embedded import EmbeddedQuotaLimiter, QuotaConfig
 from sluiceway.gateway.receive import Receiver
 from sluiceway.gateway.server import TlsFiles, http_server, listen
 from sluiceway.kernels import Disk, EvaluateServer, ShardClient
@@ -42,6 +43,7 @@ from sluiceway.serve.own_paths import OwnPaths
 from sluiceway.serve.read_process import ReadProcess
 from sluiceway.telemetry import Metrics
 from sluiceway.tenants.directory import SnapshotDirectory
+from sluiceway.tenants.limits import WriteLimits
 
 if TYPE_CHECKING:
     from sluiceway.admin.app import AdminApp
@@ -104,9 +106,14 @@ async def write_side(config: Config, clock: Clock | None = None, pace: Pace = un
         # The gateway and its doors.
         acks = Acks(hot.shard, clock, config.gateway.ack_s_max)
         acks.start()
-        admission = Admission(config.gateway, clock, jitter())
-        limits = config.gateway
-        receiver = Receiver(hot.shard, acks, admission, keyring, limits, clock, metrics, tenants)
+        quotas = QuotaConfig(config.gateway.tenants_max, config.gateway.parked_s_max)
+
+        def limits_of(tenant: str) -> WriteLimits:
+            return tenants.limits(tenant).write
+
+        limiter = EmbeddedQuotaLimiter(limits_of, quotas)
+        admission = Admission(config.gateway, clock, jitter(), limits_of, limiter)
+        receiver = Receiver(hot.shard, acks, admission, keyring, config.gateway, clock, metrics)
 
         def figures() -> dict[str, Any]:
             used, free = disk.used_bytes(), disk.free_bytes()

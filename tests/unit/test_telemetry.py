@@ -4,7 +4,7 @@ from typing import get_args
 
 import pytest
 
-from sluiceway.telemetry import DEFINITIONS, MetricName, Metrics
+from sluiceway.telemetry import DEFINITIONS, MetricName, Metrics, TenantLabels
 
 
 def test_every_name_has_a_definition() -> None:
@@ -32,3 +32,14 @@ def test_an_unlisted_name_or_label_is_a_bug() -> None:
         Metrics().count("sluiceway_other_total")  # type: ignore[arg-type]
     with pytest.raises(AssertionError):
         Metrics().count("sluiceway_write_refused_unread_total")
+
+
+def test_tenants_as_labels_are_bounded() -> None:
+    labels = TenantLabels(2)
+    assert [labels.of(t) for t in ("a", "b", "c", "a", "d")] == [
+        "a",
+        "b",
+        "(other)",
+        "a",
+        "(other)",
+    ]

@@ -19,9 +19,12 @@ class GatewayConfig:
     """Bodies held at once, declared or read; past it requests are parked, then 503."""
     requests_in_flight_max: int = 1024
     """Write requests between their head and their answer."""
-    parked_max: int = 64
-    """Requests that wait, unread, for room. The next one is 503."""
+    parked_max: int = 128
+    """Requests that wait, unread, for room or for their tenant's rate. One tenant gets half of the
+    places, and whoever else comes some of the rest; past that, 503."""
     parked_s_max: float = 2.0
+    tenants_max: int = 16_384
+    """Tenants that send at once; the next one is 503."""
     body_s_max: float = 10.0
     """From the head to the last byte of the body; then 408."""
     ack_s_max: float = 30.0
@@ -30,7 +33,8 @@ class GatewayConfig:
     """Longer bodies, and those that unpack to much, are decoded on a thread: the loop never stands
     for long."""
     decode_threads: int = 2
-    connections_max: int = 4096
+    connections_max: int = 10_240
+    """Some thousand agents that come back at once must hear when to come again."""
     header_bytes_max: int = 32 * KIB
     """Sum of a request's header names and values, with its URL."""
     header_s_max: float = 5.0

@@ -16,10 +16,10 @@ from sluiceway.gateway.admission import Admission
 from sluiceway.gateway.doors.interface import Answer, Door, Headers, Payload, Refusal
 from sluiceway.gateway.interface import Receipt, WriteShard
 from sluiceway.gateway.keys import Keyring
+from sluiceway.gateway.lanes import Room, too_long
 from sluiceway.gateway.limits import GatewayConfig
 from sluiceway.kernels import is_quick
-from sluiceway.telemetry import Metrics
-from sluiceway.tenants.interface import TenantDirectory
+from sluiceway.telemetry import Metrics, TenantLabels
 
 Scope = MutableMapping[str, Any]
 Receive = Callable[[], Awaitable[MutableMapping[str, Any]]]
@@ -30,6 +30,14 @@ CLOSE = ((b"connection", b"close"),)
 
 class Disconnected(Exception):
     """The sender went away before its body was whole; there is nobody to answer."""
+
+
+class Refused(Exception):
+    """What `take_whole` says no with, where the sender may come back."""
+
+    def __init__(self, refusal: Refusal) -> None:
+        super().__init__(refusal.message)
+        self.refusal = refusal
 
 
 class Receiver:
@@ -44,7 +52,6 @@ class Receiver:
         limits: GatewayConfig,
         clock: Clock,
         metrics: Metrics,
-        tenants: TenantDirectory | None = None,
     ) -> None:
         self._shard = shard
         self._acks = acks
@@ -54,7 +61,7 @@ class Receiver:
         self._clock = clock
         self._receive_clock = ReceiveClock(clock)
         self._metrics = metrics
-        self._tenants = tenants
+        self._labels = TenantLabels()
         self._decoders = ThreadPoolExecutor(limits.decode_threads, "decode")
         self.accepting = True
 
@@ -62,7 +69,7 @@ class Receiver:
         """The journey. Every way out answers, unless nobody is left to answer."""
         started_s = self._clock.monotonic_s()
         headers: Headers = dict(scope["headers"])
-        admission, room = self._admission, 0
+        admission, tenant = self._admission, None
         unread, status = True, "500"
         try:
             if scope["method"] != "POST":
@@ -71,21 +78,21 @@ class Receiver:
                 raise Overloaded(1.0, "shutting down")
             tenant = self._keyring.authorize(headers, "write").tenant
             payload = door.payload(headers)
-            declared, body_bytes_max = self._declared(headers, tenant)
-            if not admission.admit(declared):
-                await admission.park(declared)
-            room = declared
+            room = admission.enter(tenant, self._declared(headers), started_s)
+            if not room.taken:
+                await self._park(room)
+            points = None
             try:
                 message = await receive()
                 body = message["body"] if message["type"] == "http.request" else b""
-                if message.get("more_body", False) or len(body) != declared:
-                    body, room = await self._rest(message, declared, receive, body_bytes_max)
+                if message.get("more_body", False) or len(body) != room.declared_bytes:
+                    body = await self._rest(message, room, receive)
                 unread = False
                 receipt = await self._enqueue(body, tenant, payload)
                 await self._acks.wait(receipt.ticket)
+                points = receipt.points_received
             finally:
-                admission.release(room)
-            admission.note_drained(room)
+                admission.leave(room, points)
             answer = door.accepted(payload, receipt)
             self._count(door.name, receipt, len(body))
             self._metrics.observe(
@@ -96,7 +103,7 @@ class Receiver:
             status = "disconnected"
             return
         except (TenantFault, Overloaded, BackendUnavailable) as error:
-            answer = self._refuse(door, headers, error, unread)
+            answer = self._refuse(door, headers, error, unread, tenant)
             status = str(answer.status)
         finally:
             # Whatever else is raised is a bug of ours: the server answers 500, counted here.
@@ -108,38 +115,56 @@ class Receiver:
     ) -> Receipt:
         """The same journey for a door that has read the body itself (gRPC).
 
-        Raises: TenantFault, Overloaded, BackendUnavailable; the door words them.
+        Raises: TenantFault, Refused; the door words them.
         """
-        admission, status = self._admission, "failed"
+        admission, tenant, status = self._admission, None, "failed"
         try:
             if not self.accepting:
                 raise Overloaded(1.0, "shutting down")
             tenant = self._keyring.authorize(headers, "write").tenant
-            self._declared({b"content-length": b"%d" % len(body)}, tenant)
-            if not admission.admit(len(body)):
-                await admission.park(len(body))
+            room = admission.enter(tenant, len(body), self._clock.monotonic_s())
+            if not room.taken:
+                await self._park(room)
+            points = None
             try:
                 receipt = await self._enqueue(body, tenant, payload)
                 await self._acks.wait(receipt.ticket)
+                points = receipt.points_received
             finally:
-                admission.release(len(body))
-            admission.note_drained(len(body))
+                admission.leave(room, points)
             self._count(door_name, receipt, len(body))
             status = "200"
             return receipt
         except TenantFault as fault:
             status = str(fault.status)
             raise
-        except (Overloaded, BackendUnavailable):
-            status = "503"
-            raise
+        except (Overloaded, BackendUnavailable) as error:
+            refusal = self.refusal(error, tenant)
+            status = str(refusal.status)
+            raise Refused(refusal) from error
         finally:
             self._metrics.count("sluiceway_write_requests_total", (door_name, status))
 
-    def retry_after_s(self, error: Overloaded | BackendUnavailable) -> int:
-        """When to come back after such an error, with jitter."""
-        drain_s = error.retry_after_s if isinstance(error, Overloaded) else 1.0
-        return self._admission.retry_after_s(drain_s)
+    def refusal(
+        self, error: TenantFault | Overloaded | BackendUnavailable, tenant: str | None
+    ) -> Refusal:
+        """What an error is to the sender; every 429 and 503 says when to come back."""
+        if isinstance(error, TenantFault):
+            return Refusal(error.status, error.id, error.message)
+        status, stable_id = 503, "sluiceway-backend"
+        if isinstance(error, Overloaded):
+            status, stable_id = error.status, error.id
+        if tenant is not None:
+            label = self._labels.of(tenant)
+            self._metrics.count("sluiceway_tenant_refused_total", (label, stable_id))
+        retry_after_s = self._admission.retry_after_s(error, tenant)
+        return Refusal(status, stable_id, str(error), retry_after_s)
+
+    async def _park(self, room: Room) -> None:
+        """Wait for the tenant's rate and for room. Raises: Overloaded."""
+        await self._admission.park(room)
+        label = self._labels.of(room.lane.tenant)
+        self._metrics.count("sluiceway_tenant_parked_total", (label,))
 
     async def _enqueue(self, body: bytes, tenant: str, payload: Payload) -> Receipt:
         """Decode and queue: at once where it is quick, on a thread where the loop would stand."""
@@ -151,32 +176,18 @@ class Receiver:
         loop = asyncio.get_running_loop()
         return await loop.run_in_executor(self._decoders, self._shard.receive, *arguments)
 
-    def _declared(self, headers: Headers, tenant: str) -> tuple[int, int]:
-        """(the declared length, 0 where the body comes in chunks; the longest that is taken).
-
-        Raises: TenantFault 400, 413.
-        """
-        most = self._limits.body_bytes_max
-        if self._tenants is not None:
-            own = self._tenants.limits(tenant).write.body_bytes_max
-            if own is not None and own < most:
-                most = own
+    def _declared(self, headers: Headers) -> int:
+        """The declared length; 0 where the body comes in chunks. Raises: TenantFault 413."""
         length = headers.get(b"content-length", b"0")
         if not length.isdigit():
             raise TenantFault(400, "sluiceway-content-length", "not a length")
-        if len(length) > 15 or int(length) > most:
-            raise _too_long(most)
-        return int(length), most
+        if len(length) > 15 or int(length) > self._limits.body_bytes_max:
+            raise too_long(self._limits.body_bytes_max)
+        return int(length)
 
-    async def _rest(
-        self,
-        message: MutableMapping[str, Any],
-        declared: int,
-        receive: Receive,
-        body_bytes_max: int,
-    ) -> tuple[bytes, int]:
-        """(the whole body, the room it has taken) of a body that came in pieces."""
-        pieces, size, room = [], 0, declared
+    async def _rest(self, message: MutableMapping[str, Any], room: Room, receive: Receive) -> bytes:
+        """The whole body, of one that came in pieces; its room grows with it."""
+        pieces, size, size_max = [], 0, room.lane.body_bytes_max
         try:
             async with asyncio.timeout(self._limits.body_s_max):
                 while True:
@@ -185,20 +196,16 @@ class Receiver:
                     piece = message.get("body", b"")
                     pieces.append(piece)
                     size += len(piece)
-                    if size > body_bytes_max:
-                        raise _too_long(body_bytes_max)
-                    if size > room:
-                        self._admission.grow(size - room)
-                        room = size
+                    if size > size_max:
+                        raise too_long(size_max)
+                    if size > room.body_bytes:
+                        self._admission.grow(room, size - room.body_bytes)
                     if not message.get("more_body", False):
-                        return b"".join(pieces), room
+                        return b"".join(pieces)
                     message = await receive()
-        except BaseException as error:
-            self._admission.shrink(room - declared)
-            if isinstance(error, TimeoutError):
-                words = f"no whole body in {self._limits.body_s_max:g} s"
-                raise TenantFault(408, "sluiceway-body-deadline", words) from None
-            raise
+        except TimeoutError:
+            words = f"no whole body in {self._limits.body_s_max:g} s"
+            raise TenantFault(408, "sluiceway-body-deadline", words) from None
 
     def _refuse(
         self,
@@ -206,13 +213,9 @@ class Receiver:
         headers: Headers,
         error: TenantFault | Overloaded | BackendUnavailable,
         unread: bool,
+        tenant: str | None,
     ) -> Answer:
-        if isinstance(error, TenantFault):
-            refusal = Refusal(error.status, error.id, error.message)
-        else:
-            overloaded = isinstance(error, Overloaded)
-            stable_id = "sluiceway-overloaded" if overloaded else "sluiceway-backend"
-            refusal = Refusal(503, stable_id, str(error), self.retry_after_s(error))
+        refusal = self.refusal(error, tenant)
         if unread:
             length = headers.get(b"content-length", b"")
             self._metrics.count("sluiceway_write_refused_unread_total", (refusal.id,))
@@ -245,11 +248,6 @@ class Receiver:
 
 NO_CONTENT_START = {"type": "http.response.start", "status": 204, "headers": ()}
 EMPTY_BODY = {"type": "http.response.body", "body": b""}
-
-
-def _too_long(body_bytes_max: int) -> TenantFault:
-    words = f"a body holds at most {body_bytes_max} bytes"
-    return TenantFault(413, "sluiceway-body-bytes", words)
 
 
 async def respond(answer: Answer, send: Send) -> None:

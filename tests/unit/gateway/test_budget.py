@@ -19,12 +19,15 @@ from sluiceway.gateway.app import GatewayApp
 from sluiceway.gateway.keys import Keyring
 from sluiceway.gateway.limits import GatewayConfig
 from sluiceway.gateway.proxy import ReadProxy
+from sluiceway.gateway.quota.embedded import EmbeddedQuotaLimiter, QuotaConfig
 from sluiceway.gateway.receive import Receiver
 from sluiceway.gateway.server import http_server, listen
 from sluiceway.telemetry import Metrics
 from sluiceway.tenants.model import Tenant
 
 CALLS_MAX = 60
+RATES = {"points_per_s": 10**9, "bytes_per_s": 10**9, "requests_per_s": 10**6}
+"""Never reached; looked at and charged with every request."""
 REQUESTS = 50
 HEAD = (
     b"POST /api/v1/write HTTP/1.1\r\nHost: a\r\nUser-Agent: Prometheus/3.5.0\r\n"
@@ -47,9 +50,11 @@ def test_calls_of_a_write_request(tmp_path: Path) -> None:
         shard, keyring, head = FakeShard(), *keyed(tmp_path)
         acks = Acks(shard, clock, 5.0)
         acks.start()
-        admission = Admission(limits, clock, random.Random(1))
         tenants = tenancy(tmp_path)[0].directory()
-        receiver = Receiver(shard, acks, admission, keyring, limits, clock, metrics, tenants)
+        limits_of = lambda tenant: tenants.limits(tenant).write  # noqa: E731
+        limiter = EmbeddedQuotaLimiter(limits_of, QuotaConfig())
+        admission = Admission(limits, clock, random.Random(1), limits_of, limiter)
+        receiver = Receiver(shard, acks, admission, keyring, limits, clock, metrics)
         app = GatewayApp(receiver, ReadProxy("/nowhere", limits), keyring, {}, metrics)
         server = http_server(app, limits, None, 2.0)
         listener = listen("127.0.0.1", 0)
@@ -77,7 +82,7 @@ def keyed(place: Path) -> tuple[Keyring, bytes]:
     """A tenant's key out of the directory, which the keyring knows, and a request's head."""
     tenants, clock = tenancy(place)
     with tenants.publisher(tenants.directory()).acting() as (store, _):
-        store.create_tenant("test", Tenant("acme", "standard"))
+        store.create_tenant("test", Tenant("acme", "standard", {"write": RATES}))
         key, _ = store.create_key("test", "acme", "agent", ("write",))
     keyring = Keyring(place / "keys.toml", tenants.directory(), clock)
     return keyring, HEAD % key.encode()

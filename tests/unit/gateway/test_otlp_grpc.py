@@ -4,7 +4,7 @@ import random
 import socket
 from collections.abc import Awaitable, Callable
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import grpc
 import pytest
@@ -12,7 +12,7 @@ import trustme
 import uvloop
 
 from fakes.gateway import FakeShard
-from fakes.tenants import tenancy
+from fakes.limits import limits_by
 from sluiceway.clock import SystemClock
 from sluiceway.errors import Overloaded
 from sluiceway.gateway.acks import Acks
@@ -20,10 +20,11 @@ from sluiceway.gateway.admission import Admission
 from sluiceway.gateway.doors.otlp_grpc import EXPORT, STATUS_DETAILS, open_door
 from sluiceway.gateway.keys import Keyring, new_key
 from sluiceway.gateway.limits import GatewayConfig
+from sluiceway.gateway.quota.embedded import EmbeddedQuotaLimiter, QuotaConfig
+from sluiceway.gateway.quota.interface import LimitsOf, unlimited
 from sluiceway.gateway.receive import Receiver
 from sluiceway.telemetry import Metrics
-from sluiceway.tenants.interface import TenantDirectory
-from sluiceway.tenants.model import Tenant
+from sluiceway.tenants.limits import WriteLimits
 
 Export = Callable[..., Awaitable[bytes]]
 
@@ -41,16 +42,17 @@ def run(
     limits: GatewayConfig | None = None,
     tls: tuple[Path | None, Path | None, Path | None] = (None, None, None),
     credentials: Any = None,
-    tenants: TenantDirectory | None = None,
+    limits_of: LimitsOf = unlimited,
 ) -> Metrics:
     limits, clock, metrics = limits or GatewayConfig(), SystemClock(), Metrics()
 
     async def main() -> None:
         acks = Acks(shard, clock, 5.0)
         acks.start()
-        admission = Admission(limits, clock, random.Random(1))
+        limiter = EmbeddedQuotaLimiter(limits_of, QuotaConfig())
+        admission = Admission(limits, clock, random.Random(1), limits_of, limiter)
         receiver = Receiver(
-            shard, acks, admission, keyring or Keyring(None), limits, clock, metrics, tenants
+            shard, acks, admission, keyring or Keyring(None), limits, clock, metrics
         )
         address = free_address()
         stop = await open_door(address, receiver, limits, tls)
@@ -105,19 +107,40 @@ def test_errors_by_code() -> None:
     run(shard, story, limits=GatewayConfig(body_bytes_max=1000))
 
 
-def test_a_tenants_own_limit(tmp_path: Path) -> None:
-    place, _ = tenancy(tmp_path)
-    directory = place.directory()
-    with place.publisher(directory).acting() as (store, _):
-        store.change_tenant("test", Tenant("default", limits={"write": {"body_bytes_max": 10}}))
-
+def test_a_tenants_own_limit() -> None:
     async def story(export: Export) -> None:
         assert await export(b"x" * 10) == b""
         with pytest.raises(grpc.aio.AioRpcError, match="at most 10 bytes"):
             await export(b"x" * 11)
 
-    metrics = run(FakeShard(), story, tenants=directory)
+    limits_of = limits_by({"default": WriteLimits(body_bytes_max=10)})
+    metrics = run(FakeShard(), story, limits_of=limits_of)
     assert metrics.value("sluiceway_write_requests_total", ("otlp_grpc", "413")) == 1
+
+
+@pytest.mark.parametrize(
+    ("over_rate", "status", "code"),
+    [
+        ("retry", "503", grpc.StatusCode.UNAVAILABLE),
+        ("refuse", "429", grpc.StatusCode.RESOURCE_EXHAUSTED),
+    ],
+)
+def test_over_the_rate(
+    over_rate: Literal["retry", "refuse"], status: str, code: grpc.StatusCode
+) -> None:
+    async def story(export: Export) -> None:
+        await export(b"x" * 1000)
+        with pytest.raises(grpc.aio.AioRpcError, match="over the tenant's limit") as caught:
+            await export(b"x")
+        assert caught.value.code() == code
+        details = dict(caught.value.trailing_metadata())[STATUS_DETAILS]
+        assert b"google.rpc.RetryInfo" in details
+
+    limits_of = limits_by({"default": WriteLimits(bytes_per_s=1, over_rate=over_rate)})
+    metrics = run(FakeShard(), story, limits_of=limits_of)
+    assert metrics.value("sluiceway_write_requests_total", ("otlp_grpc", status)) == 1
+    labels = ("default", "sluiceway-over-rate")
+    assert metrics.value("sluiceway_tenant_refused_total", labels) == 1
 
 
 def test_keys_and_tls(tmp_path: Path) -> None:

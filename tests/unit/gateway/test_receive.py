@@ -4,12 +4,13 @@ import asyncio
 import random
 from collections.abc import Awaitable, Callable
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import pytest
 import uvloop
 
 from fakes.gateway import FakeShard, Reply, call
+from fakes.limits import limits_by
 from sluiceway.clock import ManualClock, SystemClock
 from sluiceway.errors import Overloaded
 from sluiceway.gateway.acks import Acks
@@ -18,8 +19,11 @@ from sluiceway.gateway.app import GatewayApp
 from sluiceway.gateway.keys import Keyring, new_key
 from sluiceway.gateway.limits import GatewayConfig
 from sluiceway.gateway.proxy import ReadProxy
+from sluiceway.gateway.quota.embedded import EmbeddedQuotaLimiter, QuotaConfig
+from sluiceway.gateway.quota.interface import LimitsOf, unlimited
 from sluiceway.gateway.receive import Receiver
 from sluiceway.telemetry import Metrics
+from sluiceway.tenants.limits import WriteLimits
 
 WRITE = "/api/v1/write"
 V2 = (b"content-type", b"application/x-protobuf;proto=io.prometheus.write.v2.Request")
@@ -28,11 +32,14 @@ V2 = (b"content-type", b"application/x-protobuf;proto=io.prometheus.write.v2.Req
 class Gateway:
     """The application over a fake shard."""
 
-    def __init__(self, shard: FakeShard, limits: GatewayConfig, keyring: Keyring) -> None:
+    def __init__(
+        self, shard: FakeShard, limits: GatewayConfig, keyring: Keyring, limits_of: LimitsOf
+    ) -> None:
         self.shard, self.metrics = shard, Metrics()
         self.clock = SystemClock()
         self.acks = Acks(shard, self.clock, limits.ack_s_max)
-        self.admission = Admission(limits, self.clock, random.Random(1))
+        limiter = EmbeddedQuotaLimiter(limits_of, QuotaConfig())
+        self.admission = Admission(limits, self.clock, random.Random(1), limits_of, limiter)
         self.receiver = Receiver(
             shard, self.acks, self.admission, keyring, limits, self.clock, self.metrics
         )
@@ -49,9 +56,11 @@ def run(
     limits: GatewayConfig | None = None,
     shard: FakeShard | None = None,
     keyring: Keyring | None = None,
+    limits_of: LimitsOf = unlimited,
 ) -> None:
     async def main() -> None:
-        gateway = Gateway(shard or FakeShard(), limits or GatewayConfig(), keyring or Keyring(None))
+        limits_or_ours, ring = limits or GatewayConfig(), keyring or Keyring(None)
+        gateway = Gateway(shard or FakeShard(), limits_or_ours, ring, limits_of)
         try:
             await asyncio.wait_for(journey(gateway), 10)
         finally:
@@ -251,6 +260,41 @@ def test_overload_parks_then_refuses() -> None:
     run(journey, limits, FakeShard(auto=False))
 
 
+@pytest.mark.parametrize(("over_rate", "status"), [("retry", 503), ("refuse", 429)])
+def test_over_the_rate_at_every_door(over_rate: Literal["retry", "refuse"], status: int) -> None:
+    async def journey(gateway: Gateway) -> None:
+        assert (await gateway.write(b"x" * 1000)).status == 204
+        otlp = [(b"content-type", b"application/x-protobuf")]
+        as_json = [(b"content-type", b"application/json")]
+        replies = [
+            await gateway.write(),
+            await gateway.write(headers=[V2]),
+            await call(gateway.app, "/v1/metrics", [b"b"], headers=otlp),
+            await call(gateway.app, "/v1/metrics", [b"b"], headers=as_json),
+        ]
+        for reply in replies:
+            assert reply.status == status
+            assert 1 <= int(reply.headers[b"retry-after"]) <= 30
+            assert b"write.bytes_per_s" in reply.body
+            assert b"sluiceway-over-rate" in reply.body
+        labels = ("default", "sluiceway-over-rate")
+        assert gateway.metrics.value("sluiceway_tenant_refused_total", labels) == 4
+        assert len(gateway.shard.bodies) == 1
+
+    limited = WriteLimits(bytes_per_s=10, over_rate=over_rate)
+    run(journey, limits_of=limits_by({"default": limited}))
+
+
+def test_waiting_for_the_rate_is_counted() -> None:
+    async def journey(gateway: Gateway) -> None:
+        for _ in range(3):
+            assert (await gateway.write()).status == 204
+        assert gateway.metrics.value("sluiceway_tenant_parked_total", ("default",)) == 2
+
+    limited = WriteLimits(requests_per_s=50, requests_burst=1)
+    run(journey, limits_of=limits_by({"default": limited}))
+
+
 def test_a_body_that_does_not_come() -> None:
     async def journey(gateway: Gateway) -> None:
         reply = await call(gateway.app, WRITE, [b"a", b"b"], hang=True)
@@ -270,7 +314,7 @@ def test_shutting_down_refuses_new_requests() -> None:
 
 def test_retry_after_is_spread() -> None:
     admission = Admission(GatewayConfig(), ManualClock(), random.Random(7))
-    seen = {admission.retry_after_s(10.0) for _ in range(200)}
+    seen = {admission.retry_after_s(Overloaded(10.0, "full")) for _ in range(200)}
     assert min(seen) >= 1
     assert max(seen) <= 20
     assert len(seen) > 10

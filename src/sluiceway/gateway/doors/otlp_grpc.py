@@ -10,11 +10,11 @@ from typing import Any
 
 import grpc
 
-from sluiceway.errors import BackendUnavailable, Overloaded, TenantFault
+from sluiceway.errors import TenantFault
 from sluiceway.gateway.doors import otlp_wire
 from sluiceway.gateway.doors.interface import Payload, describe_rejected
 from sluiceway.gateway.limits import GatewayConfig
-from sluiceway.gateway.receive import Receiver
+from sluiceway.gateway.receive import Receiver, Refused
 from sluiceway.kernels import ENCODING_IDENTITY, FORMAT_OTLP_PROTOBUF
 
 EXPORT = "/opentelemetry.proto.collector.metrics.v1.MetricsService/Export"
@@ -24,6 +24,10 @@ CODES = {
     401: grpc.StatusCode.UNAUTHENTICATED,
     403: grpc.StatusCode.PERMISSION_DENIED,
     413: grpc.StatusCode.RESOURCE_EXHAUSTED,
+}
+RETRY_CODES = {
+    otlp_wire.RESOURCE_EXHAUSTED: grpc.StatusCode.RESOURCE_EXHAUSTED,
+    otlp_wire.UNAVAILABLE: grpc.StatusCode.UNAVAILABLE,
 }
 
 
@@ -51,11 +55,14 @@ class MetricsService(grpc.GenericRpcHandler):  # type: ignore[misc]
             code = CODES.get(fault.status, grpc.StatusCode.INVALID_ARGUMENT)
             await context.abort(code, f"{fault.message} ({fault.id})")
             raise AssertionError("abort raises") from None
-        except (Overloaded, BackendUnavailable) as error:
-            retry_after_s = self._receiver.retry_after_s(error)
-            details = otlp_wire.status(otlp_wire.UNAVAILABLE, str(error), retry_after_s)
+        except Refused as refused:
+            refusal = refused.refusal
+            over_rate = refusal.status == 429
+            number = otlp_wire.RESOURCE_EXHAUSTED if over_rate else otlp_wire.UNAVAILABLE
+            words = f"{refusal.message} ({refusal.id})"
+            details = otlp_wire.status(number, words, refusal.retry_after_s)
             context.set_trailing_metadata(((STATUS_DETAILS, details),))
-            await context.abort(grpc.StatusCode.UNAVAILABLE, str(error))
+            await context.abort(RETRY_CODES[number], words)
             raise AssertionError("abort raises") from None
         if not receipt.rejected:
             return b""
