@@ -6,6 +6,7 @@ The real thing, smaller: tests/faults/test_storm.py.
 from __future__ import annotations
 
 from dataclasses import replace
+from itertools import pairwise
 
 import pytest
 
@@ -33,7 +34,7 @@ def test_agents_that_obey_retry_after() -> None:
     # Single seconds vary: Retry-After has whole ones only.
     offered = [told.offered[second] for second in range(BACK_S + 1, BACK_S + 30)]
     assert max(offered) <= 1.8 * CAPACITY, offered
-    pairs = [(a + b) / 2 for a, b in zip(offered, offered[1:], strict=False)]
+    pairs = [(a + b) / 2 for a, b in pairwise(offered)]
     assert max(pairs) <= 1.5 * CAPACITY, offered
     assert sum(told.refused.values()) > 1000, "or it was no storm"
 
