@@ -82,21 +82,35 @@ impl Shard {
                 if row.is_none() || retyped {
                     unknown.push(index as u32);
                 }
-                if let Some(row) = row {
-                    governor.note(row);
-                }
                 applier.rows.push(row.unwrap_or(REFUSED));
             }
             tenant
         };
-        if unknown.is_empty() && batch.metadata.is_empty() {
-            return;
+        if !unknown.is_empty() || !batch.metadata.is_empty() {
+            self.resolve_unknown(header, batch, applier, (tenant, policy), &unknown);
         }
+        // Last, so that the judge does not see which of the rows were found by their hash alone:
+        // that cache is empty after a restart.
+        for &row in applier.rows.iter().filter(|&&row| row != REFUSED) {
+            applier.governor.note(row);
+        }
+    }
+
+    /// Rows of series that the cache does not know, or of which the type changes.
+    fn resolve_unknown(
+        &self,
+        header: &RecordHeader,
+        batch: &Batch,
+        applier: &mut Applier,
+        (tenant, policy): (Option<TenantNumber>, Option<Policy>),
+        unknown: &[u32],
+    ) {
+        let governor = &mut applier.governor;
         let mut registry = self.registry.write();
         let tenant = tenant.unwrap_or_else(|| registry.tenant(&header.tenant));
         let mut canonical = Vec::new();
         let before = registry.row_count();
-        for index in unknown {
+        for &index in unknown {
             let series = &batch.series[index as usize];
             if applier.rows[index as usize] == REFUSED {
                 let sent =
@@ -230,7 +244,6 @@ fn admit(
 ) -> Result<SeriesRow, Refused> {
     let (id, known) = registry.look_up(new.tenant, new.labels);
     if let Some(row) = known {
-        governor.note(row);
         return Ok(row);
     }
     if let Some(refusal) = policy.and_then(|policy| judge(&policy, registry.row_count() as u64)) {
