@@ -1,4 +1,4 @@
-"""Random lives of a governed shard, killed anywhere: verdicts, ledger, letters as the oracle has."""
+"""Random lives of a governed shard, killed anywhere: verdicts, ledger and letters as foretold."""
 
 from typing import Any
 
@@ -43,7 +43,7 @@ budget = st.builds(
 
 @st.composite
 def policies(draw: st.DrawFn) -> Policy:
-    drawn = draw(st.lists(budget, max_size=4))
+    drawn = draw(st.lists(budget, min_size=draw(st.sampled_from([0, 1, 1, 1])), max_size=4))
     budgets: list[Budget] = []
     for place, one in enumerate(drawn):
         unlimited = one.active_series.hard is None and one.new_series_per_hour.hard is None
@@ -89,6 +89,7 @@ class Life:
         self.version = 0
         self.sequence = 0
         self.now_ms = START_MS
+        self.pushed: list[tuple[int, str, int, int, Any]] = []
 
     def push(self, tenant: str, rows: list[tuple[str, str, int, int]], later_ms: int) -> None:
         self.now_ms += later_ms
@@ -105,7 +106,8 @@ class Life:
             self.now_ms,
         ).ticket
         assert acked(self.hot, ticket)
-        self.oracle.record(self.sequence, tenant, self.now_ms, self.version, sent)
+        self.pushed.append((self.sequence, tenant, self.now_ms, self.version, sent))
+        self.oracle.record(*self.pushed[-1])
         self.sequence += 1
 
     def do(self, action: str) -> None:
@@ -177,10 +179,7 @@ def registered(hot: HotShard) -> set[tuple[str, Labels]]:
     }
 
 
-@settings(max_examples=150, deadline=None)
-@given(st.lists(step, max_size=40))
-def test_any_life_is_judged_as_the_oracle_judges(steps: list[Any]) -> None:
-    life = Life()
+def live(life: Life, steps: list[Any]) -> None:
     for action in steps:
         if isinstance(action, Policy):
             life.version = life.hot.change_policy(action)
@@ -189,9 +188,46 @@ def test_any_life_is_judged_as_the_oracle_judges(steps: list[Any]) -> None:
             life.do(action)
         else:
             life.push(*action)
+
+
+@settings(max_examples=150, deadline=None)
+@given(policies(), st.lists(step, max_size=40))
+def test_any_life_is_judged_as_the_oracle_judges(first: Policy, steps: list[Any]) -> None:
+    life = Life()
+    live(life, [first, *steps])
     life.settle()
     life.check()
     life.do("kill")
     life.settle()
     life.check()
     life.hot.shard.close()
+
+
+@settings(max_examples=80, deadline=None)
+@given(policies(), st.lists(step, min_size=3, max_size=30), st.integers(0, 1 << 30))
+def test_a_power_cut_anywhere_changes_no_verdict(
+    first: Policy, steps: list[Any], chance: int
+) -> None:
+    """The image holds the records up to some number; then it goes on as the unbroken life did."""
+    life = Life()
+    durable: list[tuple[int, int]] = []
+    for action in [first, *steps]:
+        live(life, [action])
+        durable.append((life.disk.operation_count(), life.sequence))
+    life.hot.shard.close()
+    cut = chance % (durable[-1][0] + 1)
+    acked_before = max([0, *(sequence for operation, sequence in durable if operation <= cut)])
+    image = life.disk.crash_image(cut, chance)
+    hot = opened(image, CONFIG)
+    while hot.step() == "applied" or hot.seal_step():
+        pass
+    recovered = hot.statement().next_sequence
+    assert recovered >= acked_before
+    again = Oracle(policies=life.oracle.policies)
+    for past in life.pushed[:recovered]:
+        again.record(*past)
+    broken = Life.__new__(Life)
+    broken.disk, broken.hot, broken.oracle = image, hot, again
+    broken.settle()
+    broken.check()
+    hot.shard.close()
