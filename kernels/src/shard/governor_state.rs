@@ -92,3 +92,80 @@ impl Governor {
         Ok(())
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::super::budget::{Table, Tally};
+    use super::*;
+    use crate::labels::canonical::push_label;
+    use crate::model::SeriesType;
+
+    const HOUR_MS: i64 = 3_600_000;
+
+    fn registry_of(rows: usize) -> Registry {
+        let mut registry = Registry::new(1);
+        let tenant = registry.tenant("a");
+        for row in 0..rows {
+            let mut labels = Vec::new();
+            push_label(&mut labels, b"__name__", b"up");
+            push_label(&mut labels, b"id", row.to_string().as_bytes());
+            assert!(registry.register(tenant, &labels, SeriesType::Unknown, 0).is_ok());
+        }
+        registry
+    }
+
+    fn table() -> Vec<Table> {
+        let json = r#"{"format":1,"version":3,"stage":"enforce","letter_bytes_max":9,"letter_days":1,
+            "budgets":[{"name":"x","tenant":"a","match":"name","metric":"up","labels":[],
+            "active_soft":1,"active_hard":100,"new_soft":null,"new_hard":null,"action":"drop"}]}"#;
+        Table::parse(json).into_iter().collect()
+    }
+
+    #[test]
+    fn what_is_loaded_counts_on_and_what_is_damaged_is_refused() {
+        let registry = registry_of(9);
+        let mut governor = Governor::default();
+        governor.set_tables(table());
+        governor.begin(&registry, 5 * HOUR_MS, 8, 3);
+        (0..4).for_each(|row| governor.note(row));
+        governor.begin(&registry, 6 * HOUR_MS, 8, 3);
+        (2..7).for_each(|row| governor.note(row));
+        governor.tallies.entry("b".to_owned()).or_default().insert("y".into(), Tally::default());
+        assert!(governor.charge("a", 6 * HOUR_MS, 9) && !governor.charge("a", 6 * HOUR_MS, 1));
+        let bytes = governor.state(&registry).encode();
+
+        let mut again = Governor::default();
+        again.set_tables(table());
+        assert!(again.load(&bytes, 9).is_ok());
+        again.begin(&registry, 6 * HOUR_MS, 8, 3);
+        assert_eq!(again.readings(&registry), [("a".to_owned(), 0, 7, 0)]);
+        assert_eq!(again.readings(&registry), governor.readings(&registry));
+        assert!(!again.charge("a", 6 * HOUR_MS, 1) && again.charge("a", 30 * HOUR_MS, 9));
+
+        assert!(Governor::default().load(&bytes, 5).is_err(), "rows that are not there");
+        for cut in 0..bytes.len() {
+            assert!(Governor::default().load(&bytes[..cut], 9).is_err(), "cut at {cut}");
+        }
+        for bit in 0..bytes.len() * 8 {
+            // The state file's CRC notices it; here it must only not panic.
+            let mut damaged = bytes.clone();
+            damaged[bit / 8] ^= 1 << (bit % 8);
+            let _ = Governor::default().load(&damaged, 9);
+        }
+    }
+
+    #[test]
+    fn the_hour_follows_the_records_but_not_a_late_one() {
+        let registry = registry_of(3);
+        let mut governor = Governor::default();
+        governor.set_tables(table());
+        let mut at = |hour: i64| {
+            governor.begin(&registry, hour * HOUR_MS, 1, 3);
+            let active = governor.readings(&registry)[0].2;
+            governor.note(0);
+            active
+        };
+        let seen: Vec<u64> = [10, 10, 9, 11, 10, 12, 14, 3, 4].map(&mut at).to_vec();
+        assert_eq!(seen, [0, 1, 1, 1, 1, 1, 0, 0, 1]);
+    }
+}

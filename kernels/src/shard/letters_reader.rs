@@ -210,3 +210,86 @@ fn labels(bytes: &[u8]) -> Result<BTreeMap<String, String>> {
         .map(|label| label.map(|(name, value, _)| (text(name), text(value))))
         .collect()
 }
+
+#[cfg(test)]
+mod tests {
+    use super::super::budget::Action;
+    use super::super::letters::{Letter, LetterReason, Letters, frame};
+    use super::*;
+    use crate::disk::MemoryDisk;
+    use crate::labels::canonical::push_label;
+    use crate::model::Batch;
+
+    fn everything() -> Query {
+        Query {
+            tenant: None,
+            reason: None,
+            since_ms: i64::MIN,
+            until_ms: i64::MAX,
+            skip: 0,
+            limit: u64::MAX,
+        }
+    }
+
+    fn file(disk: &MemoryDisk, path: &str, count: usize) -> Result<()> {
+        let mut letters = Letters::default();
+        let (mut scratch, mut framed, mut labels) = (Vec::new(), Vec::new(), Vec::new());
+        push_label(&mut labels, b"__name__", b"up");
+        for number in 0..count {
+            let letter = Letter {
+                received_ms: number as i64,
+                sequence: number as u64,
+                policy_version: 7,
+                reason: LetterReason::NewSeriesPerHour,
+                action: Action::Drop,
+                budget: "all",
+                labels: &labels,
+                floats: &[(5, 1.5), (-5, f64::INFINITY)],
+                histograms: &[],
+            };
+            frame(&letter, &Batch::default(), &mut scratch, &mut framed);
+            letters.push(["a", "b"][number % 2], &framed, 2, number as i64);
+        }
+        let meta = letters.write(disk, path, 3, 9)?;
+        assert_eq!((meta.letters, meta.points), (count as u64, 2 * count as u64));
+        Ok(())
+    }
+
+    #[test]
+    fn what_is_written_is_read_by_tenant_and_time() -> Result<()> {
+        let disk = MemoryDisk::new();
+        // More than a chunk of each tenant.
+        file(&disk, "many", 20_000)?;
+        let all = read(&disk, "many", &everything())?;
+        assert_eq!((all.letters.len(), all.matched, all.damaged_chunks), (20_000, 20_000, 0));
+        let first = &all.letters[0];
+        assert_eq!((first.reason.as_str(), first.action.as_str()), ("new_series_per_hour", "drop"));
+        assert_eq!(first.floats, [(5, "1.5".to_owned()), (-5, "+Inf".to_owned())]);
+        let query = Query { tenant: Some("b".to_owned()), since_ms: 101, limit: 3, ..everything() };
+        let some = read(&disk, "many", &query)?;
+        let found: Vec<u64> = some.letters.iter().map(|letter| letter.sequence).collect();
+        assert_eq!(found, [101, 103, 105]);
+        Ok(())
+    }
+
+    #[test]
+    fn every_flipped_bit_and_every_cut_is_noticed() -> Result<()> {
+        let disk = MemoryDisk::new();
+        file(&disk, "good", 6)?;
+        let bytes = disk.read_all("good")?;
+        let seen = |damaged: &[u8], name: &str| {
+            disk.write_new(name, damaged)?;
+            read(&disk, name, &everything())
+        };
+        for bit in 0..bytes.len() * 8 {
+            let mut damaged = bytes.clone();
+            damaged[bit / 8] ^= 1 << (bit % 8);
+            let answer = seen(&damaged, &format!("bit-{bit}"));
+            assert!(answer.is_err() || answer.is_ok_and(|a| a.damaged_chunks == 1), "bit {bit}");
+        }
+        for cut in 0..bytes.len() {
+            assert!(seen(&bytes[..cut], &format!("cut-{cut}")).is_err(), "cut at {cut}");
+        }
+        Ok(())
+    }
+}
