@@ -142,7 +142,8 @@ impl Shard {
 
     fn set_tables(&self, py: Python<'_>, tables: Vec<String>) -> PyResult<()> {
         call(py, || {
-            let tables = tables.iter().map(|json| Table::parse(json)).collect::<Result<_>>()?;
+            let tables =
+                tables.into_iter().map(|json| Table::parse(&json)).collect::<Result<_>>()?;
             self.inner.set_tables(tables);
             Ok(())
         })

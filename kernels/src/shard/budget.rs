@@ -156,6 +156,7 @@ pub struct Meters {
     set_numbers: HashMap<Box<[u32]>, u32, FxBuildHasher>,
     /// By row; a number of `sets`.
     row_sets: Vec<u32>,
+    scratch: Vec<u32>,
 }
 
 impl Meters {
@@ -167,6 +168,7 @@ impl Meters {
             sets: vec![Box::default()],
             set_numbers: std::iter::once((Box::default(), NO_METERS)).collect(),
             row_sets: Vec::new(),
+            scratch: Vec::new(),
         }
     }
 
@@ -233,11 +235,15 @@ impl Meters {
     ) -> u32 {
         let candidates = self.candidates(tenant, metric);
         let Some(labelled) = candidates.labelled else { return candidates.set };
+        let mut set = std::mem::take(&mut self.scratch);
+        set.clear();
         let fits = |&meter: &u32| {
             self.budget(meter).labels.iter().all(|(name, wanted)| value(name) == wanted.as_bytes())
         };
-        let set: Vec<u32> = labelled.iter().copied().filter(fits).collect();
-        self.number_of(set)
+        set.extend(labelled.iter().copied().filter(fits));
+        let number = self.number_of(&set);
+        self.scratch = set;
+        number
     }
 
     fn candidates(&mut self, tenant: TenantNumber, metric: &[u8]) -> Candidates {
@@ -270,7 +276,7 @@ impl Meters {
         let found = if all.iter().any(|&meter| !self.budget(meter).labels.is_empty()) {
             Candidates { set: NO_METERS, labelled: Some(all.into()) }
         } else {
-            Candidates { set: self.number_of(all), labelled: None }
+            Candidates { set: self.number_of(&all), labelled: None }
         };
         let by_metric = &mut self.tenants[tenant as usize].by_metric;
         if by_metric.len() >= METRICS_CACHED_MAX {
@@ -280,12 +286,12 @@ impl Meters {
         found
     }
 
-    fn number_of(&mut self, set: Vec<u32>) -> u32 {
-        if let Some(&number) = self.set_numbers.get(set.as_slice()) {
+    fn number_of(&mut self, set: &[u32]) -> u32 {
+        if let Some(&number) = self.set_numbers.get(set) {
             return number;
         }
         let number = self.sets.len() as u32;
-        self.sets.push(set.clone().into());
+        self.sets.push(set.into());
         self.set_numbers.insert(set.into(), number);
         number
     }
