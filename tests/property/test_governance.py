@@ -26,6 +26,8 @@ from sluiceway.tiers.hot import HotConfig
 CONFIG = HotConfig(seal_points_max=40, merge_fan_in=2, state_files_max=3, day_points_min=20)
 START_MS = 500_000 * HOUR_MS
 TENANTS = ("a", "b")
+ACTIONS = ("apply", "freeze", "write", "seal", "merge", "kill")
+"""Records may be applied between a freeze and the writing of its files."""
 
 limit = st.builds(Limit, hard=st.none() | st.integers(0, 6))
 budget = st.builds(
@@ -69,9 +71,7 @@ record = st.tuples(
     st.lists(row, min_size=1, max_size=8, unique_by=lambda r: r[:3]),
     st.sampled_from([0] * 8 + [20 * 60_000, HOUR_MS, 3 * HOUR_MS, DAY_MS, -HOUR_MS, -5 * HOUR_MS]),
 )
-step = st.one_of(
-    record, record, record, policies(), st.sampled_from(["apply", "seal", "merge", "kill"])
-)
+step = st.one_of(record, record, record, policies(), st.sampled_from(ACTIONS))
 
 
 def labels_of(metric: str, env: str, number: int) -> Labels:
@@ -113,10 +113,14 @@ class Life:
     def do(self, action: str) -> None:
         if action == "apply":
             self.hot.step()
-        elif action == "seal":
+        elif action == "freeze":
             self.hot._worker.ask_seal(0)
             self.hot.step()
+        elif action == "write":
             self.hot.seal_step()
+        elif action == "seal":
+            self.do("freeze")
+            self.do("write")
         elif action == "merge":
             self.hot.merge_step()
         else:

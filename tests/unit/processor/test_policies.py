@@ -130,3 +130,21 @@ def test_versions_are_added_only_for_a_change() -> None:
     assert (second.compiled, second.series_max, second.version("refuse_disk")) == (1, 5, 5)
     far = policies_for(second.table, 6, 1, 6 + BEHIND_MAX)
     assert [p.version for p in far.table] == [7, 8, 9]
+
+
+def test_a_seal_holds_no_series_of_later_records() -> None:
+    disk = Disk.memory()
+    hot = opened(disk)
+    hot.change_policy(limited(10))
+    send(hot, "a")
+    hot._worker.ask_seal(0)
+    hot.step()
+    send(hot, "b", later_ms=1)
+    assert names(hot) == {"a", "b"}
+    assert hot.seal_step()
+    before = hot.governance(), hot.statement().tenants
+    hot.shard.close()
+    hot = opened(disk)
+    assert names(hot) == {"a", "b"}
+    assert (hot.governance(), hot.statement().tenants) == before
+    assert before[1]["default"].series_created == 2
