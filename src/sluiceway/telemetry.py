@@ -45,6 +45,7 @@ MetricName = Literal[
     "sluiceway_journal_groups_total",
     "sluiceway_journal_lag_records",
     "sluiceway_journal_quarantined_records_total",
+    "sluiceway_journal_undecided_records_total",
     "sluiceway_journal_lost_records_total",
     "sluiceway_quarantined_files",
     "sluiceway_series",
@@ -130,6 +131,9 @@ DEFINITIONS: dict[MetricName, Definition] = {
     ),
     "sluiceway_journal_quarantined_records_total": Definition(
         "counter", "Damaged records that were set aside since the start"
+    ),
+    "sluiceway_journal_undecided_records_total": Definition(
+        "counter", "Records torn by a crash, or acked and rotten, since the start: nobody can say"
     ),
     "sluiceway_journal_lost_records_total": Definition(
         "counter", "Acked records lost to damage, ever, from the ledger"

@@ -46,7 +46,7 @@ def settle(hot: HotShard) -> None:
         while True:
             while hot.step() == "applied":
                 pass
-            if not hot._guard(step):
+            if not hot._guard.run(step):
                 break
 
 

@@ -177,7 +177,7 @@ def check_journal(image_count: int, seed: int) -> None:
         assert found == {key: value for record in kept for key, value in record.items()}, path
         gone = len(records) - len(kept)
         quarantined = hot.stats()["journal_quarantined_records_total"]
-        # The newest record of a segment cannot be told from a write that was cut: no count of it.
+        # The newest record of all cannot be told from a write that was cut: no count of it.
         assert gone <= 1 and quarantined <= 1, (path, gone, quarantined)
         assert hot.statement().lost_records == quarantined
         check_ledger(hot)

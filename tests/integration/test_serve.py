@@ -89,7 +89,7 @@ def test_the_read_side_dies_and_comes_back(server: Server) -> None:
 def test_the_read_side_dies_with_its_parent(server: Server) -> None:
     children = server.children()
     server.kill()
-    deadline_s = time.monotonic() + 5
+    deadline_s = time.monotonic() + 30
     while any(Path(f"/proc/{child}/cmdline").exists() for child in children):
         assert time.monotonic() < deadline_s
         time.sleep(0.02)
@@ -222,7 +222,7 @@ def test_keys_tls_and_reload(tmp_path: Path) -> None:
 
         before = serial()
         issue()
-        deadline_s = time.monotonic() + 10
+        deadline_s = time.monotonic() + 30
         while serial() == before:
             assert time.monotonic() < deadline_s
             time.sleep(0.2)
@@ -283,7 +283,7 @@ def test_client_certificates(tmp_path: Path) -> None:
     server = TlsServer(tmp_path / "data", *flags)
     try:
         server.start(wait=False)
-        deadline_s = time.monotonic() + 20
+        deadline_s = time.monotonic() + 60
         refused = False
         while not refused and time.monotonic() < deadline_s:
             try:

@@ -156,11 +156,10 @@ impl<A: Send + 'static> Journal<A> {
     pub fn stats(&self) -> JournalStats {
         let mut stats = self.shared.counts.lock().stats.clone();
         (stats.bytes, stats.segments) = self.shared.store.size();
-        (stats.quarantined_records, stats.quarantined_bytes, stats.torn_bytes) =
-            self.shared.store.damage_counts();
+        stats.damage = self.shared.store.damage_counts();
+        stats.alive = self.thread.lock().as_ref().is_some_and(|thread| !thread.is_finished());
         let queue = self.shared.queue.lock();
         (stats.queued_bytes, stats.queued_records) = (queue.bytes, queue.pending.len() as u64);
-        stats.alive = self.thread.lock().as_ref().is_some_and(|thread| !thread.is_finished());
         stats
     }
 
@@ -168,7 +167,9 @@ impl<A: Send + 'static> Journal<A> {
     pub fn close(&self) {
         self.shared.queue.lock().closed = true;
         self.shared.arrived.notify_one();
-        if let Some(thread) = self.thread.lock().take() {
+        // Not locked while it is waited for: whoever asks for figures meanwhile is answered.
+        let thread = self.thread.lock().take();
+        if let Some(thread) = thread {
             // A committer that panicked has told nothing: its tickets were never acked.
             let _ = thread.join();
             self.shared.writer.lock().leave_segment();

@@ -6,6 +6,8 @@
 //! Formats: docs/formats/record.md. How it works: docs/journal.md.
 
 mod committer;
+mod damage;
+mod listed;
 pub mod record;
 mod scan;
 mod segment;
@@ -15,8 +17,8 @@ mod store;
 mod tests;
 
 pub use committer::{GroupSink, Journal};
+pub use damage::{DamageCounts, Gap};
 pub use record::RecordHeader;
-pub use scan::Gap;
 pub use stats::{FSYNC_BOUNDS_SECONDS, JournalStats};
 
 #[derive(Clone, Debug)]
@@ -49,11 +51,8 @@ impl Default for JournalConfig {
 #[derive(Clone, Debug, Default, PartialEq, Eq, serde::Serialize)]
 pub struct OpenReport {
     pub next_sequence: u64,
-    /// Durable once and not readable now; also in `Journal::take_gaps`.
-    pub quarantined_records: u64,
-    pub quarantined_bytes: u64,
-    /// Written after the last durable group, never acked, cut.
-    pub torn_bytes: u64,
+    #[serde(flatten)]
+    pub damage: DamageCounts,
 }
 
 /// Records in order. `next_sequence` is where to go on: behind the last record, or behind damage.

@@ -3,6 +3,7 @@
 //! Invariant: a record is given only if both its CRCs hold, sequences rise, and what was passed
 //! over is told as a gap. Memory is one window, or one record where that is larger.
 
+use super::damage::Gap;
 use super::record::{HEADER_BYTES_MAX, MAGIC, Parsed, RecordHeader, payload_is_sound};
 use super::segment::{HEADER_BYTES, SegmentName};
 use crate::disk::{DiskFile, read_full};
@@ -14,33 +15,6 @@ const WINDOW_BYTES: usize = 1 << 20;
 /// What is given up where the disk itself reports an error.
 const SECTOR_BYTES: usize = 4096;
 
-/// Sequences that were written and cannot be read.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Gap {
-    /// The missing ones are `first..next` ...
-    pub first: u64,
-    pub next: u64,
-    /// ... of which those below were durable, hence maybe acked; the rest are of a torn group.
-    pub durable_before: u64,
-    pub bytes: u64,
-    /// Of those whose header survives: what was lost, and whose it was.
-    pub headers: Vec<RecordHeader>,
-}
-
-impl Gap {
-    pub fn lost_records(&self) -> u64 {
-        self.durable_before - self.first
-    }
-
-    /// The part of it in `first..next`, if there is one.
-    pub fn within(mut self, first: u64, next: u64) -> Option<Gap> {
-        (self.first, self.next) = (self.first.max(first), self.next.min(next));
-        self.durable_before = self.durable_before.clamp(self.first, self.next.max(self.first));
-        self.headers.retain(|header| (first..next).contains(&header.sequence));
-        (self.first < self.next).then_some(self)
-    }
-}
-
 pub struct Scan {
     pub name: SegmentName,
     file: Arc<dyn DiskFile>,
@@ -48,6 +22,8 @@ pub struct Scan {
     from: u64,
     /// The sequence that comes next if nothing is missing.
     pub expected: u64,
+    /// All below were durable before the last group that was written: an unreadable one is lost.
+    pub durable_before: u64,
     /// Where the last good record ends.
     pub good_end: u64,
     at: u64,
@@ -60,10 +36,12 @@ pub struct Scan {
 }
 
 impl Scan {
-    pub fn new(name: SegmentName, file: Arc<dyn DiskFile>, from: u64) -> Scan {
+    /// `durable_before` is what the caller knows; what the records say may be more.
+    pub fn new(name: SegmentName, file: Arc<dyn DiskFile>, from: u64, durable_before: u64) -> Scan {
         Scan {
             file,
             from,
+            durable_before,
             expected: name.first_sequence,
             name,
             good_end: HEADER_BYTES,
@@ -120,7 +98,8 @@ impl Scan {
 
     /// No further record: tell what should have been there below `limit`.
     pub fn finish(&mut self, end: u64, limit: u64) {
-        self.note_gap(limit, limit, end.saturating_sub(self.good_end));
+        self.durable_before = self.durable_before.max(limit);
+        self.note_gap(limit, end.saturating_sub(self.good_end));
         self.expected = limit;
     }
 
@@ -148,18 +127,19 @@ impl Scan {
     /// Step over a good record, noting what is missing before it.
     fn pass(&mut self, header: &RecordHeader, record_end: u64) {
         let group_first = header.sequence.saturating_sub(u64::from(header.place_in_group));
-        self.note_gap(header.sequence, group_first, self.at.saturating_sub(self.good_end));
+        self.durable_before = self.durable_before.max(group_first);
+        self.note_gap(header.sequence, self.at.saturating_sub(self.good_end));
         self.expected = header.sequence + 1;
         self.at = record_end;
         self.good_end = record_end;
     }
 
-    fn note_gap(&mut self, next: u64, group_first: u64, bytes: u64) {
+    fn note_gap(&mut self, next: u64, bytes: u64) {
         let mut headers = std::mem::take(&mut self.passed_headers);
         let first = self.expected.max(self.from);
         if first < next {
             headers.retain(|header| (first..next).contains(&header.sequence));
-            let durable_before = group_first.clamp(first, next);
+            let durable_before = self.durable_before.clamp(first, next);
             self.gaps.push(Gap { first, next, durable_before, bytes, headers });
         }
     }

@@ -13,6 +13,7 @@ use std::sync::Arc;
 const MAGIC: [u8; 8] = *b"SLUICEWJ";
 const VERSION: u32 = 1;
 pub const HEADER_BYTES: u64 = 64;
+const DURABLE_BEFORE_AT: usize = 40;
 const CRC_AT: usize = 60;
 const SUFFIX: &str = ".segment";
 
@@ -55,13 +56,21 @@ pub struct Spare {
     pub file: Arc<dyn DiskFile>,
 }
 
+/// What a segment's header says beside its name.
+pub struct SegmentHeader {
+    pub fence: u64,
+    /// Every sequence below was durable when the segment was made: it is the first sequence, or
+    /// that of a group which the open before found with holes. 0: the writer did not say.
+    pub durable_before: u64,
+}
+
 /// Make a segment of `bytes`, all reserved, durable with its name; out of `spare` where there is
 /// one. What a failure leaves is removed as well as can be; a leftover holds no record of its salt.
 pub fn create(
     disk: &dyn Disk,
     path: &str,
     name: SegmentName,
-    fence: u64,
+    said: &SegmentHeader,
     bytes: u64,
     spare: Option<Spare>,
 ) -> io::Result<Arc<dyn DiskFile>> {
@@ -70,8 +79,10 @@ pub fn create(
     header.extend(VERSION.to_le_bytes());
     header.extend(name.salt.to_le_bytes());
     header.extend(name.first_sequence.to_le_bytes());
-    header.extend(fence.to_le_bytes());
+    header.extend(said.fence.to_le_bytes());
     header.extend(u32::from(spare.is_some()).to_le_bytes());
+    header.resize(DURABLE_BEFORE_AT, 0);
+    header.extend(said.durable_before.to_le_bytes());
     header.resize(CRC_AT, 0);
     header.extend(crc32fast::hash(&header).to_le_bytes());
     let file = match spare {
@@ -93,15 +104,23 @@ pub fn create(
     Ok(file)
 }
 
-/// Is what lies behind the records of an earlier use? Refuses what a newer build or a newer writer
-/// made. A header that is rotten, or still of the earlier use, is no reason to refuse.
-pub fn check(file: &dyn DiskFile, name: &SegmentName, fence: u64) -> Result<bool> {
+#[derive(Debug, Default, PartialEq, Eq)]
+pub struct Checked {
+    /// What lies behind the records is of an earlier use.
+    pub used_before: bool,
+    /// `SegmentHeader::durable_before`, where the header can be read and says it.
+    pub durable_before: Option<u64>,
+}
+
+/// Refuses what a newer build or a newer writer made. A header that is rotten, or still of the
+/// earlier use, is no reason to refuse.
+pub fn check(file: &dyn DiskFile, name: &SegmentName, fence: u64) -> Result<Checked> {
     let mut header = [0; HEADER_BYTES as usize];
     if read_full(file, 0, &mut header)? < header.len()
         || header[..8] != MAGIC
         || crc32fast::hash(&header[..CRC_AT]) != u32::from_le_bytes(array(&header, CRC_AT))
     {
-        return Ok(false);
+        return Ok(Checked::default());
     }
     let (version, writer) =
         (u32::from_le_bytes(array(&header, 8)), u64::from_le_bytes(array(&header, 24)));
@@ -115,7 +134,13 @@ pub fn check(file: &dyn DiskFile, name: &SegmentName, fence: u64) -> Result<bool
             "journal segment {name} belongs to writer {writer}; this one is {fence}"
         )));
     }
-    Ok(header[32] != 0 || header[12..16] != name.salt.to_le_bytes())
+    if header[12..16] != name.salt.to_le_bytes() {
+        return Ok(Checked { used_before: true, durable_before: None });
+    }
+    let durable_before = u64::from_le_bytes(array(&header, DURABLE_BEFORE_AT));
+    let durable_before =
+        (1..=name.first_sequence).contains(&durable_before).then_some(durable_before);
+    Ok(Checked { used_before: header[32] != 0, durable_before })
 }
 
 #[cfg(test)]
@@ -132,15 +157,17 @@ mod tests {
         }
         let disk = MemoryDisk::new();
         disk.create_directory("j")?;
-        let file = create(&disk, &name.path("j"), name, 5, 4096, None)?;
+        let said = SegmentHeader { fence: 5, durable_before: 1 << 39 };
+        let file = create(&disk, &name.path("j"), name, &said, 4096, None)?;
         assert_eq!(file.byte_size()?, 4096);
-        assert!(!check(&*file, &name, 5)?);
+        let read = Checked { used_before: false, durable_before: Some(1 << 39) };
+        assert_eq!(check(&*file, &name, 5)?, read);
         assert!(matches!(check(&*file, &name, 4), Err(KernelError::Backend(_))));
         let mut header = [0; CRC_AT];
         read_full(&*file, 0, &mut header)?;
         header[8] = 2;
         file.write_at(0, &header)?;
-        check(&*file, &name, 0)?;
+        assert_eq!(check(&*file, &name, 0)?, Checked::default());
         file.write_at(CRC_AT as u64, &crc32fast::hash(&header).to_le_bytes())?;
         assert!(matches!(check(&*file, &name, 5), Err(KernelError::Corruption(_))));
         Ok(())

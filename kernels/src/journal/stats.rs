@@ -1,5 +1,7 @@
 //! What the journal counts about itself.
 
+use super::damage::DamageCounts;
+
 /// Upper bounds of `JournalStats::fsync_buckets`; one more bucket is for what is slower.
 pub const FSYNC_BOUNDS_SECONDS: [f64; 10] =
     [0.0005, 0.001, 0.002, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 1.0];
@@ -18,9 +20,8 @@ pub struct JournalStats {
     pub fsync_seconds_last: f64,
     pub fsync_seconds_sum: f64,
     pub fsync_buckets: [u64; FSYNC_BOUNDS_SECONDS.len() + 1],
-    pub quarantined_records: u64,
-    pub quarantined_bytes: u64,
-    pub torn_bytes: u64,
+    #[serde(flatten)]
+    pub damage: DamageCounts,
     /// False once the committer thread has ended.
     pub alive: bool,
 }

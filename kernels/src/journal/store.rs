@@ -3,36 +3,20 @@
 //! Invariant: readers see only what is durable; a segment is removed only when every record in it
 //! lies before the sequence its caller has made durable elsewhere.
 
+use super::damage::{Damage, DamageCounts, Gap};
+use super::listed::{Listed, Place, Segment};
 use super::record::RecordHeader;
-use super::scan::{Gap, Scan};
-use super::segment::{self, HEADER_BYTES, SegmentName, Spare};
+use super::scan::Scan;
+use super::segment::{self, HEADER_BYTES, SegmentHeader, SegmentName, Spare};
 use super::{JournalConfig, OpenReport, Records};
 use crate::disk::{Disk, DiskFile};
 use crate::error::Result;
 use parking_lot::{Mutex, RwLock};
-use std::collections::BTreeSet;
 use std::io;
 use std::sync::Arc;
 
-/// Reported damage kept for whoever asks; what is beyond is still counted.
-const GAPS_MAX: usize = 1000;
 const QUARANTINED_SEGMENTS_MAX: usize = 4;
 const QUARANTINE_SUFFIX: &str = ".quarantined";
-
-struct Segment {
-    name: SegmentName,
-    file: Arc<dyn DiskFile>,
-    /// Bytes that hold durable records end here.
-    end: u64,
-    damaged: bool,
-}
-
-#[derive(Default)]
-struct Listed {
-    segments: Vec<Segment>,
-    /// Every sequence below is durable.
-    durable_sequence: u64,
-}
 
 /// The segment being written; the committer's, so that no lock is held for readers meanwhile.
 pub struct Current {
@@ -59,15 +43,6 @@ impl Writer {
     }
 }
 
-#[derive(Default)]
-struct Damage {
-    seen: BTreeSet<(u64, u64)>,
-    fresh: Vec<Gap>,
-    records: u64,
-    bytes: u64,
-    torn_bytes: u64,
-}
-
 pub struct Store {
     disk: Arc<dyn Disk>,
     config: JournalConfig,
@@ -92,18 +67,28 @@ impl Store {
         let mut used_before = false;
         for name in names {
             let file = disk.open(&name.path(&config.directory), true)?;
-            used_before = segment::check(&*file, &name, fence)?;
-            let end = file.byte_size()?;
-            segments.push(Segment { name, file, end, damaged: false });
+            let checked = segment::check(&*file, &name, fence)?;
+            used_before = checked.used_before;
+            let (end, durable_before) = (file.byte_size()?, checked.durable_before);
+            segments.push(Segment { name, file, durable_before, end, damaged: false });
         }
-        let (mut durable_sequence, mut gaps) = (next_sequence_at_least, Vec::new());
+        let mut durable_sequence = next_sequence_at_least;
+        let mut undecided = durable_sequence..durable_sequence;
         let mut damage = Damage::default();
         if let Some(last) = segments.last_mut() {
-            let mut scan = Scan::new(last.name, last.file.clone(), next_sequence_at_least);
+            let mut scan = Scan::new(last.name, last.file.clone(), next_sequence_at_least, 0);
             while scan.next(last.end, u64::MAX)?.is_some() {}
-            damage.torn_bytes = scan.torn_bytes(last.end, used_before)?;
+            damage.counts.torn_bytes = scan.torn_bytes(last.end, used_before)?;
             durable_sequence = durable_sequence.max(scan.expected);
-            gaps = std::mem::take(&mut scan.gaps);
+            undecided = durable_sequence..durable_sequence;
+            for mut gap in std::mem::take(&mut scan.gaps) {
+                // What stands behind its group may say more than its group does.
+                gap.durable_before = scan.durable_before.clamp(gap.first, gap.next);
+                if gap.undecided_records() > 0 {
+                    undecided.start = scan.durable_before;
+                }
+                damage.note(gap);
+            }
             last.end = scan.good_end;
             // What was written and never synced counts from now on, so it must be durable; what
             // lies behind it is cut.
@@ -112,23 +97,15 @@ impl Store {
         }
         disk.sync_directory(&config.directory)?;
         let next_number = segments.last().map_or(0, |last| last.name.number + 1);
+        let report = OpenReport { next_sequence: durable_sequence, damage: damage.counts };
         let store = Store {
             disk,
             config,
             fence,
-            listed: RwLock::new(Listed { segments, durable_sequence }),
+            listed: RwLock::new(Listed { segments, durable_sequence, undecided }),
             cursor: Mutex::new(None),
             damage: Mutex::new(damage),
         };
-        store.note_gaps(gaps);
-        let damage = store.damage.lock();
-        let report = OpenReport {
-            next_sequence: durable_sequence,
-            quarantined_records: damage.records,
-            quarantined_bytes: damage.bytes,
-            torn_bytes: damage.torn_bytes,
-        };
-        drop(damage);
         Ok((store, Writer { current: None, buffer: Vec::new(), next_number, spare: None }, report))
     }
 
@@ -137,6 +114,7 @@ impl Store {
         // Full: it is left as it is, to be used again.
         writer.current = None;
         let first_sequence = self.durable_sequence();
+        let durable_before = self.listed.read().durable_before(first_sequence);
         let number = writer.next_number;
         writer.next_number += 1;
         let mut unguessable = self.config.salt.to_le_bytes().to_vec();
@@ -147,8 +125,15 @@ impl Store {
         let capacity = self.config.segment_bytes.max(HEADER_BYTES + group_bytes);
         let path = name.path(&self.config.directory);
         let spare = writer.spare.take();
-        let file = segment::create(&*self.disk, &path, name, self.fence, capacity, spare)?;
-        let segment = Segment { name, file: file.clone(), end: HEADER_BYTES, damaged: false };
+        let said = SegmentHeader { fence: self.fence, durable_before };
+        let file = segment::create(&*self.disk, &path, name, &said, capacity, spare)?;
+        let segment = Segment {
+            name,
+            file: file.clone(),
+            durable_before: Some(durable_before),
+            end: HEADER_BYTES,
+            damaged: false,
+        };
         self.listed.write().segments.push(segment);
         writer.current = Some(Current { file, salt, offset: HEADER_BYTES, capacity });
         Ok(())
@@ -156,11 +141,7 @@ impl Store {
 
     /// The group that ends at `end` of the current segment is durable.
     pub fn publish(&self, end: u64, durable_sequence: u64) {
-        let mut listed = self.listed.write();
-        if let Some(last) = listed.segments.last_mut() {
-            last.end = end;
-        }
-        listed.durable_sequence = durable_sequence;
+        self.listed.write().publish(end, durable_sequence);
     }
 
     pub fn durable_sequence(&self) -> u64 {
@@ -169,19 +150,15 @@ impl Store {
 
     /// (bytes of durable records, segments)
     pub fn size(&self) -> (u64, u64) {
-        let listed = self.listed.read();
-        let bytes = listed.segments.iter().map(|segment| segment.end).sum();
-        (bytes, listed.segments.len() as u64)
+        self.listed.read().size()
     }
 
-    /// (records lost, bytes of them, torn bytes)
-    pub fn damage_counts(&self) -> (u64, u64, u64) {
-        let damage = self.damage.lock();
-        (damage.records, damage.bytes, damage.torn_bytes)
+    pub fn damage_counts(&self) -> DamageCounts {
+        self.damage.lock().counts
     }
 
     pub fn take_gaps(&self) -> Vec<Gap> {
-        std::mem::take(&mut self.damage.lock().fresh)
+        self.damage.lock().take_fresh()
     }
 
     pub fn read(&self, from: u64, bytes_max: usize) -> Result<Records> {
@@ -189,19 +166,24 @@ impl Store {
         let mut out = Records { records: Vec::new(), next_sequence: from };
         let mut bytes = 0;
         while bytes < bytes_max {
-            let Some((name, file, end, limit)) = self.segment_of(out.next_sequence) else {
-                out.next_sequence = self.pass_missing_segments(out.next_sequence);
-                break;
-            };
-            if name.first_sequence > out.next_sequence {
-                out.next_sequence = self.pass_missing_segments(out.next_sequence);
+            let place = self.listed.read().place_of(out.next_sequence);
+            let Some(place) = place.filter(|p| p.name.first_sequence <= out.next_sequence) else {
+                let next = self.pass_missing_segments(out.next_sequence);
+                if next == out.next_sequence {
+                    break;
+                }
+                out.next_sequence = next;
                 continue;
-            }
+            };
+            let (name, end, limit) = (place.name, place.end, place.limit);
+            let durable_before = place.durable_before.unwrap_or(0);
             let going_on = |scan: &Scan| scan.name == name && scan.expected == out.next_sequence;
-            let mut scan = cursor
-                .take()
-                .filter(going_on)
-                .unwrap_or_else(|| Scan::new(name, file, out.next_sequence));
+            let mut scan = match cursor.take().filter(going_on) {
+                Some(scan) => scan,
+                None => self.scan_from(out.next_sequence, place)?,
+            };
+            // It may have become more since the scan began.
+            scan.durable_before = scan.durable_before.max(durable_before);
             while bytes < bytes_max && scan.expected < limit {
                 match scan.next(end, limit)? {
                     Some((header, payload)) => {
@@ -214,28 +196,29 @@ impl Store {
             }
             out.next_sequence = out.next_sequence.max(scan.expected);
             if !scan.gaps.is_empty() {
-                let mut listed = self.listed.write();
-                let damaged = listed.segments.iter_mut().filter(|segment| segment.name == name);
-                damaged.for_each(|segment| segment.damaged = true);
-                drop(listed);
-                self.note_gaps(std::mem::take(&mut scan.gaps));
+                self.listed.write().note_damaged(name);
+                let mut damage = self.damage.lock();
+                scan.gaps.drain(..).for_each(|gap| damage.note(gap));
             }
             *cursor = Some(scan);
         }
         Ok(out)
     }
 
-    /// Where `sequence` is: name, file, durable end of the segment, first sequence behind it.
-    fn segment_of(&self, sequence: u64) -> Option<(SegmentName, Arc<dyn DiskFile>, u64, u64)> {
-        let listed = self.listed.read();
-        let after = listed.segments.partition_point(|s| s.name.first_sequence <= sequence);
-        if sequence >= listed.durable_sequence {
-            return None;
-        }
-        let segment = listed.segments.get(after.saturating_sub(1))?;
-        let next = listed.segments.get(after.max(1));
-        let limit = next.map_or(listed.durable_sequence, |next| next.name.first_sequence);
-        Some((segment.name, segment.file.clone(), segment.end, limit))
+    /// A scan of the place's segment. Where nobody said what of it was durable (the next header is
+    /// rotten, or of an older build), its own records are asked first, once.
+    fn scan_from(&self, sequence: u64, place: Place) -> Result<Scan> {
+        let Place { name, file, end, limit, durable_before } = place;
+        let durable_before = match durable_before {
+            Some(durable_before) => durable_before,
+            None => {
+                let mut scan = Scan::new(name, file.clone(), 0, 0);
+                while scan.next(end, limit)?.is_some() {}
+                self.listed.write().note_durable_before(limit, scan.durable_before);
+                scan.durable_before
+            }
+        };
+        Ok(Scan::new(name, file, sequence, durable_before))
     }
 
     /// Where to go on when the segment that held `sequence` is gone, which is damage.
@@ -245,46 +228,26 @@ impl Store {
             listed.segments.first().map_or(listed.durable_sequence, |s| s.name.first_sequence);
         drop(listed);
         if next > sequence {
-            let (first, durable_before) = (sequence, next);
-            self.note_gaps(vec![Gap {
-                first,
-                next,
-                durable_before,
-                bytes: 0,
-                headers: Vec::new(),
-            }]);
+            let (first, durable_before, headers) = (sequence, next, Vec::new());
+            self.damage.lock().note(Gap { first, next, durable_before, bytes: 0, headers });
         }
         next.max(sequence)
-    }
-
-    fn note_gaps(&self, gaps: Vec<Gap>) {
-        let mut damage = self.damage.lock();
-        for gap in gaps {
-            if !damage.seen.insert((gap.first, gap.next)) {
-                continue;
-            }
-            match gap.lost_records() {
-                0 => damage.torn_bytes += gap.bytes,
-                records => {
-                    damage.records += records;
-                    damage.bytes += gap.bytes;
-                }
-            }
-            if damage.fresh.len() < GAPS_MAX && gap.lost_records() > 0 {
-                damage.fresh.push(gap);
-            }
-        }
     }
 
     /// Remove what only holds records before `sequence`; one segment may stay for its blocks. When
     /// that is everything, the current segment and the spare go too: an idle journal ends as an
     /// empty directory.
     pub fn truncate_before(&self, writer: &mut Writer, sequence: u64) -> Result<()> {
-        let (removed, empty) = self.unlist_before(writer, sequence);
+        let mut listed = self.listed.write();
+        if listed.durable_sequence <= sequence {
+            writer.leave_segment();
+        }
+        let (removed, empty) = listed.unlist_before(sequence, writer.current.is_some());
+        drop(listed);
         if removed.is_empty() && !(empty && writer.spare.is_some()) {
             return Ok(());
         }
-        self.damage.lock().seen.retain(|(_, next)| *next > sequence);
+        self.damage.lock().forget_before(sequence);
         for segment in removed {
             let path = segment.name.path(&self.config.directory);
             if segment.damaged {
@@ -304,21 +267,6 @@ impl Store {
             self.disk.remove(&format!("{}/{name}", self.config.directory))?;
         }
         Ok(self.disk.sync_directory(&self.config.directory)?)
-    }
-
-    /// The segments that end before `sequence`, no longer to be read, and is none left?
-    fn unlist_before(&self, writer: &mut Writer, sequence: u64) -> (Vec<Segment>, bool) {
-        let mut listed = self.listed.write();
-        if listed.durable_sequence <= sequence {
-            writer.leave_segment();
-        }
-        let last_limit = if writer.current.is_none() { listed.durable_sequence } else { u64::MAX };
-        let next_firsts = listed.segments.iter().skip(1).map(|next| next.name.first_sequence);
-        let limits = next_firsts.chain([last_limit]);
-        let count =
-            limits.zip(&listed.segments).take_while(|(limit, _)| *limit <= sequence).count();
-        let removed: Vec<Segment> = listed.segments.drain(..count).collect();
-        (removed, listed.segments.is_empty())
     }
 
     /// Whole, and read by nobody at this moment.

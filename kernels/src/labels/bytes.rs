@@ -169,8 +169,8 @@ mod tests {
         let mut bytes = table.to_bytes();
         assert!(LabelTable::from_bytes(&bytes).is_ok());
         // Of a fuzzer: a second empty string, which "x" becomes where "a" takes its letter.
-        let ends = (HEADER_BYTES..bytes.len()).step_by(4).take(table.strings.len());
-        let (name_end, value_end) = (ends.clone().nth(1), ends.last());
+        let mut ends = (HEADER_BYTES..bytes.len()).step_by(4).take(table.strings.len());
+        let (name_end, value_end) = (ends.clone().nth(1), ends.next_back());
         let (Some(name_end), Some(value_end)) = (name_end, value_end) else { panic!("two ends") };
         bytes.copy_within(value_end..value_end + 4, name_end);
         let crc = crc32fast::hash(&bytes[8..]).to_le_bytes();

@@ -161,7 +161,8 @@ impl Journal {
         answer.set_item("segments", stats.segments)?;
         answer.set_item("groups", stats.groups)?;
         answer.set_item("failed_groups", stats.failed_groups)?;
-        answer.set_item("quarantined_records", stats.quarantined_records)?;
+        answer.set_item("quarantined_records", stats.damage.quarantined_records)?;
+        answer.set_item("undecided_records", stats.damage.undecided_records)?;
         answer.set_item("alive", stats.alive)?;
         Ok(answer)
     }

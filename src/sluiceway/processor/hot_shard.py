@@ -13,21 +13,13 @@ import msgspec
 import structlog
 
 from sluiceway.clock import Clock
-from sluiceway.deadletters.retention import plan_letter_expiry
-from sluiceway.errors import BackendUnavailable, Cancelled, Corruption, SluicewayError
-from sluiceway.governance.compile import compile_policy, decompile
-from sluiceway.governance.policy import Policy
-from sluiceway.governance.reading import Reading
+from sluiceway.errors import BackendUnavailable, Corruption, SluicewayError
 from sluiceway.kernels import Disk, Shard
 from sluiceway.ledger.statement import Statement
 from sluiceway.processor.checkpoint import Checkpointer
-from sluiceway.processor.policies import (
-    NEW_SERIES,
-    POLICIES_MAX,
-    encode_policies,
-    policies_for,
-)
-from sluiceway.processor.recovery import load_tier, open_tier, read_tables
+from sluiceway.processor.figures import figures
+from sluiceway.processor.guard import Guard
+from sluiceway.processor.recovery import encode_policies, load_tier, open_tier
 from sluiceway.processor.room import RoomWatch
 from sluiceway.processor.torn_commit import count_set_aside
 from sluiceway.processor.worker import Pace, Worker, unpaced
@@ -78,11 +70,7 @@ class HotShard:
         )
         self._files_set_aside = count_set_aside(disk, directory)
         self.shard = Shard(disk, {**options, "journal_directory": journal})
-        self._policy_lock = threading.Lock()
-        self._admission = Admission("accept")
-        self._tables = read_tables(disk, self._opened)
-        self._set_tables()
-        self._set_policies()
+        self._admit(Admission("accept"))
         report = self.shard.open_journal(self._opened.next_sequence, self._opened.fence)
         self._replay_until: int = msgspec.json.decode(report)["next_sequence"]
         self._checkpointer = Checkpointer(disk, self.shard, self.manifests, directory)
@@ -97,10 +85,9 @@ class HotShard:
         self._merge_wanted = threading.Event()
         self._merging = threading.Lock()
         self._damaged: set[str] = set()
-        self._lost_told = 0
+        self._guard = Guard(self._log)
+        self._damage_told = (0, 0)
         self._on_unusable: Callable[[Exception], None] | None = None
-        self._failure: str | None = None
-        self._errors = 0
         self._threads: list[threading.Thread] = []
 
     # --- life ---------------------------------------------------------------------------------
@@ -145,7 +132,7 @@ class HotShard:
         """Return when all that was acked before is sealed and durable and, with `merge_all`,
         merged. Blocks. Raises: BackendUnavailable."""
         if not self._seal_until(self._durable_next(), timeout_s):
-            raise BackendUnavailable(f"not sealed: {self._failure or 'it takes too long'}")
+            raise BackendUnavailable(f"not sealed: {self._guard.failure or 'it takes too long'}")
         if merge_all:
             self.flush_merges()
 
@@ -156,36 +143,6 @@ class HotShard:
             task = plan_merge_all(self.manifests.version.blocks, self._config)
             if task is not None:
                 self._checkpointer.merge(task)
-
-    def policy(self) -> tuple[int, Policy]:
-        """The version that new records are judged by, 0 without one, and what it says."""
-        with self._policy_lock:
-            version = self._policies.compiled
-            return version, decompile(self._tables[version]) if version else Policy()
-
-    def change_policy(self, policy: Policy) -> int:
-        """Judge records received from now on by `policy`; returns its version. Durable when it
-        returns, and in force with the next record. Blocks for a commit.
-
-        Raises: OSError, BackendUnavailable; the one before goes on then.
-        """
-        with self._policy_lock:
-            before = self.manifests.version
-            if len(before.policies) + len(NEW_SERIES) > POLICIES_MAX:
-                raise BackendUnavailable("too many policy changes since the last seal")
-            version = max([0, *(table.version for table in before.tables)]) + 1
-            table = compile_policy(policy, version)
-            sealed = before.policy_version_sealed()
-            policies = policies_for(
-                self._policies.table, self._policies.series_max, version, sealed
-            )
-            self._checkpointer.change_policies(policies.table, version, table)
-            named = {policy.table for policy in policies.table}
-            kept = {number: data for number, data in self._tables.items() if number in named}
-            self._policies, self._tables = policies, {**kept, version: table}
-            self._set_tables()
-            self._set_policies()
-        return version
 
     # --- one step of each thread, also driven by hand in simulations ---------------------------
 
@@ -222,10 +179,10 @@ class HotShard:
     # --- threads --------------------------------------------------------------------------------
 
     def _process(self) -> None:
-        if not self._guard(self._load_once):
+        if not self._guard.run(self._load_once):
             return
         while not self._stopping.is_set():
-            if not self._guard(self._apply_step):
+            if not self._guard.run(self._apply_step):
                 self._stopping.wait(RETRY_S)
 
     def _apply_step(self) -> bool:
@@ -246,7 +203,7 @@ class HotShard:
     def _seal_loop(self) -> None:
         while not self._stopping.is_set():
             self._frozen.wait()
-            if not self._guard(self.seal_step):
+            if not self._guard.run(self.seal_step):
                 self._stopping.wait(RETRY_S)
 
     def _merge_loop(self) -> None:
@@ -254,51 +211,28 @@ class HotShard:
             self._merge_wanted.wait(WATCH_S)
             self._merge_wanted.clear()
             if self._loaded and not self._stopping.is_set():
-                self._guard(self._tell_losses)
-                while self._guard(self.merge_step) and not self._stopping.is_set():
+                self._guard.run(self._tell_losses)
+                while self._guard.run(self.merge_step) and not self._stopping.is_set():
                     pass
 
-    def _guard(self, step: Callable[[], bool]) -> bool:
-        """Run a step; a failure is counted, told and tried again later, never the thread's end."""
-        try:
-            done = step()
-        except Cancelled:
-            return False
-        except (SluicewayError, OSError, MemoryError) as error:
-            self._failed(error, getattr(step, "__name__", "step"))
-            return False
-        if done:
-            self._failure = None
-        return done
-
     def _watch_room(self) -> None:
-        self._room.run(self._stopping, self._failed)
+        self._room.run(self._stopping, self._guard.failed)
 
     def _tell_losses(self) -> bool:
-        lost = self.shard.stats()["journal"]["quarantined_records"]
-        if lost > self._lost_told:
+        journal = self.shard.stats()["journal"]
+        lost, undecided = journal["quarantined_records"], journal["undecided_records"]
+        if lost > self._damage_told[0]:
             self._log.error("journal_damaged", records_lost=lost)
-            self._lost_told = lost
+        if undecided > self._damage_told[1]:
+            self._log.warning("journal_undecided", records_torn_or_lost=undecided)
+        self._damage_told = (lost, undecided)
         return True
-
-    def _failed(self, error: Exception, step: str = "room") -> None:
-        self._errors += 1
-        self._failure = f"{type(error).__name__}: {error}"
-        self._log.error("step_failed", step=step, error=str(error))
 
     # --- helpers --------------------------------------------------------------------------------
 
     def _admit(self, admission: Admission) -> None:
-        with self._policy_lock:
-            self._admission = admission
-            self._set_policies()
-
-    def _set_tables(self) -> None:
-        self.shard.set_tables([table.decode() for table in self._tables.values()])
-
-    def _set_policies(self) -> None:
-        current = self._policies.version(self._admission.new_series)
-        self.shard.set_policies(encode_policies(self._policies), current, self._admission.refusing)
+        current = self._policies.version(admission.new_series)
+        self.shard.set_policies(encode_policies(self._policies), current, admission.refusing)
 
     def _durable_next(self) -> int:
         return self.shard.sequences()[0]
@@ -317,11 +251,7 @@ class HotShard:
 
     def _expire(self) -> None:
         blocks = self.manifests.version.blocks
-        now_ms = self._clock.now_ms()
-        self._checkpointer.expire(plan_expiry(blocks, self._config, now_ms))
-        days = self.policy()[1].dead_letters.days
-        letters = self.manifests.version.letters
-        self._checkpointer.expire_letters(plan_letter_expiry(letters, days, now_ms))
+        self._checkpointer.expire(plan_expiry(blocks, self._config, self._clock.now_ms()))
 
     def _snapshot_due(self) -> bool:
         return len(self.manifests.version.states) + 1 >= self._config.state_files_max
@@ -338,38 +268,17 @@ class HotShard:
         """The ledger: flow, movements and stock; `raw_scan` counts every row on disk."""
         return msgspec.json.decode(self.shard.ledger(raw_scan), type=Statement)
 
-    def governance(self) -> Reading:
-        """What the meters of the policy in force count, and all tallies."""
-        return msgspec.json.decode(self.shard.governance(), type=Reading)
-
     def version(self) -> Version:
         return self.manifests.version
 
     def stats(self) -> dict[str, Any]:
         """Figures for /metrics and `sluiceway status`."""
-        figures = self.shard.stats()
-        journal = figures.get("journal") or {}
-        statement = self.statement()
-        return {
-            "journal_bytes": journal.get("bytes", 0),
-            "journal_segments": journal.get("segments", 0),
-            "journal_sync_errors_total": journal.get("failed_groups", 0),
-            "journal_sync_seconds": journal.get("fsync_seconds_last", 0.0),
-            "journal_records_total": journal.get("records", 0),
-            "journal_groups_total": journal.get("groups", 0),
-            "journal_quarantined_records_total": journal.get("quarantined_records", 0),
-            "journal_lost_records_total": statement.lost_records,
-            "journal_lag_records": figures["lag_records"],
-            "corrupt_pages_total": figures["corrupt_pages"],
+        told = figures(self.shard.stats(), self.statement())
+        return told | {
             "quarantined_files": self._files_set_aside,
-            "series": figures["series"],
             "series_max": self._policies.series_max,
-            "buffer_points": figures["points_buffered"] + figures["frozen_points"],
-            "parts": figures["blocks"],
             "seals_total": self._checkpointer.seals,
             "merges_total": self._checkpointer.merges,
-            "processor_errors_total": self._errors,
-            "points": statement.outcomes(),
-            "failure": self._failure,
-            "shard": figures,
+            "processor_errors_total": self._guard.errors,
+            "failure": self._guard.failure,
         }

@@ -160,7 +160,7 @@ def test_slow_and_long_heads_are_cut(tmp_path: Path) -> None:
         started_s = asyncio.get_running_loop().time()
         assert await talk(port, b"") == b""
         assert await talk(port, b"GET / HTTP/1.1\r\nHost") == b""
-        assert asyncio.get_running_loop().time() - started_s < 3
+        assert asyncio.get_running_loop().time() - started_s < 8
         long = get("/", f"X-Long: {'a' * 5000}\r\n")
         assert (await talk(port, long)).startswith(b"HTTP/1.1 400")
         many = get("/", "".join(f"X-{i}: {'b' * 20}\r\n" for i in range(100)))

@@ -196,7 +196,7 @@ def test_paths_and_methods(tmp_path: Path) -> None:
 
 
 def wait_for(condition: Callable[[], bool]) -> None:
-    ends_s = time.monotonic() + 5
+    ends_s = time.monotonic() + 30
     while not condition():
         assert time.monotonic() < ends_s
         time.sleep(0.002)
@@ -208,7 +208,7 @@ def test_turns(tmp_path: Path) -> None:
 
     def wait(_: Request) -> Data:
         started.release()
-        assert gate.wait(10)
+        assert gate.wait(60)
         return Data(b"[]")
 
     def story(api: Api) -> None:
@@ -220,21 +220,21 @@ def test_turns(tmp_path: Path) -> None:
         gone = Call("GET", "/api/v1/query")
         with ThreadPoolExecutor(4) as pool:
             first = pool.submit(api.reply, "query")
-            assert started.acquire(timeout=5)
+            assert started.acquire(timeout=30)
             second = pool.submit(api.reply, "query")
             wait_for(lambda: told("waiting 1"))
-            third = pool.submit(api.reply, "query", timeout="0.1")
+            third = pool.submit(api.reply, "query", timeout="1")
             fourth = pool.submit(api.app.answer, gone)
             wait_for(lambda: told("waiting 3"))
             assert api.refused("query")[:2] == (503, "unavailable")
             api.app.withdraw(gone)
-            assert fourth.result(1).status == 499
-            assert json.loads(third.result(5).body)["errorType"] == "timeout"
+            assert fourth.result(30).status == 499
+            assert json.loads(third.result(30).body)["errorType"] == "timeout"
             assert told("waiting 1")
             assert told("running 1")
             assert api.app.answer(Call("GET", "/ready")).status == 200
             gate.set()
-            assert {first.result(5).status, second.result(5).status} == {200}
+            assert {first.result(30).status, second.result(30).status} == {200}
         assert told("waiting 0")
         assert told("running 0")
         assert api.app.answer(gone).status == 499  # before it asked

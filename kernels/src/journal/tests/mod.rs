@@ -47,6 +47,27 @@ fn a_checkpointed_journal_leaves_nothing_behind() -> Result<()> {
     Ok(())
 }
 
+/// Who asks for figures while the journal is closed holds nothing that the committer waits for.
+#[test]
+fn figures_may_be_asked_for_while_it_closes() -> Result<()> {
+    for _ in 0..100 {
+        let (_, disk) = memory();
+        let rig = Arc::new(open(&disk, small(), 0)?);
+        rig.append(0)?;
+        let (ended, end) = crossbeam_channel::bounded(1);
+        let closing = rig.clone();
+        let closer = std::thread::spawn(move || {
+            closing.journal.close();
+            let _ = ended.send(());
+        });
+        let asking = rig.clone();
+        std::thread::spawn(move || while asking.journal.stats().alive {});
+        assert!(end.recv_timeout(SECOND).is_ok(), "it never ends");
+        assert!(closer.join().is_ok());
+    }
+    Ok(())
+}
+
 #[test]
 fn refuses_what_is_too_much() -> Result<()> {
     let (_, disk) = memory();

@@ -21,6 +21,8 @@ from sluiceway.query.promql.syntax import (
     Unary,
 )
 
+REFUSED_S, TRIES_MAX = 0.05, 5
+
 
 def test_numbers() -> None:
     for text, value in {
@@ -188,12 +190,16 @@ def test_errors(text: str, message: str) -> None:
     ],
 )
 def test_monstrous_texts_are_refused_soon(text: str) -> None:
-    started = time.perf_counter()
-    with pytest.raises(TenantFault) as caught:
-        parse(text)
-    assert isinstance(caught.value, QueryTooLarge | ParseFault)
-    # 50 ms is the promise on an idle core; the test machine may be busy.
-    assert time.perf_counter() - started < 0.5
+
+    def burned_s() -> float:
+        began_s = time.thread_time()
+        with pytest.raises(TenantFault) as caught:
+            parse(text)
+        assert isinstance(caught.value, QueryTooLarge | ParseFault)
+        return time.thread_time() - began_s
+
+    # CPU, not time; and what a busy machine's caches add to one try they do not add to each.
+    assert any(burned_s() < REFUSED_S for _ in range(TRIES_MAX))
 
 
 def test_long_chains_of_operators_parse() -> None:
