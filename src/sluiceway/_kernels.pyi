@@ -145,6 +145,12 @@ class Shard:
     def set_policies(self, policies: str, current: int, refusing: str) -> None:
         """The versions that records name, the one for new records; `refusing` says why
         no request is taken, or is empty."""
+    def set_tables(self, tables: list[str]) -> None:
+        """The compiled policies that `set_policies` may name (docs/formats/policy.md), in the
+        place of those before. Raises: Corruption."""
+    def governance(self) -> str:
+        """JSON as of the last record applied: `version` in force, `meters` = [tenant, the budget's
+        place, active series, new ones in this journal hour], `tallies` by tenant and budget."""
     def receive(
         self, body: bytes, tenant: str, format: int, encoding: int, received_ms: int
     ) -> Receipt:
@@ -167,8 +173,9 @@ class Shard:
         """Make a waiting `advance` return."""
     def freeze(self, snapshot: bool) -> bool:
         """Swap the buffer out to be sealed; false where there is nothing new, or one waits."""
-    def write_seal(self, block_path: str, state_path: str, fence: int) -> str:
-        """Write the frozen buffer and its state, durably; a SealReport in JSON."""
+    def write_seal(self, block_path: str, letters_path: str, state_path: str, fence: int) -> str:
+        """Write the frozen buffer, what was refused and the state, durably; a SealReport in JSON.
+        The first two only where there is something to write."""
     def merge(self, request: str) -> str:
         """Write the merger of blocks, durably; a MergeReport in JSON. Raises: Cancelled."""
     def cancel_merges(self) -> None:
@@ -190,6 +197,11 @@ class Shard:
         """Figures for /metrics, status and readiness. Cheap; never waits for the writer."""
     def close(self) -> None:
         """Take no more requests; what was appended is decided first."""
+
+def read_letters(disk: Disk, path: str, query: str) -> str:
+    """Dead letters of one file that match {"tenant", "reason" (or null), "since_ms", "until_ms" (of
+    receipt), "skip", "limit"}: JSON {"letters", "matched", "damaged_chunks"}. Blocks. Raises:
+    Corruption, BackendUnavailable."""
 
 def read_seal(disk: Disk, path: str) -> tuple[str, int] | None:
     """(SealReport in JSON, fence) out of a state file and its block, both read through; None of

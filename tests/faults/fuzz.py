@@ -18,11 +18,14 @@ from sluiceway.errors import Corruption, TenantFault
 from sluiceway.query.promql.parser import parse
 from sluiceway.query.promql.printer import render
 from sluiceway.tiers.manifest import (
+    FORMAT_VERSION,
     BlockEntry,
+    LettersEntry,
     ManifestFile,
     Movements,
     Policy,
     StateEntry,
+    TableEntry,
     decode,
     encode,
 )
@@ -95,7 +98,7 @@ def query(chance: random.Random) -> bool:
 
 BLOCK = BlockEntry("hot/metrics/blocks/a.block", 9, 1, 2, 3, 0, -5, 5, 0, 7, "fast", [(0, 3)])
 MANIFEST = ManifestFile(
-    1,
+    FORMAT_VERSION,
     7,
     True,
     2,
@@ -106,8 +109,11 @@ MANIFEST = ManifestFile(
     [],
     [StateEntry("s", 1, 2, 8)],
     [],
-    [Policy(1, 5)],
+    [Policy(1, 5, table=1)],
     Movements(),
+    [LettersEntry("hot/metrics/letters/a.letters", 1, 2, 3, 4, 5, 6, 7, 8)],
+    [],
+    [TableEntry(1, "hot/metrics/policies/a.json", 1, 2)],
 )
 
 

@@ -5,6 +5,7 @@ use _kernels::disk::{Disk, MemoryDisk};
 use _kernels::shard::block::Directory;
 use _kernels::shard::block_reader::BlockReader;
 use _kernels::shard::dedup::DedupWindow;
+use _kernels::shard::governor::Governor;
 use _kernels::shard::ledger::Ledger;
 use _kernels::shard::page_cache::PageCache;
 use _kernels::shard::registry::Registry;
@@ -40,7 +41,7 @@ fn whole_block(body: &[u8]) {
 
 pub fn state(input: &[u8]) {
     let [kind, body @ ..] = input else { return };
-    match kind % 4 {
+    match kind % 5 {
         0 => drop(state_file::decode(body)),
         1 => registry(body),
         2 => {
@@ -49,7 +50,8 @@ pub fn state(input: &[u8]) {
                 assert!(DedupWindow::new(1000).apply(&window.encode(true)));
             }
         }
-        _ => drop(Ledger::from_json(body)),
+        3 => drop(Ledger::from_json(body)),
+        _ => drop(Governor::default().load(body, 64)),
     }
 }
 

@@ -10,7 +10,8 @@ use crate::evaluate::access::ShardAccess;
 use crate::model::{PayloadEncoding, PayloadFormat, PointColumns};
 use crate::priority::behind_acks;
 use crate::shard::apply::Event;
-use crate::shard::{self, recover::Publication};
+use crate::shard::budget::Table;
+use crate::shard::{self, letters_reader, recover::Publication};
 use crate::wire;
 use numpy::{IntoPyArray, PyArray1};
 use pyo3::exceptions::PyValueError;
@@ -78,6 +79,13 @@ fn read_seal(py: Python<'_>, disk: &Disk, path: &str) -> PyResult<Option<(String
     found.map(|(report, fence)| Ok((to_json(&report)?, fence))).transpose()
 }
 
+/// Letters of one file of dead letters that match: `letters_reader::Answer` in JSON.
+#[pyfunction]
+fn read_letters(py: Python<'_>, disk: &Disk, path: &str, query: &str) -> PyResult<String> {
+    let query = from_json(query)?;
+    to_json(&call(py, || letters_reader::read(&*disk.inner, path, &query))?)
+}
+
 fn payload_of(format: u8, encoding: u8) -> PyResult<(PayloadFormat, PayloadEncoding)> {
     PayloadFormat::from_u8(format)
         .zip(PayloadEncoding::from_u8(encoding))
@@ -130,6 +138,19 @@ impl Shard {
         let table: Vec<_> = from_json(policies)?;
         detached(py, || self.inner.set_policies(&table, current, refusing));
         Ok(())
+    }
+
+    fn set_tables(&self, py: Python<'_>, tables: Vec<String>) -> PyResult<()> {
+        call(py, || {
+            let tables =
+                tables.into_iter().map(|json| Table::parse(&json)).collect::<Result<_>>()?;
+            self.inner.set_tables(tables);
+            Ok(())
+        })
+    }
+
+    fn governance(&self, py: Python<'_>) -> String {
+        detached(py, || self.inner.governance_json())
     }
 
     fn loaded(&self, py: Python<'_>) {
@@ -186,10 +207,11 @@ impl Shard {
         &self,
         py: Python<'_>,
         block_path: &str,
+        letters_path: &str,
         state_path: &str,
         fence: u64,
     ) -> PyResult<String> {
-        let seal = || self.inner.write_seal(block_path, state_path, fence);
+        let seal = || self.inner.write_seal(block_path, letters_path, state_path, fence);
         to_json(&call(py, || behind_acks("seal", seal))?)
     }
 
@@ -268,5 +290,6 @@ pub fn register(module: &Bound<'_, PyModule>) -> PyResult<()> {
     module.add_function(wrap_pyfunction!(is_quick, module)?)?;
     module.add_class::<Receipt>()?;
     module.add_class::<Shard>()?;
+    module.add_function(wrap_pyfunction!(read_letters, module)?)?;
     module.add_function(wrap_pyfunction!(read_seal, module)?)
 }

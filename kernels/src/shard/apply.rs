@@ -1,28 +1,30 @@
 //! Apply: durable records, strictly in sequence, become series, points and counts.
 //!
-//! Decide, then apply: `judge` is a pure function of (policy named by the record, series held);
-//! `apply` registers, buffers and counts what it says. Invariant: the applier is the only writer
+//! Decide, then apply: judges are pure functions of (policy named by the record, series held) and of
+//! the governor's meters (resolve.rs, governor.rs); `apply` registers, buffers and counts what they
+//! say. Invariant: the applier is the only writer
 //! of registry and buffer; a record is visible as a whole, and `applied` moves after it is.
 
 use super::alive::day_of;
 use super::dedup::DedupWindow;
+use super::governor::Governor;
 use super::intake::Decoded;
-use super::ledger::{Ledger, Refusal};
+use super::ledger::Ledger;
+use super::letters::Letters;
 use super::owner::Shard;
-use super::registry::Registry;
 use super::reread::Reread;
-use crate::error::{KernelError, Result};
+use super::resolve::Refusals;
+use crate::error::Result;
 use crate::journal::Gap;
 use crate::journal::record::RecordHeader;
-use crate::model::{Batch, SeriesRow, SeriesType, TenantNumber};
+use crate::model::{Batch, SeriesRow};
 use crate::mutants;
-use crate::wire;
 use serde::{Deserialize, Serialize};
 use std::collections::BTreeMap;
 use std::time::{Duration, Instant};
 
 /// Row of a series that was refused.
-const REFUSED: SeriesRow = SeriesRow::MAX;
+pub(super) const REFUSED: SeriesRow = SeriesRow::MAX;
 const DAY_MS: i64 = 86_400_000;
 /// Never a day number of an i64 of milliseconds.
 const NO_DAY: i32 = i32::MIN;
@@ -38,6 +40,9 @@ pub struct Policy {
     /// Rows in memory; a new series beyond is refused, a known one always flows.
     pub series_max: u64,
     pub new_series: NewSeries,
+    /// The version of the compiled policy (`budget::Table`); 0 is none.
+    #[serde(default)]
+    pub table: u32,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -46,16 +51,6 @@ pub enum NewSeries {
     Accept,
     RefuseDisk,
     RefuseMemory,
-}
-
-/// May a series that has no row yet have one?
-fn judge(policy: &Policy, series_held: u64) -> Option<Refusal> {
-    match policy.new_series {
-        NewSeries::RefuseDisk => Some(Refusal::Disk),
-        NewSeries::RefuseMemory => Some(Refusal::Memory),
-        NewSeries::Accept if series_held >= policy.series_max => Some(Refusal::SeriesMax),
-        NewSeries::Accept => None,
-    }
 }
 
 /// The writer's own state, standing at `next_sequence`.
@@ -73,8 +68,10 @@ pub struct Applier {
     /// Damage in the journal that was read past and not come to yet.
     pub(super) gaps: Vec<Gap>,
     pub(super) reread: Reread,
-    rows: Vec<SeriesRow>,
-    refusals: Vec<(u32, Refusal)>,
+    pub(super) rows: Vec<SeriesRow>,
+    pub(super) refusals: Refusals,
+    pub governor: Governor,
+    pub letters: Letters,
 }
 
 impl Applier {
@@ -90,7 +87,9 @@ impl Applier {
             gaps: Vec::new(),
             reread: Reread::default(),
             rows: Vec::new(),
-            refusals: Vec::new(),
+            refusals: Refusals::default(),
+            governor: Governor::default(),
+            letters: Letters::default(),
         }
     }
 
@@ -133,7 +132,7 @@ impl Shard {
         let deadline = Instant::now() + wait;
         let (mut points, mut records) = (0, 0);
         while points < SLICE_POINTS && records < SLICE_RECORDS {
-            if self.points.read().buffer.points_added >= self.options.buffer_points_max {
+            if self.points_waiting() >= self.options.buffer_points_max {
                 return Ok(Event::Full);
             }
             let left = deadline.saturating_duration_since(Instant::now());
@@ -145,6 +144,12 @@ impl Shard {
             self.apply(&header, decoded);
         }
         Ok(Event::Applied)
+    }
+
+    /// Points that the next seal takes along, dead letters among them.
+    pub(super) fn points_waiting(&self) -> u64 {
+        let lettered = self.applier.lock().letters.points;
+        self.points.read().buffer.points_added + lettered
     }
 
     /// Apply one record: register, index, buffer, count, remember.
@@ -179,69 +184,6 @@ impl Shard {
         self.decoder.recycle(batch);
         self.compact_tail();
         self.applied.set(header.sequence + 1);
-    }
-
-    /// Rows of the batch's series into `applier.rows`; new series are judged and registered.
-    fn resolve(&self, header: &RecordHeader, batch: &Batch, applier: &mut Applier) {
-        applier.rows.clear();
-        applier.refusals.clear();
-        let mut unknown: Vec<u32> = Vec::new();
-        let tenant = {
-            let registry = self.registry.read();
-            let tenant = registry.tenant_number(&header.tenant);
-            for (index, series) in batch.series.iter().enumerate() {
-                let row = tenant.and_then(|tenant| registry.resolve(tenant, series.label_hash));
-                let retyped = row.is_some_and(|row| {
-                    series.series_type != SeriesType::Unknown
-                        && registry.series_type(row) != series.series_type
-                });
-                if row.is_none() || retyped {
-                    unknown.push(index as u32);
-                }
-                applier.rows.push(row.unwrap_or(REFUSED));
-            }
-            tenant
-        };
-        if unknown.is_empty() && batch.metadata.is_empty() {
-            return;
-        }
-        let policy = applier.policies.get(&header.policy_version).copied();
-        let mut registry = self.registry.write();
-        let tenant = tenant.unwrap_or_else(|| registry.tenant(&header.tenant));
-        let mut canonical = Vec::new();
-        let mut created = 0;
-        for index in unknown {
-            let series = &batch.series[index as usize];
-            if applier.rows[index as usize] == REFUSED {
-                let sent =
-                    &batch.label_bytes[series.label_start as usize..series.label_end as usize];
-                canonical.clear();
-                let labels = if series.canonical {
-                    sent
-                } else {
-                    // Validated by the decoder; were it not, `admit` refuses what comes out.
-                    let _ = wire::canonical_labels(sent, &mut canonical);
-                    canonical.as_slice()
-                };
-                let before = registry.row_count() as u64;
-                match admit(&mut registry, tenant, labels, series.series_type, policy, header) {
-                    Ok(row) => {
-                        created += registry.row_count() as u64 - before;
-                        registry.remember_alias(tenant, series.label_hash, row);
-                        applier.rows[index as usize] = row;
-                    }
-                    Err(refusal) => applier.refusals.push((index, refusal)),
-                }
-            }
-            let row = applier.rows[index as usize];
-            if row != REFUSED && series.series_type != SeriesType::Unknown {
-                registry.declare_type(row, series.series_type);
-            }
-        }
-        for family in &batch.metadata {
-            registry.note_metadata(tenant, family);
-        }
-        applier.ledger.tenant(&header.tenant).series_created += created;
     }
 
     /// Tell the registry on which days rows hold points, before the points can be seen.
@@ -316,14 +258,11 @@ impl Shard {
             }
             buffer.points_added += stored;
         }
-        let outcomes = applier.ledger.tenant(&header.tenant);
-        outcomes.stored += stored;
-        for &(series_index, refusal) in &applier.refusals {
-            let floats = batch.point_series_index.iter().filter(|&&i| i == series_index).count();
-            let histograms =
-                batch.histograms.iter().filter(|h| h.series_index == series_index).count();
-            outcomes.refuse(refusal, (floats + histograms) as u64);
+        applier.ledger.tenant(&header.tenant).stored += stored;
+        if !applier.refusals.is_empty() {
+            self.refuse(header, batch, applier);
         }
+        let outcomes = applier.ledger.tenant(&header.tenant);
         debug_assert!(outcomes.balanced(), "{outcomes:?}");
     }
 
@@ -353,28 +292,4 @@ impl Shard {
         };
         self.points.write().buffer.replace_tail(run);
     }
-}
-
-/// The row of canonical labels: known, or new if the judge lets it in.
-fn admit(
-    registry: &mut Registry,
-    tenant: TenantNumber,
-    labels: &[u8],
-    series_type: SeriesType,
-    policy: Option<Policy>,
-    header: &RecordHeader,
-) -> std::result::Result<SeriesRow, Refusal> {
-    let (id, known) = registry.look_up(tenant, labels);
-    if let Some(row) = known {
-        return Ok(row);
-    }
-    if let Some(refusal) = policy.and_then(|policy| judge(&policy, registry.row_count() as u64)) {
-        return Err(refusal);
-    }
-    registry.register_new(tenant, labels, id, series_type, header.received_ms).map_err(|error| {
-        match error {
-            KernelError::Overloaded { .. } => Refusal::SeriesMax,
-            _ => Refusal::Labels,
-        }
-    })
 }

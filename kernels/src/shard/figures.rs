@@ -29,6 +29,9 @@ struct Figures {
     series: u64,
     registry_bytes: usize,
     dedup_keys: usize,
+    governor_bytes: usize,
+    /// Dead letters that no seal has written yet.
+    letter_bytes: usize,
     page_cache_bytes: usize,
     page_cache_hits: u64,
     page_cache_misses: u64,
@@ -41,7 +44,7 @@ impl Shard {
             let applier = self.applier.lock();
             (applier.payload_bytes, applier.next_sequence)
         };
-        let points_buffered = self.points.read().buffer.points_added;
+        let points_buffered = self.points_waiting();
         Pressure { points_buffered, payload_bytes, next_sequence }
     }
 
@@ -52,7 +55,11 @@ impl Shard {
 
     pub fn stats_json(&self) -> Result<String> {
         let (durable_next, applied_next) = self.sequences();
-        let dedup_keys = self.applier.lock().dedup.len();
+        let (dedup_keys, governor_bytes, letter_bytes) = {
+            let applier = self.applier.lock();
+            let letters = applier.letters.memory_bytes();
+            (applier.dedup.len(), applier.governor.memory_bytes(), letters)
+        };
         let (series, registry_bytes) = {
             let registry = self.registry.read();
             (registry.row_count() as u64, registry.memory_bytes())
@@ -75,12 +82,27 @@ impl Shard {
             series,
             registry_bytes,
             dedup_keys,
+            governor_bytes,
+            letter_bytes,
             page_cache_bytes: self.page_cache.memory_bytes(),
             page_cache_hits,
             page_cache_misses,
             corrupt_pages: self.page_cache.damaged(),
         };
         serde_json::to_string(&figures).map_err(|error| KernelError::Backend(error.to_string()))
+    }
+
+    /// The version in force, its meters and all tallies, as of the last record applied.
+    pub fn governance_json(&self) -> String {
+        let applier = self.applier.lock();
+        let registry = self.registry.read();
+        let governor = &applier.governor;
+        serde_json::json!({
+            "version": governor.version,
+            "meters": governor.readings(&registry),
+            "tallies": governor.tallies(&registry),
+        })
+        .to_string()
     }
 
     /// Stop taking requests; what was appended is still decided.

@@ -7,16 +7,18 @@
 use super::block::{BlockMeta, BlockOptions};
 use super::block_writer::BlockWriter;
 use super::buffer::{BufferedHistogram, Run};
+use super::governor_state::GovernorState;
+use super::letters::{Letters, LettersMeta};
 use super::owner::Shard;
 use super::registry_state::Mark;
 use super::state_file::{
-    self, SECTION_DEDUP, SECTION_LEDGER, SECTION_REGISTRY, SECTION_SEAL, StateHeader,
+    self, SECTION_DEDUP, SECTION_GOVERNANCE, SECTION_LEDGER, SECTION_REGISTRY, SECTION_SEAL,
+    StateHeader,
 };
 use crate::codec::Codec;
 use crate::disk::Disk;
 use crate::error::{KernelError, Result};
 use crate::model::SeriesKey;
-use parking_lot::Mutex;
 use serde::{Deserialize, Serialize};
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -32,18 +34,16 @@ pub struct Frozen {
     pub first_sequence: u64,
     pub next_sequence: u64,
     snapshot: bool,
-    /// How far the registry had come when the state file was written: it may hold series of later
-    /// records, which their replay then finds known.
-    registry_written: Mutex<Mark>,
+    /// How far the registry had come: series of later records are not in the state file, so that
+    /// their replay judges them as the first time.
+    pub registry: Mark,
     dedup: Vec<u8>,
     ledger: Vec<u8>,
+    governor: GovernorState,
+    letters: Letters,
 }
 
 impl Frozen {
-    pub fn registry_written(&self) -> Mark {
-        *self.registry_written.lock()
-    }
-
     /// Rows that stand here: a raw count, duplicates across runs included.
     pub fn row_points(&self) -> u64 {
         let runs: usize = self.runs.iter().map(|run| run.point_count()).sum();
@@ -65,6 +65,12 @@ pub struct FileReport {
 pub struct Seal {
     /// None where no record brought a point.
     pub block: Option<BlockMeta>,
+    /// None where nothing was refused.
+    #[serde(default)]
+    pub letters: Option<LettersMeta>,
+    /// The highest policy version that a record so far has named.
+    #[serde(default)]
+    pub policy_version: u32,
     /// (UTC day, points), ascending; empty where there were more than 128.
     pub days: Vec<(i64, u64)>,
     /// The state file is whole: those before it are superfluous.
@@ -89,6 +95,10 @@ impl Shard {
     pub fn freeze(&self, snapshot: bool) -> bool {
         self.sort_tail();
         let mut applier = self.applier.lock();
+        let (registry, governor) = {
+            let registry = self.registry.read();
+            (registry.mark(), applier.governor.state(&registry))
+        };
         let mut points = self.points.write();
         if !points.frozen.is_empty() || applier.next_sequence == applier.frozen_sequence {
             return false;
@@ -101,7 +111,9 @@ impl Shard {
             first_sequence: applier.frozen_sequence,
             next_sequence: applier.next_sequence,
             snapshot,
-            registry_written: Mutex::default(),
+            registry,
+            governor,
+            letters: std::mem::take(&mut applier.letters),
             dedup: applier.dedup.encode(snapshot),
             ledger: applier.ledger.to_json(),
         };
@@ -113,7 +125,13 @@ impl Shard {
 
     /// Write the frozen buffer's block and state file and make them durable. May be called again
     /// with other paths where it, or the commit after it, failed.
-    pub fn write_seal(&self, block_path: &str, state_path: &str, fence: u64) -> Result<SealReport> {
+    pub fn write_seal(
+        &self,
+        block_path: &str,
+        letters_path: &str,
+        state_path: &str,
+        fence: u64,
+    ) -> Result<SealReport> {
         let frozen = self.points.read().frozen.first().cloned();
         let frozen = frozen.ok_or_else(|| KernelError::Backend("nothing is frozen".into()))?;
         let mut days = Days::default();
@@ -122,9 +140,19 @@ impl Shard {
         } else {
             None
         };
+        let letters = if frozen.letters.letters > 0 {
+            let (first, next) = (frozen.first_sequence, frozen.next_sequence);
+            let meta = frozen.letters.write(&*self.disk, letters_path, first, next)?;
+            self.sync_parent(letters_path)?;
+            Some(meta)
+        } else {
+            None
+        };
         let kept = block.as_ref().map_or(0, |meta| meta.points + meta.histogram_points);
         let seal = Seal {
             block,
+            letters,
+            policy_version: frozen.governor.named(),
             days: days.counts.into_iter().collect(),
             snapshot: frozen.snapshot,
             superseded: frozen.points_added - kept,
@@ -182,16 +210,17 @@ impl Shard {
         let from = if frozen.snapshot { Mark::default() } else { *self.registry_mark.lock() };
         let registry = {
             let registry = self.registry.read();
-            *frozen.registry_written.lock() = registry.mark();
-            registry.encode_delta(&from)
+            registry.encode_between(&from, &frozen.registry)
         };
+        let governance = frozen.governor.encode();
         let header =
             StateHeader { snapshot: frozen.snapshot, next_sequence: frozen.next_sequence, fence };
-        let sections: [(u16, &[u8]); 4] = [
+        let sections: [(u16, &[u8]); 5] = [
             (SECTION_SEAL, &seal),
             (SECTION_REGISTRY, &registry),
             (SECTION_DEDUP, &frozen.dedup),
             (SECTION_LEDGER, &frozen.ledger),
+            (SECTION_GOVERNANCE, &governance),
         ];
         let bytes = state_file::encode(&header, &sections)?;
         let file = self.disk.create(path)?;

@@ -5,6 +5,7 @@
 //! point exactly once in buffer, frozen buffer or block.
 
 use super::apply::{Applier, Policy};
+use super::budget::Table;
 use super::buffer::Buffer;
 use super::freeze::Frozen;
 use super::intake::{Decoded, Inbox, Receipt};
@@ -196,6 +197,11 @@ impl Shard {
         let table = policies.iter().map(|policy| (policy.version, *policy)).collect();
         self.applier.lock().policies = table;
         self.policy_version.store(current, Ordering::Release);
+    }
+
+    /// Compiled policies that `set_policies` names: all of them, before it names them.
+    pub fn set_tables(&self, tables: Vec<Table>) {
+        self.applier.lock().governor.set_tables(tables);
     }
 
     /// Decode, validate and hand to the committer. Never waits for the disk.

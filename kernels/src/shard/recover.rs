@@ -11,7 +11,9 @@ use super::ledger::Ledger;
 use super::merge::{MergeReport, merge};
 use super::owner::{Movements, Shard};
 use super::page_cache::PageCache;
-use super::state_file::{self, SECTION_DEDUP, SECTION_LEDGER, SECTION_REGISTRY, SECTION_SEAL};
+use super::state_file::{
+    self, SECTION_DEDUP, SECTION_GOVERNANCE, SECTION_LEDGER, SECTION_REGISTRY, SECTION_SEAL,
+};
 use super::view::HeldBlock;
 use crate::codec::Codec;
 use crate::disk::Disk;
@@ -42,7 +44,7 @@ pub struct Publication {
 }
 
 /// What the state file at `path` says of its seal, and of itself; (report, fence). None where it was
-/// written before state files said so. `Corruption` unless it and its block are whole, every page.
+/// written before state files said so. `Corruption` unless it, its block and its letters are whole.
 pub fn read_seal(disk: &dyn Disk, path: &str) -> Result<Option<(SealReport, u64)>> {
     let bytes = disk.read_all(path)?;
     let (header, sections) = state_file::decode(&bytes)?;
@@ -56,6 +58,9 @@ pub fn read_seal(disk: &dyn Disk, path: &str) -> Result<Option<(SealReport, u64)
     }
     if let Some(meta) = &seal.block {
         check_block(disk, meta)?;
+    }
+    if let Some(meta) = &seal.letters {
+        read_checked(disk, &meta.path, meta.bytes, meta.crc32)?;
     }
     let crc32 = crc32fast::hash(&bytes);
     let state = FileReport { path: path.to_owned(), bytes: bytes.len() as u64, crc32 };
@@ -95,6 +100,11 @@ impl Shard {
                 SECTION_LEDGER => {
                     Ledger::from_json(&section).map(|ledger| applier.ledger = ledger).is_some()
                 }
+                SECTION_GOVERNANCE => {
+                    let rows = self.registry.read().row_count();
+                    applier.governor.load(&section, rows)?;
+                    true
+                }
                 SECTION_SEAL => true,
                 _ => false,
             };
@@ -128,7 +138,7 @@ impl Shard {
         points.blocks.sort_by_key(|b| (b.last_sequence, b.reader.meta().min_ms));
         if publication.sealed && !points.frozen.is_empty() {
             let sealed = points.frozen.remove(0);
-            *self.registry_mark.lock() = sealed.registry_written();
+            *self.registry_mark.lock() = sealed.registry;
         }
         points.movements = publication.movements;
         Ok(())

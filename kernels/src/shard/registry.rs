@@ -194,6 +194,13 @@ impl Registry {
         (shape, names, &self.values[start..start + names.len()])
     }
 
+    /// The row's value of a label, empty where it has none.
+    pub(super) fn value_of(&self, row: SeriesRow, name: &str) -> &[u8] {
+        let (_, names, values) = self.parts(row);
+        let at = names.iter().position(|&known| self.strings.bytes(known) == name.as_bytes());
+        at.map_or(&[], |at| self.strings.bytes(values[at]))
+    }
+
     /// Where the row stands in seals and blocks.
     pub fn key(&self, row: SeriesRow) -> SeriesKey {
         let Row { tenant, metric, .. } = self.rows[row as usize];

@@ -1,9 +1,9 @@
-//! Numbers and text of the registry's section: varints, zigzag, counts checked before they are used.
+//! Numbers and text of state sections and letters: varints, zigzag, counts checked before they are used.
 
 use crate::error::{KernelError, Result};
 
 pub(super) fn corrupt(why: &str) -> KernelError {
-    KernelError::corruption(format!("registry section: {why}"))
+    KernelError::corruption(format!("state section: {why}"))
 }
 
 pub(super) struct Output(pub Vec<u8>);
@@ -27,8 +27,13 @@ impl Output {
     }
 
     pub fn text(&mut self, text: &str) {
-        self.number(text.len() as u64);
-        self.0.extend_from_slice(text.as_bytes());
+        self.sized(text.as_bytes());
+    }
+
+    /// A length, then that many bytes.
+    pub fn sized(&mut self, bytes: &[u8]) {
+        self.number(bytes.len() as u64);
+        self.0.extend_from_slice(bytes);
     }
 }
 
@@ -77,6 +82,11 @@ impl<'a> Input<'a> {
         let (head, tail) = self.0.split_at_checked(count).ok_or_else(|| corrupt("cut short"))?;
         self.0 = tail;
         Ok(head)
+    }
+
+    pub fn sized(&mut self) -> Result<&'a [u8]> {
+        let length = self.count()?;
+        self.bytes(length)
     }
 
     pub fn utf8(&mut self, length: usize) -> Result<&'a str> {

@@ -6,9 +6,10 @@
 use super::registry::Registry;
 use super::registry_bytes::{Input, Output, corrupt};
 use crate::error::Result;
-use crate::model::{FamilyMetadata, SeriesType, Symbol};
+use crate::model::{FamilyMetadata, SeriesRow, SeriesType, Symbol};
 use roaring::RoaringBitmap;
 use std::collections::BTreeMap;
+use std::ops::Range;
 
 const MAGIC: &[u8; 7] = b"SLWREG\x01";
 
@@ -37,43 +38,58 @@ impl Registry {
 
     /// What changed since `from`; from the default mark a snapshot.
     pub fn encode_delta(&self, from: &Mark) -> Vec<u8> {
+        self.encode_between(from, &self.mark())
+    }
+
+    /// What was new at `to`, a mark of this registry, since `from`. Series that came later are left
+    /// out; of what changes in place (types, days, metadata) the rows of `to` get the newest.
+    pub fn encode_between(&self, from: &Mark, to: &Mark) -> Vec<u8> {
         // A registry is born with the empty string, the metric's name and the empty shape.
         let (strings, shapes) = (from.strings.max(2), from.shapes.max(1));
         let mut out = Output(MAGIC.to_vec());
         for (before, now) in [
-            (from.tenants, self.tenants.len()),
-            (strings, self.strings.len()),
-            (shapes, self.shapes.len()),
-            (from.rows, self.rows.len()),
+            (from.tenants, to.tenants),
+            (strings, to.strings.max(2)),
+            (shapes, to.shapes.max(1)),
+            (from.rows, to.rows),
         ] {
             out.number(before as u64);
             out.number((now - before) as u64);
         }
-        self.tenants[from.tenants..].iter().for_each(|tenant| out.text(&tenant.name));
-        let new = strings as u32..self.strings.len() as u32;
+        self.tenants[from.tenants..to.tenants].iter().for_each(|tenant| out.text(&tenant.name));
+        let new = strings as u32..to.strings as u32;
         new.clone().for_each(|symbol| out.number(self.strings.bytes(symbol).len() as u64));
         new.for_each(|symbol| out.0.extend_from_slice(self.strings.bytes(symbol)));
-        for shape in shapes as u32..self.shapes.len() as u32 {
+        for shape in shapes as u32..to.shapes as u32 {
             out.numbers(self.shapes.get(shape).iter().map(|&name| u64::from(name)));
         }
-        self.encode_rows(&mut out, from.rows);
-        let retyped = self.types.changed(from.version);
+        self.encode_rows(&mut out, from.rows..to.rows);
+        let mut retyped = self.types.changed(from.version);
+        retyped.retain(|&(row, ..)| (row as usize) < to.rows);
         out.number(retyped.len() as u64);
         for (row, code, generation) in retyped {
             out.number(u64::from(row));
             out.0.push(code);
             out.number(u64::from(generation));
         }
-        let days: Vec<_> = self.alive.changed(from.version).collect();
-        out.number(days.len() as u64);
-        for (day, rows) in days {
+        let until = to.rows as SeriesRow;
+        let mut days: Vec<(i32, RoaringBitmap)> = Vec::new();
+        for (day, rows) in self.alive.changed(from.version) {
             let mut rows = rows.clone();
+            rows.remove_range(until..);
+            if !rows.is_empty() {
+                days.push((day, rows));
+            }
+        }
+        out.number(days.len() as u64);
+        for (day, mut rows) in days {
             rows.optimize();
             out.signed(i64::from(day));
             out.number(rows.serialized_size() as u64);
             rows.serialize_into(&mut out.0).expect("a vector takes all bytes");
         }
-        let families = self.families.changed(from.version);
+        let mut families = self.families.changed(from.version);
+        families.retain(|(tenant, _)| (*tenant as usize) < to.tenants);
         out.number(families.len() as u64);
         for (tenant, family) in families {
             out.number(u64::from(tenant));
@@ -82,16 +98,16 @@ impl Registry {
             out.text(&family.help);
             out.text(&family.unit);
         }
-        out.number((self.hours.len() - from.hours) as u64);
-        for &(hour, row) in &self.hours[from.hours..] {
+        out.number((to.hours - from.hours) as u64);
+        for &(hour, row) in &self.hours[from.hours..to.hours] {
             out.signed(hour);
             out.number(u64::from(row));
         }
         out.0
     }
 
-    fn encode_rows(&self, out: &mut Output, from: usize) {
-        let rows = &self.rows[from..];
+    fn encode_rows(&self, out: &mut Output, range: Range<usize>) {
+        let rows = &self.rows[range.clone()];
         let mut by_shape: BTreeMap<u32, Vec<u32>> = BTreeMap::new();
         for run in rows.chunk_by(|a, b| (a.tenant, a.shape) == (b.tenant, b.shape)) {
             [run[0].tenant, run[0].shape, run.len() as u32]
@@ -109,7 +125,7 @@ impl Registry {
                 }
             }
         }
-        out.0.extend_from_slice(&self.types.codes()[from..]);
+        out.0.extend_from_slice(&self.types.codes()[range]);
     }
 
     /// Take over what `encode_delta` wrote; the registry must stand where the delta begins.

@@ -18,6 +18,7 @@ pub const SECTION_DEDUP: u16 = 2;
 pub const SECTION_LEDGER: u16 = 3;
 /// What the seal that wrote the file would have the manifest say: `freeze::Seal` in JSON.
 pub const SECTION_SEAL: u16 = 4;
+pub const SECTION_GOVERNANCE: u16 = 5;
 
 pub struct StateHeader {
     pub snapshot: bool,

@@ -6,6 +6,7 @@ a state from which the next try, or a restart, goes on.
 """
 
 import threading
+import zlib
 from collections.abc import Iterable
 from dataclasses import dataclass
 
@@ -15,7 +16,16 @@ from sluiceway.errors import SluicewayError
 from sluiceway.kernels import Disk, mutant_on
 from sluiceway.tiers.hot import MergeTask, add_days
 from sluiceway.tiers.interface import BlockMeta, MergeReport, SealReport, TierKernel
-from sluiceway.tiers.manifest import BlockEntry, Change, ManifestStore, StateEntry, Version
+from sluiceway.tiers.manifest import (
+    BlockEntry,
+    Change,
+    LettersEntry,
+    ManifestStore,
+    Policy,
+    StateEntry,
+    TableEntry,
+    Version,
+)
 
 
 class Checkpointer:
@@ -46,11 +56,15 @@ class Checkpointer:
         if mutant_on("offset_before_seal"):
             self._commit(Change("seal", next_sequence=1 << 40))
             self._kernel.truncate_journal(1 << 40)
-        block_path, state_path = self._name("blocks", "block"), self._name("state", "state")
+        paths = (
+            self._name("blocks", "block"),
+            self._name("letters", "letters"),
+            self._name("state", "state"),
+        )
         try:
-            text = self._kernel.write_seal(block_path, state_path, self._manifests.version.fence)
+            text = self._kernel.write_seal(*paths, self._manifests.version.fence)
         except SluicewayError:
-            self._unlink([block_path, state_path])  # The next try has other names.
+            self._unlink(list(paths))  # The next try has other names.
             raise
         report = msgspec.json.decode(text, type=SealReport)
         self._commit(seal_change(report, self._manifests.version), sealed=True)
@@ -92,9 +106,27 @@ class Checkpointer:
             paths = tuple(block.path for block in gone)
             self._commit(Change("retention", blocks_removed=paths, expired=rows))
 
+    def expire_letters(self, files: Iterable[LettersEntry]) -> None:
+        """Forget whole files of dead letters that are past their retention."""
+        gone = tuple(file.path for file in files)
+        if gone:
+            self._commit(Change("retention", letters_removed=gone))
+
+    def change_policies(self, policies: tuple[Policy, ...], version: int, table: bytes) -> None:
+        """Commit policies that name a new compiled one: durable before any record names it.
+
+        Raises: OSError; then it may or may not survive a crash, and must not be used.
+        """
+        path = self._name("policies", "json", f"{version:010d}-")
+        self._disk.write_new(path, table)
+        named = {policy.table for policy in policies}
+        entry = TableEntry(version, path, len(table), zlib.crc32(table))
+        tables = self._manifests.version.tables
+        gone = tuple(table.path for table in tables if table.version not in named)
+        self._commit(Change("policy", policies=policies, tables=(entry,), tables_removed=gone))
+
     def _commit(self, change: Change, sealed: bool = False) -> None:
-        made = [block.path for block in change.blocks] + [state.path for state in change.states]
-        gone = [*change.blocks_removed, *change.states_removed]
+        made, gone = change.made(), change.gone()
         with self._committing:
             if mutant_on("unlink_before_manifest"):
                 self._unlink(gone)
@@ -129,11 +161,12 @@ class Checkpointer:
             except OSError:
                 continue
 
-    def _name(self, folder: str, extension: str) -> str:
+    def _name(self, folder: str, extension: str, prefix: str = "") -> str:
         with self._names:
             self._names_given += 1
             fence = self._manifests.version.fence
-            return f"{self._directory}/{folder}/{fence:06d}-{self._names_given:06d}.{extension}"
+            name = f"{prefix}{fence:06d}-{self._names_given:06d}.{extension}"
+            return f"{self._directory}/{folder}/{name}"
 
 
 @dataclass(frozen=True, slots=True)
@@ -152,10 +185,28 @@ def seal_change(report: SealReport, before: Version) -> Change:
     return Change(
         reason="seal",
         blocks=sealed_blocks(report),
-        states=(StateEntry(state.path, state.bytes, state.crc32, report.next_sequence),),
+        states=(
+            StateEntry(
+                state.path, state.bytes, state.crc32, report.next_sequence, report.policy_version
+            ),
+        ),
         states_removed=tuple(entry.path for entry in older),
         next_sequence=report.next_sequence,
         superseded=report.superseded,
+        letters=sealed_letters(report),
+    )
+
+
+def sealed_letters(report: SealReport) -> tuple[LettersEntry, ...]:
+    if report.letters is None:
+        return ()
+    meta = msgspec.structs.asdict(report.letters)
+    return (
+        LettersEntry(
+            **meta,
+            first_sequence=report.first_sequence,
+            last_sequence=report.next_sequence - 1,
+        ),
     )
 
 

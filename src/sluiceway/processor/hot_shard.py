@@ -13,13 +13,23 @@ import msgspec
 import structlog
 
 from sluiceway.clock import Clock
+from sluiceway.deadletters.retention import plan_letter_expiry
 from sluiceway.errors import BackendUnavailable, Corruption, SluicewayError
+from sluiceway.governance.compile import compile_policy, decompile
+from sluiceway.governance.policy import Policy
+from sluiceway.governance.reading import Reading
 from sluiceway.kernels import Disk, Shard
 from sluiceway.ledger.statement import Statement
 from sluiceway.processor.checkpoint import Checkpointer
 from sluiceway.processor.figures import figures
 from sluiceway.processor.guard import Guard
-from sluiceway.processor.recovery import encode_policies, load_tier, open_tier
+from sluiceway.processor.policies import (
+    NEW_SERIES,
+    POLICIES_MAX,
+    encode_policies,
+    policies_for,
+)
+from sluiceway.processor.recovery import load_tier, open_tier, read_tables
 from sluiceway.processor.room import RoomWatch
 from sluiceway.processor.torn_commit import count_set_aside
 from sluiceway.processor.worker import Pace, Worker, unpaced
@@ -70,7 +80,11 @@ class HotShard:
         )
         self._files_set_aside = count_set_aside(disk, directory)
         self.shard = Shard(disk, {**options, "journal_directory": journal})
-        self._admit(Admission("accept"))
+        self._policy_lock = threading.Lock()
+        self._admission = Admission("accept")
+        self._tables = read_tables(disk, self._opened)
+        self._set_tables()
+        self._set_policies()
         report = self.shard.open_journal(self._opened.next_sequence, self._opened.fence)
         self._replay_until: int = msgspec.json.decode(report)["next_sequence"]
         self._checkpointer = Checkpointer(disk, self.shard, self.manifests, directory)
@@ -143,6 +157,36 @@ class HotShard:
             task = plan_merge_all(self.manifests.version.blocks, self._config)
             if task is not None:
                 self._checkpointer.merge(task)
+
+    def policy(self) -> tuple[int, Policy]:
+        """The version that new records are judged by, 0 without one, and what it says."""
+        with self._policy_lock:
+            version = self._policies.compiled
+            return version, decompile(self._tables[version]) if version else Policy()
+
+    def change_policy(self, policy: Policy) -> int:
+        """Judge records received from now on by `policy`; returns its version. Durable when it
+        returns, and in force with the next record. Blocks for a commit.
+
+        Raises: OSError, BackendUnavailable; the one before goes on then.
+        """
+        with self._policy_lock:
+            before = self.manifests.version
+            if len(before.policies) + len(NEW_SERIES) > POLICIES_MAX:
+                raise BackendUnavailable("too many policy changes since the last seal")
+            version = max([0, *(table.version for table in before.tables)]) + 1
+            table = compile_policy(policy, version)
+            sealed = before.policy_version_sealed()
+            policies = policies_for(
+                self._policies.table, self._policies.series_max, version, sealed
+            )
+            self._checkpointer.change_policies(policies.table, version, table)
+            named = {policy.table for policy in policies.table}
+            kept = {number: data for number, data in self._tables.items() if number in named}
+            self._policies, self._tables = policies, {**kept, version: table}
+            self._set_tables()
+            self._set_policies()
+        return version
 
     # --- one step of each thread, also driven by hand in simulations ---------------------------
 
@@ -231,8 +275,16 @@ class HotShard:
     # --- helpers --------------------------------------------------------------------------------
 
     def _admit(self, admission: Admission) -> None:
-        current = self._policies.version(admission.new_series)
-        self.shard.set_policies(encode_policies(self._policies), current, admission.refusing)
+        with self._policy_lock:
+            self._admission = admission
+            self._set_policies()
+
+    def _set_tables(self) -> None:
+        self.shard.set_tables([table.decode() for table in self._tables.values()])
+
+    def _set_policies(self) -> None:
+        current = self._policies.version(self._admission.new_series)
+        self.shard.set_policies(encode_policies(self._policies), current, self._admission.refusing)
 
     def _durable_next(self) -> int:
         return self.shard.sequences()[0]
@@ -251,7 +303,11 @@ class HotShard:
 
     def _expire(self) -> None:
         blocks = self.manifests.version.blocks
-        self._checkpointer.expire(plan_expiry(blocks, self._config, self._clock.now_ms()))
+        now_ms = self._clock.now_ms()
+        self._checkpointer.expire(plan_expiry(blocks, self._config, now_ms))
+        days = self.policy()[1].dead_letters.days
+        letters = self.manifests.version.letters
+        self._checkpointer.expire_letters(plan_letter_expiry(letters, days, now_ms))
 
     def _snapshot_due(self) -> bool:
         return len(self.manifests.version.states) + 1 >= self._config.state_files_max
@@ -267,6 +323,10 @@ class HotShard:
     def statement(self, raw_scan: bool = False) -> Statement:
         """The ledger: flow, movements and stock; `raw_scan` counts every row on disk."""
         return msgspec.json.decode(self.shard.ledger(raw_scan), type=Statement)
+
+    def governance(self) -> Reading:
+        """What the meters of the policy in force count, and all tallies."""
+        return msgspec.json.decode(self.shard.governance(), type=Reading)
 
     def version(self) -> Version:
         return self.manifests.version

@@ -26,11 +26,11 @@ from sluiceway.tiers.manifest import (
 
 # next sequence and CRC of a state file's header (docs/formats/state.md).
 STATE_HEADER = struct.Struct("<16xQ8xI")
-FOLDERS = ("blocks", "state")
+FOLDERS = ("blocks", "state", "letters", "policies")
 
 
 def strays(disk: Disk, version: Version, directory: str) -> list[str]:
-    """Blocks and state files that `version` does not name; those set aside are not among them."""
+    """Files of seals, merges and policies that `version` does not name, but for those set aside."""
     named = version.files()
     paths = [
         f"{directory}/{folder}/{name}"

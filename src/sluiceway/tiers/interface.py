@@ -28,6 +28,18 @@ class FileReport(msgspec.Struct, frozen=True):
     crc32: int
 
 
+class LettersMeta(msgspec.Struct, frozen=True):
+    """A file of dead letters, as the kernel reports it."""
+
+    path: str
+    bytes: int
+    crc32: int
+    letters: int
+    points: int
+    first_received_ms: int
+    last_received_ms: int
+
+
 class SealReport(msgspec.Struct, frozen=True):
     """What one seal wrote. Covers records [first_sequence, next_sequence)."""
 
@@ -39,6 +51,9 @@ class SealReport(msgspec.Struct, frozen=True):
     superseded: int
     first_sequence: int
     next_sequence: int
+    letters: LettersMeta | None = None
+    policy_version: int = 0
+    """The highest that a record so far has named."""
 
 
 class MergeReport(msgspec.Struct, frozen=True):
@@ -53,7 +68,9 @@ class TierKernel(Protocol):
     BackendUnavailable (the disk) and Corruption.
     """
 
-    def write_seal(self, block_path: str, state_path: str, fence: int) -> str: ...
+    def write_seal(
+        self, block_path: str, letters_path: str, state_path: str, fence: int
+    ) -> str: ...
     def merge(self, request: str) -> str: ...
     def publish(self, publication: str) -> None: ...
     def truncate_journal(self, sequence: int) -> None: ...

@@ -15,7 +15,7 @@ from sluiceway.clock import Clock
 from sluiceway.errors import Corruption
 from sluiceway.kernels import Disk
 
-FORMAT_VERSION = 1
+FORMAT_VERSION = 2
 SNAPSHOT_EVERY = 64
 TRAILER_BYTES = 16
 QUARANTINE_SUFFIX = ".quarantined"
@@ -52,6 +52,31 @@ class StateEntry(msgspec.Struct, frozen=True):
     bytes: int
     crc32: int
     next_sequence: int
+    policy_version: int = 0
+    """The highest that a record before `next_sequence` named."""
+
+
+class LettersEntry(msgspec.Struct, frozen=True):
+    """One file of dead letters (docs/formats/deadletters.md). All ends are inclusive."""
+
+    path: str
+    bytes: int
+    crc32: int
+    letters: int
+    points: int
+    first_received_ms: int
+    last_received_ms: int
+    first_sequence: int
+    last_sequence: int
+
+
+class TableEntry(msgspec.Struct, frozen=True):
+    """One compiled policy (docs/formats/policy.md)."""
+
+    version: int
+    path: str
+    bytes: int
+    crc32: int
 
 
 class Policy(msgspec.Struct, frozen=True):
@@ -61,6 +86,8 @@ class Policy(msgspec.Struct, frozen=True):
     series_max: int
     new_series: str = "accept"
     """`accept`, `refuse_disk` or `refuse_memory`."""
+    table: int = 0
+    """The version of the compiled policy; 0 is none."""
 
 
 class Movements(msgspec.Struct, frozen=True):
@@ -100,6 +127,10 @@ class ManifestFile(msgspec.Struct, forbid_unknown_fields=True):
     states_removed: list[str]
     policies: list[Policy]
     movements: Movements
+    letters: list[LettersEntry] = []
+    letters_removed: list[str] = []
+    tables: list[TableEntry] = []
+    tables_removed: list[str] = []
 
 
 @dataclass(frozen=True, slots=True)
@@ -114,9 +145,15 @@ class Version:
     states: tuple[StateEntry, ...] = ()
     policies: tuple[Policy, ...] = ()
     movements: Movements = field(default_factory=Movements)
+    letters: tuple[LettersEntry, ...] = ()
+    tables: tuple[TableEntry, ...] = ()
 
     def files(self) -> set[str]:
-        return {block.path for block in self.blocks} | {state.path for state in self.states}
+        return set(paths_of(self))
+
+    def policy_version_sealed(self) -> int:
+        """The highest policy version that a record in blocks and state files named."""
+        return self.states[-1].policy_version if self.states else 0
 
 
 @dataclass(frozen=True, slots=True)
@@ -133,13 +170,40 @@ class Change:
     policies: tuple[Policy, ...] | None = None
     superseded: int = 0
     expired: int = 0
+    letters: tuple[LettersEntry, ...] = ()
+    letters_removed: tuple[str, ...] = ()
+    tables: tuple[TableEntry, ...] = ()
+    tables_removed: tuple[str, ...] = ()
+
+    def made(self) -> list[str]:
+        return paths_of(self)
+
+    def gone(self) -> list[str]:
+        return [
+            *self.blocks_removed,
+            *self.states_removed,
+            *self.letters_removed,
+            *self.tables_removed,
+        ]
+
+
+def paths_of(what: Version | Change) -> list[str]:
+    """Files that it names."""
+    return [
+        *(block.path for block in what.blocks),
+        *(state.path for state in what.states),
+        *(file.path for file in what.letters),
+        *(table.path for table in what.tables),
+    ]
 
 
 def apply_change(version: Version, change: Change) -> Version:
     """The version after `change`: a pure function."""
-    gone_blocks, gone_states = set(change.blocks_removed), set(change.states_removed)
-    blocks = [block for block in version.blocks if block.path not in gone_blocks]
-    states = [state for state in version.states if state.path not in gone_states]
+    gone = set(change.gone())
+    blocks = [block for block in version.blocks if block.path not in gone]
+    states = [state for state in version.states if state.path not in gone]
+    letters = [file for file in version.letters if file.path not in gone]
+    tables = [table for table in version.tables if table.path not in gone]
     return Version(
         number=version.number + 1,
         fence=version.fence if change.fence is None else change.fence,
@@ -150,6 +214,8 @@ def apply_change(version: Version, change: Change) -> Version:
         states=(*states, *change.states),
         policies=version.policies if change.policies is None else change.policies,
         movements=version.movements.plus(change.superseded, change.expired),
+        letters=(*letters, *change.letters),
+        tables=(*tables, *change.tables),
     )
 
 
@@ -267,6 +333,10 @@ class ManifestStore:
                 states_removed=[] if snapshot else list(change.states_removed),
                 policies=list(after.policies),
                 movements=after.movements,
+                letters=list(after.letters if snapshot else change.letters),
+                letters_removed=[] if snapshot else list(change.letters_removed),
+                tables=list(after.tables if snapshot else change.tables),
+                tables_removed=[] if snapshot else list(change.tables_removed),
             )
             self._uncertain = after.number
             self._write(self._path(after.number), encode(manifest), replace)
@@ -325,6 +395,10 @@ def replay(chain: list[ManifestFile]) -> Version:
             next_sequence=manifest.next_sequence,
             fence=manifest.fence,
             policies=tuple(manifest.policies),
+            letters=tuple(manifest.letters),
+            letters_removed=tuple(manifest.letters_removed),
+            tables=tuple(manifest.tables),
+            tables_removed=tuple(manifest.tables_removed),
         )
         version = replace(
             apply_change(version, change), number=manifest.number, movements=manifest.movements

@@ -17,7 +17,7 @@ from fakes.hot import Points, acked, check_ledger, opened, points, push, series,
 from sluiceway.errors import Corruption
 from sluiceway.kernels import Disk
 from sluiceway.tiers.hot import DAY_MS, HotConfig
-from sluiceway.tiers.manifest import decode, encode
+from sluiceway.tiers.manifest import FORMAT_VERSION, decode, encode
 
 GOLDEN = Path(__file__).parents[2] / "golden"
 LANDINGS = sorted(path.name for path in GOLDEN.iterdir() if (path / "expected.json").exists())
@@ -61,7 +61,7 @@ def test_a_newer_manifest_is_refused_by_name() -> None:
     path = f"hot/metrics/manifest/{disk.list('hot/metrics/manifest')[-1]}"
     manifest = decode(disk.read(path))
     assert manifest is not None
-    manifest.version += 1
+    manifest.version = FORMAT_VERSION + 1
     disk.remove(path)
     disk.write_new(path, encode(manifest))
     with pytest.raises(Corruption, match=f"manifest format {manifest.version} is newer"):

@@ -96,10 +96,10 @@ def test_a_newer_format_is_refused_by_name() -> None:
     disk = Disk.memory()
     filled(disk, 1)
     path = f"{DIRECTORY}/000000000001.json"
-    text = disk.read(path).split(b"\n")[0].replace(b'"version":1', b'"version":2', 1)
+    text = disk.read(path).split(b"\n")[0].replace(b'"version":2', b'"version":3', 1)
     import zlib
 
-    with pytest.raises(Corruption, match="format 2"):
+    with pytest.raises(Corruption, match="format 3"):
         decode(text + b"\ncrc32 %08x\n" % zlib.crc32(text))
 
 

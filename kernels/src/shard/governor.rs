@@ -1,0 +1,272 @@
+//! The governor: how many series are active and new, and what becomes of one more.
+//!
+//! Decide, then apply: `judge` reads meters and changes nothing. Invariant: everything here is a
+//! function of the records applied so far and of the tables they name, never of a clock or of when
+//! a seal came; so a replay judges as the first time. docs/formats/policy.md.
+
+use super::budget::{Action, Meters, NO_METERS, Stage, Table, Tally};
+use super::letters::LetterReason;
+use super::registry::Registry;
+use crate::model::{SeriesRow, TenantNumber};
+use std::collections::BTreeMap;
+use std::sync::Arc;
+
+const HOUR_MS: i64 = 3_600_000;
+const DAY_MS: i64 = 86_400_000;
+/// No record yet.
+pub(super) const NO_HOUR: i64 = i64::MIN;
+/// A row's activity: an hour's end shifts each of them right.
+pub(super) const THIS_HOUR: u8 = 2;
+pub(super) const LAST_HOUR: u8 = 1;
+
+/// By tenant, then by budget.
+pub type Tallies = BTreeMap<String, BTreeMap<String, Tally>>;
+/// By tenant: letter bytes framed on each UTC day.
+pub type LetterBytes = BTreeMap<String, BTreeMap<i64, u64>>;
+
+/// Why a new series may not have a row.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Verdict {
+    pub meter: u32,
+    pub reason: LetterReason,
+    pub action: Action,
+}
+
+pub struct Governor {
+    tables: BTreeMap<u32, Arc<Table>>,
+    /// Of the table in force; 0 is none.
+    pub version: u32,
+    /// The highest policy version that a record named.
+    pub named: u32,
+    pub(super) hour: i64,
+    pub(super) hour_first_row: SeriesRow,
+    /// By row: `THIS_HOUR`, `LAST_HOUR` or 0.
+    pub(super) activity: Vec<u8>,
+    meters: Option<Meters>,
+    /// Meters and activity do not stand for what was loaded, or for `version`.
+    stale: bool,
+    /// Of budgets and tenants that no meter stands for now.
+    pub(super) tallies: Tallies,
+    pub(super) letter_bytes: LetterBytes,
+}
+
+impl Default for Governor {
+    fn default() -> Governor {
+        Governor {
+            tables: BTreeMap::new(),
+            version: 0,
+            named: 0,
+            hour: NO_HOUR,
+            hour_first_row: 0,
+            activity: Vec::new(),
+            meters: None,
+            stale: true,
+            tallies: BTreeMap::new(),
+            letter_bytes: BTreeMap::new(),
+        }
+    }
+}
+
+impl Governor {
+    /// Tables that policies may name, in the place of those before.
+    pub fn set_tables(&mut self, tables: Vec<Table>) {
+        self.tables = tables.into_iter().map(|table| (table.version, Arc::new(table))).collect();
+    }
+
+    /// State was loaded: count anew before the next record.
+    pub(super) fn loaded(&mut self) {
+        (self.meters, self.stale) = (None, true);
+    }
+
+    /// A record that is no duplicate comes: its hour, and the table that its policy names.
+    pub fn begin(&mut self, registry: &Registry, received_ms: i64, policy: u32, table: u32) {
+        self.named = self.named.max(policy);
+        self.roll(received_ms.div_euclid(HOUR_MS), registry.row_count() as SeriesRow);
+        if table > self.version && self.tables.contains_key(&table) {
+            self.keep_tallies(registry);
+            (self.version, self.stale) = (table, true);
+        }
+        if self.stale {
+            self.count(registry);
+        }
+    }
+
+    /// Move on to the hour of a record. One of the hour before is late; one from further back shows
+    /// that the clock was wrong before, so the hour follows it.
+    fn roll(&mut self, hour: i64, rows: SeriesRow) {
+        if hour == self.hour || self.hour.checked_sub(1) == Some(hour) {
+            return;
+        }
+        let next = self.hour.checked_add(1) == Some(hour);
+        self.hour = hour;
+        self.hour_first_row = rows;
+        if next {
+            self.activity.iter_mut().for_each(|activity| *activity >>= 1);
+        } else {
+            self.activity.fill(0);
+        }
+        for meter in self.meters.iter_mut().flat_map(|meters| &mut meters.meters) {
+            meter.previous = if next { meter.current } else { 0 };
+            (meter.current, meter.new) = (0, 0);
+        }
+    }
+
+    /// Meters of the table in force, counted from the rows.
+    fn count(&mut self, registry: &Registry) {
+        self.stale = false;
+        self.activity.resize(registry.row_count(), 0);
+        self.meters = None;
+        let table = self.tables.get(&self.version).filter(|table| !table.budgets.is_empty());
+        let Some(table) = table else { return };
+        let mut meters = Meters::new(table.clone());
+        for (row, &activity) in self.activity.iter().enumerate() {
+            let row = row as SeriesRow;
+            let set = meters.set_of_row(registry, row);
+            meters.add_row(set);
+            if set == NO_METERS {
+                continue;
+            }
+            let new = row >= self.hour_first_row;
+            meters.each(set, |_, meter| {
+                meter.current += u64::from(activity == THIS_HOUR);
+                meter.previous += u64::from(activity == LAST_HOUR);
+                meter.new += u64::from(new);
+            });
+        }
+        self.meters = Some(meters);
+    }
+
+    /// A record names a known row.
+    #[inline]
+    pub fn note(&mut self, row: SeriesRow) {
+        if self.activity[row as usize] != THIS_HOUR {
+            self.note_first(row);
+        }
+    }
+
+    #[cold]
+    fn note_first(&mut self, row: SeriesRow) {
+        let before = std::mem::replace(&mut self.activity[row as usize], THIS_HOUR);
+        if let Some(meters) = &mut self.meters {
+            let set = meters.row_set(row);
+            meters.each(set, |_, meter| {
+                meter.current += 1;
+                meter.previous -= u64::from(before == LAST_HOUR);
+            });
+        }
+    }
+
+    /// The set of meters that a series would count for.
+    #[inline]
+    pub fn set_of(&mut self, registry: &Registry, tenant: TenantNumber, labels: &[u8]) -> u32 {
+        let Some(meters) = &mut self.meters else { return NO_METERS };
+        meters.set_of_labels(registry, tenant, labels)
+    }
+
+    /// May a series that has no row yet have one? None: it may. Of several budgets the strongest
+    /// action holds, among equals the first.
+    pub fn judge(&self, set: u32) -> Option<Verdict> {
+        let meters = self.meters.as_ref()?;
+        let enforced = meters.table.stage == Stage::Enforce;
+        let mut found: Option<Verdict> = None;
+        for &number in meters.set(set) {
+            let (meter, budget) = (&meters.meters[number as usize], meters.budget(number));
+            let past = |hard: Option<u64>, count: u64| hard.is_some_and(|hard| count >= hard);
+            let reason = if past(budget.active_hard, meter.active()) {
+                LetterReason::ActiveSeries
+            } else if past(budget.new_hard, meter.new) {
+                LetterReason::NewSeriesPerHour
+            } else {
+                continue;
+            };
+            let action = if enforced { budget.action } else { Action::Observe };
+            if found.is_none_or(|found| found.action < action) {
+                found = Some(Verdict { meter: number, reason, action });
+            }
+        }
+        found.filter(|verdict| verdict.action != Action::Observe)
+    }
+
+    /// A series got the next row.
+    #[inline]
+    pub fn registered(&mut self, set: u32) {
+        self.activity.push(THIS_HOUR);
+        let Some(meters) = &mut self.meters else { return };
+        meters.add_row(set);
+        if set == NO_METERS {
+            return;
+        }
+        meters.each(set, |budget, meter| {
+            let past = |limit: Option<u64>, count: u64| limit.is_some_and(|limit| count >= limit);
+            let over = |active, new| past(active, meter.active()) || past(new, meter.new);
+            let soft = over(budget.active_soft, budget.new_soft);
+            let hard = over(budget.active_hard, budget.new_hard);
+            meter.tally.over_soft += u64::from(soft);
+            meter.tally.observed += u64::from(hard);
+            meter.current += 1;
+            meter.new += 1;
+        });
+    }
+
+    /// The name of a verdict's budget.
+    pub fn budget_name(&self, verdict: &Verdict) -> &str {
+        self.meters.as_ref().map_or("", |meters| &meters.budget(verdict.meter).name)
+    }
+
+    /// Is there room for a letter of a tenant? Then it is taken.
+    pub fn charge(&mut self, tenant: &str, received_ms: i64, bytes: u64) -> bool {
+        let Some(table) = self.meters.as_ref().map(|meters| &meters.table) else { return false };
+        let (bytes_max, days) = (table.letter_bytes_max, i64::from(table.letter_days));
+        let today = received_ms.div_euclid(DAY_MS);
+        if !self.letter_bytes.contains_key(tenant) {
+            self.letter_bytes.insert(tenant.to_owned(), BTreeMap::new());
+        }
+        let Some(by_day) = self.letter_bytes.get_mut(tenant) else { return false };
+        // Days ahead stay: a clock that was wrong makes no room.
+        while by_day.first_key_value().is_some_and(|(&day, _)| day <= today - days) {
+            by_day.pop_first();
+        }
+        if by_day.values().sum::<u64>() + bytes > bytes_max {
+            return false;
+        }
+        *by_day.entry(today).or_default() += bytes;
+        true
+    }
+
+    /// What became of the points of a refused series.
+    pub fn refused(&mut self, verdict: &Verdict, points: u64, kept: bool) {
+        let Some(meters) = &mut self.meters else { return };
+        let tally = &mut meters.meters[verdict.meter as usize].tally;
+        tally.refused_series += 1;
+        *(if kept { &mut tally.dead_lettered } else { &mut tally.discarded }) += points;
+    }
+
+    /// Before meters go: what they have counted stays.
+    fn keep_tallies(&mut self, registry: &Registry) {
+        self.tallies = self.tallies(registry);
+    }
+
+    /// All there ever were, those of the meters among them.
+    pub fn tallies(&self, registry: &Registry) -> Tallies {
+        let mut all = self.tallies.clone();
+        let Some(meters) = &self.meters else { return all };
+        for meter in meters.meters.iter().filter(|meter| meter.tally != Tally::default()) {
+            let tenant = registry.tenant_name(meter.tenant).to_owned();
+            let budget = meters.table.budgets[meter.budget as usize].name.clone();
+            all.entry(tenant).or_default().entry(budget).or_default().add(&meter.tally);
+        }
+        all
+    }
+
+    /// The meters that count, for people: (tenant, budget's place, active, new in this hour).
+    pub fn readings(&self, registry: &Registry) -> Vec<(String, u32, u64, u64)> {
+        let meters = self.meters.iter().flat_map(|meters| &meters.meters);
+        meters
+            .map(|m| (registry.tenant_name(m.tenant).to_owned(), m.budget, m.active(), m.new))
+            .collect()
+    }
+
+    pub fn memory_bytes(&self) -> usize {
+        self.activity.capacity() + self.meters.as_ref().map_or(0, Meters::memory_bytes)
+    }
+}

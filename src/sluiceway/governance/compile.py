@@ -1,0 +1,105 @@
+"""Policies as the flat table that the kernel runs, and back (docs/formats/policy.md).
+
+Invariant: compiling loses nothing: `decompile(compile_policy(p, v)) == p`, and equal policies have
+equal tables, byte for byte.
+"""
+
+import msgspec
+
+from sluiceway.errors import Corruption
+from sluiceway.governance.policy import (
+    EVERY_TENANT,
+    Action,
+    Budget,
+    LetterQuota,
+    Limit,
+    Match,
+    Policy,
+    Stage,
+    checked,
+)
+
+FORMAT = 1
+
+
+class Row(msgspec.Struct, forbid_unknown_fields=True):
+    """One budget of the table."""
+
+    name: str
+    tenant: str
+    match: str
+    metric: str
+    labels: list[tuple[str, str]]
+    active_soft: int | None
+    active_hard: int | None
+    new_soft: int | None
+    new_hard: int | None
+    action: str
+
+
+class Table(msgspec.Struct, forbid_unknown_fields=True):
+    """One compiled version."""
+
+    format: int
+    version: int
+    stage: str
+    letter_bytes_max: int
+    letter_days: int
+    budgets: list[Row]
+
+
+def compile_policy(policy: Policy, version: int) -> bytes:
+    """The table's bytes. Raises: TenantFault (400) where the policy is not sound."""
+    checked(policy)
+    table = Table(
+        format=FORMAT,
+        version=version,
+        stage=policy.stage.value,
+        letter_bytes_max=policy.dead_letters.bytes_max_per_tenant,
+        letter_days=policy.dead_letters.days,
+        budgets=[compile_budget(budget) for budget in policy.budgets],
+    )
+    return msgspec.json.encode(table)
+
+
+def compile_budget(budget: Budget) -> Row:
+    return Row(
+        name=budget.name,
+        tenant="" if budget.tenant == EVERY_TENANT else budget.tenant,
+        match="all" if budget.metric is None else budget.match.value,
+        metric=budget.metric or "",
+        labels=sorted(budget.labels.items()),
+        active_soft=budget.active_series.soft,
+        active_hard=budget.active_series.hard,
+        new_soft=budget.new_series_per_hour.soft,
+        new_hard=budget.new_series_per_hour.hard,
+        action=budget.action.value,
+    )
+
+
+def decompile(table: bytes) -> Policy:
+    """The policy that a table was compiled from. Raises: Corruption."""
+    try:
+        read = msgspec.json.decode(table, type=Table)
+    except msgspec.MsgspecError as error:
+        raise Corruption(f"policy table: {error}") from None
+    if read.format != FORMAT:
+        raise Corruption(f"policy table: format {read.format}; this build reads {FORMAT}")
+    return Policy(
+        stage=Stage(read.stage),
+        budgets=tuple(decompile_row(row) for row in read.budgets),
+        dead_letters=LetterQuota(read.letter_bytes_max, read.letter_days),
+    )
+
+
+def decompile_row(row: Row) -> Budget:
+    return Budget(
+        name=row.name,
+        tenant=row.tenant or EVERY_TENANT,
+        metric=None if row.match == "all" else row.metric,
+        match=Match.PREFIX if row.match == "prefix" else Match.NAME,
+        labels=dict(row.labels),
+        active_series=Limit(row.active_soft, row.active_hard),
+        new_series_per_hour=Limit(row.new_soft, row.new_hard),
+        action=Action(row.action),
+    )

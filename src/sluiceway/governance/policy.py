@@ -1,0 +1,130 @@
+"""The nouns of governance: a policy, its budgets and their limits.
+
+Invariant: a `Policy` that `checked` has returned means one thing, whoever reads it: names are
+unique, limits are ordered, and what is not built is refused rather than ignored.
+"""
+
+import re
+from enum import StrEnum
+from typing import Annotated
+
+import msgspec
+
+from sluiceway.errors import TenantFault
+
+BUDGETS_MAX = 1_000
+LABELS_MAX = 32
+NAME_BYTES_MAX = 200
+EVERY_TENANT = "*"
+LABEL_NAME = re.compile(r"[^\W\d]\w*", re.ASCII)
+
+Count = Annotated[int, msgspec.Meta(ge=0, le=(1 << 53))]
+Name = Annotated[str, msgspec.Meta(min_length=1, max_length=NAME_BYTES_MAX)]
+
+
+class Stage(StrEnum):
+    """How far a policy goes; what is past a hard limit bites in `enforce` only."""
+
+    OBSERVE = "observe"
+    WARN = "warn"
+    ENFORCE = "enforce"
+
+
+class Match(StrEnum):
+    """How a budget's `metric` is compared."""
+
+    NAME = "name"
+    PREFIX = "prefix"
+
+
+class Action(StrEnum):
+    """What happens to a new series past a hard limit."""
+
+    OBSERVE = "observe"
+    DROP = "drop"
+    STRIP = "strip"
+    AGGREGATE = "aggregate"
+    OVERFLOW = "overflow"
+
+
+BUILT = (Action.OBSERVE, Action.DROP)
+
+
+class Limit(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """`soft` warns, `hard` acts; a count may reach a limit, one more is past it."""
+
+    soft: Count | None = None
+    hard: Count | None = None
+
+
+class Budget(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """How many series of some kind may be active, and how many new ones an hour may bring."""
+
+    name: Name
+    tenant: Name = EVERY_TENANT
+    """`*`: each tenant has the budget for itself."""
+    metric: Name | None = None
+    """None: all metrics."""
+    match: Match = Match.NAME
+    labels: dict[str, str] = {}
+    """Equalities; an empty value means that the label is absent."""
+    active_series: Limit = Limit()
+    new_series_per_hour: Limit = Limit()
+    action: Action = Action.OBSERVE
+
+
+class LetterQuota(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """How much of what is refused is kept, and for how long."""
+
+    bytes_max_per_tenant: Count = 64 << 20
+    days: Annotated[int, msgspec.Meta(ge=1, le=400)] = 7
+
+
+class Policy(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """Budgets, in the order in which equal actions are told apart. Its version is not its own: who
+    keeps it gives it one."""
+
+    stage: Stage = Stage.OBSERVE
+    budgets: tuple[Budget, ...] = ()
+    dead_letters: LetterQuota = LetterQuota()
+
+
+def invalid(message: str) -> TenantFault:
+    return TenantFault(400, "sluiceway-policy-invalid", message)
+
+
+def checked(policy: Policy) -> Policy:
+    """The policy itself. Raises: TenantFault (400), with the budget and what is wrong with it."""
+    if len(policy.budgets) > BUDGETS_MAX:
+        raise invalid(f"{len(policy.budgets)} budgets, the limit is {BUDGETS_MAX}")
+    names: set[str] = set()
+    for place, budget in enumerate(policy.budgets):
+        wrong = fault_of(budget)
+        if budget.name in names:
+            wrong = "another budget has this name"
+        if wrong:
+            raise invalid(f"budgets[{place}] {budget.name!r}: {wrong}")
+        names.add(budget.name)
+    return policy
+
+
+def fault_of(budget: Budget) -> str:
+    """What is wrong with a budget by itself, or nothing."""
+    limits = (budget.active_series, budget.new_series_per_hour)
+    if budget.action not in BUILT:
+        return f"action {budget.action.value!r} is not built yet; there are observe and drop"
+    if budget.match is Match.PREFIX and budget.metric is None:
+        return "match: prefix needs a metric"
+    if all(limit.soft is None and limit.hard is None for limit in limits):
+        return "it limits nothing: set active_series or new_series_per_hour"
+    for limit in limits:
+        if limit.soft is not None and limit.hard is not None and limit.soft > limit.hard:
+            return f"soft limit {limit.soft} is above the hard limit {limit.hard}"
+    if len(budget.labels) > LABELS_MAX:
+        return f"{len(budget.labels)} labels, the limit is {LABELS_MAX}"
+    for name in budget.labels:
+        if name == "__name__":
+            return "the metric's name is matched by `metric`, not by a label"
+        if not LABEL_NAME.fullmatch(name):
+            return f"{name!r} is not the name of a label"
+    return ""

@@ -1,0 +1,52 @@
+"""Tables: compiling loses nothing, and says the same of equal policies."""
+
+import msgspec
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from sluiceway.errors import Corruption, TenantFault
+from sluiceway.governance.compile import compile_policy, decompile
+from sluiceway.governance.policy import BUILT, Action, Budget, Limit, Match, Policy, Stage
+
+text = st.text('aé_\U0001f642" ', min_size=1, max_size=6)
+limit = st.builds(
+    lambda a, b: Limit(*sorted([a, b])), st.integers(0, 1 << 53), st.integers(0, 1 << 53)
+)
+budget = st.builds(
+    Budget,
+    name=text,
+    tenant=st.sampled_from(["*", "acme", "é"]),
+    metric=text,
+    match=st.sampled_from(Match),
+    labels=st.dictionaries(st.sampled_from(["env", "id", "b_2"]), text | st.just("")),
+    active_series=limit,
+    new_series_per_hour=limit | st.just(Limit()),
+    action=st.sampled_from(BUILT),
+)
+policies = st.builds(
+    Policy,
+    stage=st.sampled_from(Stage),
+    budgets=st.lists(budget, max_size=5, unique_by=lambda b: b.name).map(tuple),
+)
+
+
+@settings(max_examples=100, deadline=None)
+@given(policies, st.integers(1, 1 << 31))
+def test_a_table_can_be_read_back(policy: Policy, version: int) -> None:
+    table = compile_policy(policy, version)
+    assert decompile(table) == policy
+    assert compile_policy(decompile(table), version) == table
+
+
+def test_what_is_not_sound_is_not_compiled() -> None:
+    folding = Budget("a", active_series=Limit(hard=1), action=Action.OVERFLOW)
+    with pytest.raises(TenantFault, match="not built"):
+        compile_policy(Policy(budgets=(folding,)), 1)
+
+
+@pytest.mark.parametrize("change", [{"format": 2}, {"more": 1}, {"budgets": [{}]}])
+def test_what_is_no_table_is_refused(change: dict[str, object]) -> None:
+    table = {**msgspec.json.decode(compile_policy(Policy(), 1)), **change}
+    with pytest.raises(Corruption):
+        decompile(msgspec.json.encode(table))
