@@ -7,7 +7,7 @@ for themselves and are read through `Shard.stats`.
 
 import threading
 from bisect import bisect_left
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from typing import Literal, get_args
 
@@ -63,6 +63,12 @@ MetricName = Literal[
     # Tenants.
     "sluiceway_tenants",
     "sluiceway_tenants_deleting",
+    "sluiceway_policy_version",
+    "sluiceway_policy_pending",
+    "sluiceway_budget_series",
+    "sluiceway_budget_series_limit",
+    "sluiceway_budget_series_past_limit_total",
+    "sluiceway_budget_points_total",
     # The process.
     "sluiceway_memory_bytes",
     "sluiceway_memory_bytes_max",
@@ -80,6 +86,8 @@ class Definition:
     labels: Labels = ()
 
 
+BUDGET = ("tenant", "budget", "of")
+OUTCOME = ("tenant", "budget", "outcome")
 DEFINITIONS: dict[MetricName, Definition] = {
     "sluiceway_write_requests_total": Definition(
         "counter", "Write requests by door and status answered", ("door", "status")
@@ -159,6 +167,18 @@ DEFINITIONS: dict[MetricName, Definition] = {
     "sluiceway_processor_errors_total": Definition("counter", "Errors of the processor thread"),
     "sluiceway_tenants": Definition("gauge", "Tenants that have a record"),
     "sluiceway_tenants_deleting": Definition("gauge", "Tenants whose data has to go"),
+    "sluiceway_policy_version": Definition("gauge", "Policy that new records are judged by"),
+    "sluiceway_policy_pending": Definition("gauge", "1 while a published policy is not in force"),
+    "sluiceway_budget_series": Definition(
+        "gauge", "Series that a budget counts: active, or new in this hour", BUDGET
+    ),
+    "sluiceway_budget_series_limit": Definition("gauge", "Limit of a budget", (*BUDGET, "level")),
+    "sluiceway_budget_series_past_limit_total": Definition(
+        "counter", "New series past a limit: over_soft, observed past hard, refused", OUTCOME
+    ),
+    "sluiceway_budget_points_total": Definition(
+        "counter", "Points of refused series: dead_lettered, discarded", OUTCOME
+    ),
     "sluiceway_memory_bytes": Definition("gauge", "Resident anonymous memory", ("side",)),
     "sluiceway_memory_bytes_max": Definition("gauge", "Limit of this side's memory", ("side",)),
     "sluiceway_process_start_seconds": Definition("gauge", "Unix time of the start", ("side",)),
@@ -226,6 +246,15 @@ class Metrics:
         with self._lock:
             self._values[(name, labels)] = value
 
+    def replace(self, name: MetricName, values: Mapping[Labels, float]) -> None:
+        """Set every value of a metric: those not among `values` are gone."""
+        for labels in values:
+            _check(name, labels)
+        with self._lock:
+            for key in [key for key in self._values if key[0] == name]:
+                del self._values[key]
+            self._values.update(((name, labels), value) for labels, value in values.items())
+
     def observe(self, name: MetricName, seconds: float, labels: Labels = ()) -> None:
         """Add one duration to a histogram."""
         key = (name, labels)
@@ -247,11 +276,12 @@ class Metrics:
             values = list(self._values.items())
         return {name: value for (name, labels), value in values if not labels}
 
-    def render(self) -> bytes:
-        """Everything in Prometheus' text format, in the order of the list."""
+    def render(self, tenant: str | None = None) -> bytes:
+        """Everything in Prometheus' text format, in the order of the list; of what is told by
+        tenant only this one's, where it is named."""
         lines: list[str] = []
         with self._lock:
-            rows_by_name = {name: list(self._rows(name)) for name in get_args(MetricName)}
+            rows_by_name = {name: list(self._rows(name, tenant)) for name in get_args(MetricName)}
         for name, rows in rows_by_name.items():
             if rows:
                 definition = DEFINITIONS[name]
@@ -262,10 +292,11 @@ class Metrics:
                 ]
         return ("\n".join(lines) + "\n").encode()
 
-    def _rows(self, name: MetricName) -> Iterator[str]:
+    def _rows(self, name: MetricName, tenant: str | None) -> Iterator[str]:
         names = DEFINITIONS[name].labels
+        hidden = tenant is not None and "tenant" in names[:1]
         for (other, labels), value in sorted(self._values.items()):
-            if other == name:
+            if other == name and not (hidden and labels[0] != tenant):
                 yield f"{name}{_braces(names, labels)} {value:.17g}"
         for (other, labels), (counts, total) in sorted(self._histograms.items()):
             if other == name:

@@ -25,9 +25,11 @@ from sluiceway.gateway.proxy import ReadProxy
 from sluiceway.gateway.quota.embedded import EmbeddedQuotaLimiter, QuotaConfig
 from sluiceway.gateway.receive import Receiver
 from sluiceway.gateway.server import TlsFiles, http_server, listen
+from sluiceway.governance.nearness import Nearness, nearness
 from sluiceway.kernels import Disk, EvaluateServer, ShardClient
 from sluiceway.processor.deletions import Deletions
 from sluiceway.processor.hot_shard import HotShard
+from sluiceway.processor.policy_follower import PolicyFollower
 from sluiceway.processor.worker import Pace, unpaced
 from sluiceway.query.limits import QueryConfig
 from sluiceway.serve import budget
@@ -99,9 +101,12 @@ async def write_side(config: Config, clock: Clock | None = None, pace: Pace = un
         evaluate.start()
         stack.callback(evaluate.stop)
 
-        deletions = Deletions()
-        tenants.watch(deletions.take)
-        deletions.take(tenants.snapshot())
+        deletions, follower = Deletions(), PolicyFollower(hot)
+        for take in (deletions.take, follower.take):
+            tenants.watch(take)
+            take(tenants.snapshot())
+        follower.start()
+        stack.push_async_callback(asyncio.to_thread, follower.stop)
 
         # The gateway and its doors.
         acks = Acks(hot.shard, clock, config.gateway.ack_s_max)
@@ -120,12 +125,16 @@ async def write_side(config: Config, clock: Clock | None = None, pace: Pace = un
             told = {"disk_bytes": used, "disk_bytes_max": disk_bytes_max, "disk_free_bytes": free}
             told["tenants"] = len(tenants.snapshot().tenants)
             told["tenants_deleting"] = len(deletions.pending())
+            told["policy_pending"] = int(follower.pending)
             return {**hot.stats(), **told}
+
+        def budgets() -> Nearness:
+            return nearness(*hot.policy(), hot.governance())
 
         def accepting() -> bool:
             return receiver.accepting
 
-        own = OwnPaths(hot, figures, read, proxy, admission, metrics, accepting, clock)
+        own = OwnPaths(hot, figures, budgets, read, proxy, admission, metrics, accepting, clock)
         app = GatewayApp(receiver, proxy, keyring, own.table(), metrics)
         context = None if tls is None else tls.context
         server = http_server(app, config.gateway, context, config.drain_s_max)
@@ -185,9 +194,10 @@ def open_publisher(data_dir: Path, tenants: SnapshotDirectory, clock: Clock) -> 
 
 def admin_app(publisher: "Publisher", clock: Clock) -> "AdminApp":
     from sluiceway.admin.app import AdminApp
+    from sluiceway.admin.policies import PolicyRoutes
     from sluiceway.admin.tenants import TenantRoutes
 
-    return AdminApp(TenantRoutes(publisher, clock))
+    return AdminApp(TenantRoutes(publisher, clock), PolicyRoutes(publisher))
 
 
 def open_hot(

@@ -10,6 +10,7 @@ import msgspec
 import structlog
 
 from sluiceway.admin.openapi import document
+from sluiceway.admin.policies import PolicyRoutes
 from sluiceway.admin.routes import Asked, Route, Routes, parameters
 from sluiceway.admin.tenants import TenantRoutes
 from sluiceway.errors import BackendUnavailable, TenantFault
@@ -30,9 +31,9 @@ class AdminAnswer:
 class AdminApp:
     """Answers what is under /admin/v1/ and is not the write side's own. Any thread; blocks."""
 
-    def __init__(self, tenants: TenantRoutes) -> None:
+    def __init__(self, tenants: TenantRoutes, policies: PolicyRoutes) -> None:
         told = Route("GET", "/openapi.json", self._openapi, "This document", dict)
-        self._routes = Routes([*tenants.routes(), told])
+        self._routes = Routes([*tenants.routes(), *policies.routes(), told])
 
     def answer(self, method: str, path: str, query: bytes, body: bytes, actor: str) -> AdminAnswer:
         try:
@@ -57,11 +58,20 @@ class AdminApp:
 
 def _checked(route: Route, body: bytes) -> object:
     """The body as the route's type. Raises: TenantFault 400."""
+    if route.text:
+        return _text(body)
     if route.body is None:
         return None
     try:
         return msgspec.json.decode(body or b"{}", type=route.body)
     except (msgspec.MsgspecError, UnicodeDecodeError, RecursionError) as error:
+        raise TenantFault(400, "sluiceway-admin-body", f"the body: {error}") from None
+
+
+def _text(body: bytes) -> str:
+    try:
+        return body.decode()
+    except UnicodeDecodeError as error:
         raise TenantFault(400, "sluiceway-admin-body", f"the body: {error}") from None
 
 

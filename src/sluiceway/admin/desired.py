@@ -57,8 +57,8 @@ def _check(desired: Desired, snapshot: Snapshot) -> None:
 
 
 def _change(noun: str, before: Plan | NewTenant | None, after: Plan | NewTenant) -> Change:
-    old = {} if before is None else dict(_leaves(msgspec.to_builtins(before)))
-    new = dict(_leaves(msgspec.to_builtins(after)))
+    old = {} if before is None else dict(leaves(msgspec.to_builtins(before)))
+    new = dict(leaves(msgspec.to_builtins(after)))
     fields = [
         FieldChange(name, old.get(name, msgspec.UNSET), new.get(name, msgspec.UNSET))
         for name in sorted({*old, *new} - IDENTITY)
@@ -67,9 +67,10 @@ def _change(noun: str, before: Plan | NewTenant | None, after: Plan | NewTenant)
     return Change(f"{noun}/{after.name}", before is None, fields)
 
 
-def _leaves(value: Any, path: str = "") -> Iterator[tuple[str, Any]]:
+def leaves(value: Any, path: str = "") -> Iterator[tuple[str, Any]]:
+    """(dotted path, value) of everything in a document that is no object itself."""
     for name, inner in value.items():
         if isinstance(inner, dict):
-            yield from _leaves(inner, f"{path}{name}.")
+            yield from leaves(inner, f"{path}{name}.")
         else:
             yield f"{path}{name}", inner

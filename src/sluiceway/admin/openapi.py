@@ -51,6 +51,10 @@ def document(routes: Sequence[Route]) -> dict[str, Any]:
         }
         if route.body is not None:
             operation["requestBody"] = {"required": True, "content": _json(next(bodies))}
+        if route.text:
+            document = {"schema": {"type": "string"}}
+            content = {"application/yaml": document, "application/json": {"schema": {}}}
+            operation["requestBody"] = {"required": True, "content": content}
         paths.setdefault(PREFIX + route.path, {})[route.method.lower()] = operation
     schemes = {
         "key": {"type": "http", "scheme": "bearer"},

@@ -46,6 +46,8 @@ class Route:
     body: Any = None
     status: int = 200
     query: tuple[str, ...] = ()
+    text: bool = False
+    """The body is a document in YAML or JSON, which the handler reads itself."""
 
 
 class Routes:

@@ -23,6 +23,8 @@ DOORS: dict[str, Door] = {
     "/v1/metrics": OtlpHttp(),
     "/api/v1/otlp/v1/metrics": OtlpHttp(),
 }
+PRINCIPAL = "sluiceway.principal"
+"""In the scope that a path of our own is handed: who asks, where a key's scope is needed."""
 READ_PREFIXES = ("/api/v1/", "/loki/api/v1/")
 READ_METHODS = ("GET", "POST")
 ADMIN_PREFIX = "/admin/v1/"
@@ -66,7 +68,7 @@ class GatewayApp:
             if own is not None:
                 handler, key_scope = own
                 if key_scope is not None:
-                    self._keyring.authorize(dict(scope["headers"]), key_scope)
+                    scope[PRINCIPAL] = self._keyring.authorize(dict(scope["headers"]), key_scope)
                 await respond(await handler(scope), send)
             elif path.startswith(READ_PREFIXES):
                 await self._hand_on(scope, receive, send, "read", READ_METHODS)

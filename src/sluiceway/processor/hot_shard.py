@@ -164,9 +164,10 @@ class HotShard:
             version = self._policies.compiled
             return version, decompile(self._tables[version]) if version else Policy()
 
-    def change_policy(self, policy: Policy) -> int:
-        """Judge records received from now on by `policy`; returns its version. Durable when it
-        returns, and in force with the next record. Blocks for a commit.
+    def change_policy(self, policy: Policy, version_min: int = 0) -> int:
+        """Judge records received from now on by `policy`; returns its version, the next one but
+        at least `version_min`. Durable when it returns, and in force with the next record. Blocks
+        for a commit.
 
         Raises: OSError, BackendUnavailable; the one before goes on then.
         """
@@ -174,7 +175,8 @@ class HotShard:
             before = self.manifests.version
             if len(before.policies) + len(NEW_SERIES) > POLICIES_MAX:
                 raise BackendUnavailable("too many policy changes since the last seal")
-            version = max([0, *(table.version for table in before.tables)]) + 1
+            newest = max([0, *(table.version for table in before.tables)])
+            version = max(newest + 1, version_min)
             table = compile_policy(policy, version)
             sealed = before.policy_version_sealed()
             policies = policies_for(

@@ -11,6 +11,8 @@ from concurrent.futures import ThreadPoolExecutor
 from typing import Any, cast, get_args
 from urllib.parse import parse_qs
 
+import msgspec
+
 from sluiceway.clock import Clock
 from sluiceway.errors import BackendUnavailable, SluicewayError, TenantFault
 from sluiceway.gateway.admission import Admission
@@ -19,7 +21,9 @@ from sluiceway.gateway.doors.interface import Answer
 from sluiceway.gateway.keys import Scope as KeyScope
 from sluiceway.gateway.proxy import ReadProxy
 from sluiceway.gateway.receive import Scope
+from sluiceway.governance.nearness import Nearness
 from sluiceway.processor.interface import ShardWorker
+from sluiceway.serve.budget_figures import seen, set_budgets, tenant_of, told
 from sluiceway.serve.read_process import ReadProcess
 from sluiceway.serve.recent import SAMPLE_S, WINDOW_S, Recent
 from sluiceway.telemetry import DEFINITIONS, MetricName, Metrics, memory_bytes
@@ -41,6 +45,7 @@ class OwnPaths:
         self,
         worker: ShardWorker,
         figures: Callable[[], dict[str, Any]],
+        budgets: Callable[[], Nearness],
         read: ReadProcess,
         proxy: ReadProxy,
         admission: Admission,
@@ -50,6 +55,8 @@ class OwnPaths:
     ) -> None:
         self._worker = worker
         self._figures = figures
+        self._budgets = budgets
+        self._near = Nearness(0, "observe")
         self._read = read
         self._proxy = proxy
         self._admission = admission
@@ -74,6 +81,7 @@ class OwnPaths:
             "/metrics": (self.own_metrics, "read"),
             "/admin/v1/flush": (self.flush, "admin"),
             "/admin/v1/status": (self.status, "read"),
+            "/admin/v1/budgets": (self.budgets, "read"),
         }
 
     async def ready(self, scope: Scope) -> Answer:
@@ -112,7 +120,7 @@ class OwnPaths:
     async def own_metrics(self, scope: Scope) -> Answer:
         """Both sides' metrics; the read side's only where it answers in a second."""
         await self._collect()
-        text = self._metrics.render()
+        text = self._metrics.render(tenant_of(scope))
         try:
             status, body = await self._proxy.fetch("/metrics")
             if status == 200:
@@ -126,7 +134,7 @@ class OwnPaths:
         each side's memory, and readiness."""
         stats = await self._collect()
         ready = await self.ready(scope)
-        told = {
+        answer = {
             "ready": ready.status == 200,
             "missing": "" if ready.status == 200 else ready.body.decode().strip(),
             "metrics": self._metrics.unlabelled(),
@@ -134,8 +142,17 @@ class OwnPaths:
             "recent": self._note(stats),
             "recent_s": WINDOW_S,
             "memory": await self._memory(),
+            "budgets": told(self._near, tenant_of(scope)),
         }
-        return Answer(200, JSON, json.dumps(told).encode())
+        return Answer(200, JSON, json.dumps(answer).encode())
+
+    async def budgets(self, scope: Scope) -> Answer:
+        """The budgets in force, how near each tenant is to each; the nearest first."""
+        await self._collect()
+        near = msgspec.structs.replace(
+            self._near, budgets=tuple(seen(self._near, tenant_of(scope)))
+        )
+        return Answer(200, JSON, msgspec.json.encode({"status": "success", "data": near}))
 
     async def watch(self) -> None:
         """Sample the counters until cancelled, so that `status` can tell new from old."""
@@ -193,6 +210,8 @@ class OwnPaths:
         metrics.set("sluiceway_write_requests_parked", self._admission.parked_count)
         metrics.set("sluiceway_memory_bytes", memory_bytes(), ("write",))
         set_worker_figures(metrics, stats)
+        self._near = await loop.run_in_executor(self._looker, self._budgets)
+        set_budgets(metrics, self._near)
         return stats
 
     def close(self) -> None:

@@ -5,7 +5,7 @@ database, and a lookup for a known tenant is a dict's.
 """
 
 from collections.abc import Callable
-from typing import Protocol
+from typing import Any, Protocol
 
 from sluiceway.tenants.limits import Limits
 from sluiceway.tenants.model import (
@@ -13,6 +13,7 @@ from sluiceway.tenants.model import (
     Key,
     Override,
     Plan,
+    PolicyVersion,
     Principal,
     Scope,
     Snapshot,
@@ -118,6 +119,17 @@ class TenantStore(Protocol):
     def delete_override(self, actor: str, tenant: str, id: int) -> None: ...
     def apply(self, actor: str, plans: list[Plan], tenants: list[Tenant]) -> None:
         """Put all of these plans and tenants, in one transaction."""
+        ...
+
+    def add_policy(
+        self, actor: str, document: str, policy: dict[str, Any], rolled_back_to: int | None = None
+    ) -> PolicyVersion:
+        """The next version, in force from now on. Its soundness is the caller's to check."""
+        ...
+
+    def policy(self, version: int) -> PolicyVersion: ...
+    def policies(self, before: int | None, limit: int) -> list[PolicyVersion]:
+        """The newest first."""
         ...
 
     def audit(self, subject: str | None, before_id: int | None, limit: int) -> list[Act]:

@@ -118,12 +118,33 @@ class Tenant(msgspec.Struct, frozen=True, tag="tenant", tag_field="kind"):
     keys: tuple[Key, ...] = ()
 
 
+class PolicyInForce(msgspec.Struct, frozen=True, tag="policy", tag_field="kind"):
+    """The newest policy: its version and what it says (governance/policy.py), as plain JSON."""
+
+    version: int
+    policy: dict[str, Any]
+
+
+class PolicyVersion(msgspec.Struct, frozen=True):
+    """One version of the policy, never changed: `document` is as a person wrote it."""
+
+    version: int
+    stage: str
+    author: str
+    created_ms: TimeMs
+    document: str
+    policy: dict[str, Any]
+    rolled_back_to: int | None = None
+    """The version that it repeats."""
+
+
 class Snapshot(msgspec.Struct, frozen=True):
-    """Everything that tenants are, at one revision."""
+    """Everything that tenants are, at one revision, and the policy that holds for them."""
 
     revision: int
     plans: dict[str, Plan]
     tenants: dict[str, Tenant]
+    policy: PolicyInForce | None = None
 
 
 class Act(msgspec.Struct, frozen=True):

@@ -11,9 +11,11 @@ from pathlib import Path
 import msgspec
 
 from sluiceway.errors import Corruption
-from sluiceway.tenants.model import Plan, Snapshot, Tenant
+from sluiceway.tenants.model import Plan, PolicyInForce, Snapshot, Tenant
 
-VERSION = 1
+VERSION = 2
+VERSION_MIN = 1
+"""Without a policy: what builds before policies wrote."""
 FILE_MODE = 0o600
 
 
@@ -24,16 +26,19 @@ class Head(msgspec.Struct, frozen=True, tag="head", tag_field="kind"):
     revision: int
     plans: int
     tenants: int
+    policies: int = 0
 
 
-_LINE = msgspec.json.Decoder(Head | Plan | Tenant)
+_LINE = msgspec.json.Decoder(Head | Plan | Tenant | PolicyInForce)
 
 
 def lines_of(snapshot: Snapshot) -> Iterator[bytes]:
     """The file, line by line."""
-    head = Head(VERSION, snapshot.revision, len(snapshot.plans), len(snapshot.tenants))
+    policies = () if snapshot.policy is None else (snapshot.policy,)
+    plans, tenants = snapshot.plans.values(), snapshot.tenants.values()
+    head = Head(VERSION, snapshot.revision, len(plans), len(tenants), len(policies))
     crc = 0
-    for noun in (head, *snapshot.plans.values(), *snapshot.tenants.values()):
+    for noun in (head, *plans, *tenants, *policies):
         line = msgspec.json.encode(noun) + b"\n"
         crc = zlib.crc32(line, crc)
         yield line
@@ -50,7 +55,7 @@ def decode(data: bytes) -> Snapshot:
         raise Corruption("the snapshot of the tenants is not whole")
     try:
         version = msgspec.json.decode(lines[0], type=dict)["version"]
-        if version != VERSION:
+        if not (isinstance(version, int) and VERSION_MIN <= version <= VERSION):
             raise Corruption(f"the snapshot of the tenants has version {version}, not {VERSION}")
         head = _LINE.decode(lines[0])
         nouns = [_LINE.decode(line) for line in lines[1:]]
@@ -59,9 +64,11 @@ def decode(data: bytes) -> Snapshot:
     assert isinstance(head, Head), "a line with a version is a head"
     plans = {noun.name: noun for noun in nouns if isinstance(noun, Plan)}
     tenants = {noun.name: noun for noun in nouns if isinstance(noun, Tenant)}
-    if (len(plans), len(tenants)) != (head.plans, head.tenants):
+    policies = [noun for noun in nouns if isinstance(noun, PolicyInForce)]
+    counts = len(plans), len(tenants), len(policies)
+    if counts != (head.plans, head.tenants, head.policies):
         raise Corruption("the snapshot of the tenants lacks lines")
-    return Snapshot(head.revision, plans, tenants)
+    return Snapshot(head.revision, plans, tenants, policies[0] if policies else None)
 
 
 def publish(file: Path, snapshot: Snapshot) -> None:

@@ -9,6 +9,7 @@ import pytest
 
 from fakes.tenants import NOW_MS, Tenancy, tenancy
 from sluiceway.admin.app import AdminApp
+from sluiceway.admin.policies import PolicyRoutes
 from sluiceway.admin.routes import PREFIX
 from sluiceway.admin.tenants import TenantRoutes
 from sluiceway.clock import ManualClock
@@ -23,7 +24,7 @@ class Api:
         self.place, self.clock = place, clock
         self.directory = place.directory()
         self.publisher = place.publisher(self.directory)
-        self.app = AdminApp(TenantRoutes(self.publisher, clock))
+        self.app = AdminApp(TenantRoutes(self.publisher, clock), PolicyRoutes(self.publisher))
 
     def reply(self, method: str, path: str, body: Any = None, query: str = "") -> tuple[int, Any]:
         data = (

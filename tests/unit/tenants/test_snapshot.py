@@ -1,15 +1,17 @@
 """The snapshot file and the directory that follows it."""
 
 import time
+import zlib
 from pathlib import Path
 
+import msgspec
 import pytest
 
 from fakes.tenants import NOW_MS, Tenancy, tenancy
 from sluiceway.clock import SystemClock
 from sluiceway.errors import Corruption
 from sluiceway.tenants.keys import new_secret
-from sluiceway.tenants.model import Key, Override, Plan, Snapshot, Tenant
+from sluiceway.tenants.model import Key, Override, Plan, PolicyInForce, Snapshot, Tenant
 from sluiceway.tenants.plans import BUILT_IN, first_snapshot
 from sluiceway.tenants.snapshot import decode, lines_of, publish
 
@@ -40,10 +42,8 @@ def test_any_damage_is_noticed() -> None:
 
 def test_a_later_version_is_refused_by_name() -> None:
     lines = list(lines_of(first_snapshot()))
-    import zlib
-
-    later = lines[0].replace(b'"version":1', b'"version":2') + b"".join(lines[1:-1])
-    with pytest.raises(Corruption, match="version 2"):
+    later = lines[0].replace(b'"version":2', b'"version":3') + b"".join(lines[1:-1])
+    with pytest.raises(Corruption, match="version 3"):
         decode(later + b"crc32 %08x\n" % zlib.crc32(later))
 
 
@@ -115,3 +115,18 @@ def test_the_thread_takes_a_change_and_tells_it(tmp_path: Path) -> None:
     assert principal is not None
     assert principal.tenant == "acme"
     assert directory.authenticate(shown[:-1] + "?") is None
+
+
+def test_a_snapshot_without_policies_is_read() -> None:
+    snapshot = first_snapshot()
+    head, *rest = list(lines_of(snapshot))[:-1]
+    old = head.replace(b'"version":2', b'"version":1').replace(b',"policies":0', b"") + b"".join(
+        rest
+    )
+    assert decode(old + b"crc32 %08x\n" % zlib.crc32(old)) == snapshot
+
+
+def test_the_policy_comes_back() -> None:
+    policy = PolicyInForce(3, {"stage": "warn", "budgets": []})
+    snapshot = msgspec.structs.replace(first_snapshot(), policy=policy)
+    assert decode(b"".join(lines_of(snapshot))) == snapshot

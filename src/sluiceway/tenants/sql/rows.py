@@ -9,7 +9,7 @@ from typing import Any
 import msgspec
 from sqlalchemy import Row
 
-from sluiceway.tenants.model import Act, Key, Override, Plan, Tenant
+from sluiceway.tenants.model import Act, Key, Override, Plan, PolicyVersion, Tenant
 
 AnyRow = Row[Any]
 
@@ -61,6 +61,18 @@ def tenant_of(row: AnyRow, overrides: Iterable[Override] = (), keys: Iterable[Ke
         revision=row.revision,
         overrides=tuple(overrides),
         keys=tuple(keys),
+    )
+
+
+def policy_of(row: AnyRow) -> PolicyVersion:
+    return PolicyVersion(
+        version=row.version,
+        stage=row.stage,
+        author=row.author,
+        created_ms=row.created_ms,
+        document=row.document,
+        policy=row.policy,
+        rolled_back_to=row.rolled_back_to,
     )
 
 

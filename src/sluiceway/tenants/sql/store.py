@@ -7,6 +7,7 @@ Connection are used, so that an asynchronous driver can run the same functions (
 import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
+from typing import Any
 
 from sqlalchemy import Connection, Engine, delete, select, update
 from sqlalchemy.exc import SQLAlchemyError
@@ -20,6 +21,7 @@ from sluiceway.tenants.model import (
     Key,
     Override,
     Plan,
+    PolicyVersion,
     Scope,
     Snapshot,
     Tenant,
@@ -27,6 +29,12 @@ from sluiceway.tenants.model import (
 from sluiceway.tenants.sql import tables
 from sluiceway.tenants.sql.acting import Acting
 from sluiceway.tenants.sql.lookups import found, found_key, found_tenant, usable_tenant
+from sluiceway.tenants.sql.policies import (
+    add_policy,
+    find_policy,
+    list_policies,
+    policy_in_force,
+)
 from sluiceway.tenants.sql.rows import (
     act_of,
     document_of,
@@ -70,7 +78,7 @@ class SqlStore:
                 row.name: tenant_of(row, overrides.get(row.name, ()), keys.get(row.name, ()))
                 for row in connection.execute(select(tables.tenants).order_by("name"))
             }
-            return Snapshot(number, plans, tenants)
+            return Snapshot(number, plans, tenants, policy_in_force(connection))
 
     def put_plan(self, actor: str, plan: Plan) -> bool:
         with self._acting(actor) as acting:
@@ -183,6 +191,20 @@ class SqlStore:
                 put_plan(acting, plan)
             for tenant in tenants:
                 put_tenant(acting, tenant)
+
+    def add_policy(
+        self, actor: str, document: str, policy: dict[str, Any], rolled_back_to: int | None = None
+    ) -> PolicyVersion:
+        with self._acting(actor) as acting:
+            return add_policy(acting, document, policy, rolled_back_to)
+
+    def policy(self, version: int) -> PolicyVersion:
+        with self._reading() as connection:
+            return find_policy(connection, version)
+
+    def policies(self, before: int | None, limit: int) -> list[PolicyVersion]:
+        with self._reading() as connection:
+            return list_policies(connection, before, limit)
 
     def audit(self, subject: str | None, before_id: int | None, limit: int) -> list[Act]:
         query = select(tables.audit).order_by(tables.audit.c.id.desc())

@@ -15,7 +15,7 @@ from sqlalchemy import (
     Text,
 )
 
-SCHEMA = "0001"
+SCHEMA = "0002"
 """The newest migration."""
 metadata = MetaData()
 
@@ -75,6 +75,19 @@ overrides = Table(
     Column("created_ms", BigInteger, nullable=False),
     Column("until_ms", BigInteger, nullable=False),
     sqlite_autoincrement=True,
+)
+
+policies = Table(
+    "policies",
+    metadata,
+    Column("version", Integer, primary_key=True, autoincrement=False),
+    Column("stage", Text, nullable=False),
+    Column("author", Text, nullable=False),
+    Column("created_ms", BigInteger, nullable=False),
+    Column("document", Text, nullable=False),
+    Column("policy", Document, nullable=False),
+    Column("rolled_back_to", Integer),
+    Column("revision", BigInteger, nullable=False),
 )
 
 audit = Table(

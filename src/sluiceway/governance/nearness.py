@@ -1,0 +1,82 @@
+"""How near each tenant is to each of its budgets, the nearest first.
+
+Invariant: pure; counts are the shard's, exact, of one moment.
+"""
+
+import msgspec
+
+from sluiceway.governance.policy import Limit, Policy
+from sluiceway.governance.reading import Reading, Tally
+
+ROWS_MAX = 200
+"""Of one listing: the nearest."""
+
+
+class BudgetRow(msgspec.Struct, frozen=True):
+    """One budget of one tenant. Series and refusals count series, the last two points."""
+
+    tenant: str
+    budget: str
+    action: str
+    active_series: int
+    active_limit: Limit
+    new_series: int
+    """In the current journal hour."""
+    new_limit: Limit
+    share: float
+    """Of the nearest limit, hard before soft; more than 1 is past it."""
+    over_soft: int
+    observed: int
+    refused_series: int
+    dead_lettered: int
+    discarded: int
+
+
+class Nearness(msgspec.Struct, frozen=True):
+    """The budgets of the policy in force; version 0 is none."""
+
+    version: int
+    stage: str
+    budgets: tuple[BudgetRow, ...] = ()
+
+
+def nearness(version: int, policy: Policy, reading: Reading, rows_max: int = ROWS_MAX) -> Nearness:
+    """The nearest `rows_max`. No rows while the reading is still of another version: it changes
+    with the next record."""
+    stage = policy.stage.value
+    if version == 0 or reading.version != version:
+        return Nearness(version, stage)
+    rows = []
+    for meter in reading.meters:
+        budget = policy.budgets[meter.budget]
+        tally = reading.tallies.get(meter.tenant, {}).get(budget.name, Tally())
+        shares = (
+            share_of(meter.active_series, budget.active_series),
+            share_of(meter.new_series, budget.new_series_per_hour),
+        )
+        row = BudgetRow(
+            tenant=meter.tenant,
+            budget=budget.name,
+            action=budget.action.value,
+            active_series=meter.active_series,
+            active_limit=budget.active_series,
+            new_series=meter.new_series,
+            new_limit=budget.new_series_per_hour,
+            share=max(shares),
+            over_soft=tally.over_soft,
+            observed=tally.observed,
+            refused_series=tally.refused_series,
+            dead_lettered=tally.dead_lettered,
+            discarded=tally.discarded,
+        )
+        rows.append(row)
+    rows.sort(key=lambda row: (-row.share, row.tenant, row.budget))
+    return Nearness(version, stage, tuple(rows[:rows_max]))
+
+
+def share_of(count: int, limit: Limit) -> float:
+    """Of the hard limit, or of the soft one where there is no other; of 0, one series is twice."""
+    most = limit.soft if limit.hard is None else limit.hard
+    if most is None:
+        return 0.0
+    return count / most if most else 1.0 + count

@@ -1,0 +1,70 @@
+"""Budgets on /metrics, in `sluiceway status` and at /admin/v1/budgets.
+
+Invariant: a key that is no admin's sees its own tenant's budgets and no other's.
+"""
+
+from typing import Any
+
+import msgspec
+
+from sluiceway.gateway.app import PRINCIPAL
+from sluiceway.gateway.keys import Principal
+from sluiceway.gateway.receive import Scope
+from sluiceway.governance.nearness import BudgetRow, Nearness
+from sluiceway.governance.policy import Limit
+from sluiceway.telemetry import Labels, Metrics
+
+TOLD_MAX = 3
+"""Budgets in a status report: the nearest."""
+
+
+def tenant_of(scope: Scope) -> str | None:
+    """Whose budgets the asker may see; None is everybody's."""
+    principal: Principal = scope[PRINCIPAL]
+    return None if "admin" in principal.scopes else principal.tenant
+
+
+def seen(near: Nearness, tenant: str | None) -> list[BudgetRow]:
+    """The nearest first."""
+    return [row for row in near.budgets if tenant is None or row.tenant == tenant]
+
+
+def told(near: Nearness, tenant: str | None) -> list[dict[str, Any]]:
+    """What a status report says: the nearest few."""
+    return [msgspec.to_builtins(row) for row in seen(near, tenant)[:TOLD_MAX]]
+
+
+def set_budgets(metrics: Metrics, near: Nearness) -> None:
+    """Every row as metrics; rows that are gone are gone there too."""
+    series: dict[Labels, float] = {}
+    limits: dict[Labels, float] = {}
+    past: dict[Labels, float] = {}
+    points: dict[Labels, float] = {}
+    for row in near.budgets:
+        name = (row.tenant, row.budget)
+        parts = (
+            ("active", row.active_series, row.active_limit),
+            ("new", row.new_series, row.new_limit),
+        )
+        for of, count, limit in parts:
+            levels = levels_of(limit)
+            if levels:
+                series[(*name, of)] = count
+            for level, value in levels.items():
+                limits[(*name, of, level)] = value
+        past[(*name, "over_soft")] = row.over_soft
+        past[(*name, "observed")] = row.observed
+        past[(*name, "refused")] = row.refused_series
+        points[(*name, "dead_lettered")] = row.dead_lettered
+        points[(*name, "discarded")] = row.discarded
+    metrics.set("sluiceway_policy_version", near.version)
+    metrics.replace("sluiceway_budget_series", series)
+    metrics.replace("sluiceway_budget_series_limit", limits)
+    metrics.replace("sluiceway_budget_series_past_limit_total", past)
+    metrics.replace("sluiceway_budget_points_total", points)
+
+
+def levels_of(limit: Limit) -> dict[str, int]:
+    """The limits that are set, by name."""
+    both = {"soft": limit.soft, "hard": limit.hard}
+    return {level: value for level, value in both.items() if value is not None}
