@@ -160,10 +160,12 @@ def keys_new(
 def add_commands() -> None:
     """The commands that ask a running server. `serve` starts without them: they cost it 8 ms."""
     from sluiceway.commands.plan import apply, plan_app
+    from sluiceway.commands.policy import policy_app
     from sluiceway.commands.tenant import tenant_app
 
     app.add_typer(tenant_app, name="tenant")
     app.add_typer(plan_app, name="plan")
+    app.add_typer(policy_app, name="policy")
     app.command()(apply)
 
 

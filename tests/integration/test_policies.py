@@ -1,6 +1,9 @@
 """A policy from the admin's hand to the shard: a hard budget on one metric of one tenant."""
 
 import json
+import os
+import subprocess
+import sys
 import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -168,3 +171,54 @@ def test_kill_9_around_policy_changes_keeps_the_verdicts(policed: Policed) -> No
         if on_its_way:
             policed.reach(on_its_way)
     assert policed.outcomes("acme")["dead_lettered"] > CHANGES
+
+
+def test_the_commands(policed: Policed, tmp_path: Path) -> None:
+    keyed, file = policed.keyed, tmp_path / "policy.yaml"
+
+    def run(*arguments: str) -> subprocess.CompletedProcess[str]:
+        environment = {
+            "PATH": os.environ["PATH"],
+            "PYTHONPATH": os.pathsep.join(sys.path),
+            "SLUICEWAY_KEY": keyed.root,
+        }
+        where = ("--http", f"127.0.0.1:{keyed.server.port}")
+        return subprocess.run(
+            [sys.executable, "-m", "sluiceway.cli", "policy", *arguments, *where],
+            capture_output=True,
+            text=True,
+            env=environment,
+            timeout=60,
+        )
+
+    nothing = run("show")
+    assert (nothing.returncode, "no policy yet" in nothing.stderr) == (1, True)
+    file.write_text("stage: enforce\nbudgets:\n  - name: a\n    metrc: b\n")
+    wrong = run("apply", str(file))
+    assert wrong.returncode == 1
+    assert "line 4, column 5" in wrong.stderr
+    assert "sluiceway-policy-invalid" in wrong.stderr
+
+    policed.push("acme", "requests_total", KNOWN)
+    file.write_text(POLICY.format(stage="observe", hard=KNOWN))
+    tested = run("test", str(file))
+    assert "not counted" in tested.stdout, tested
+    applied = run("apply", str(file))
+    assert applied.stdout == "version 1: stage observe, 1 budgets\n", applied
+    policed.reach(1)
+    policed.push("acme", "requests_total", KNOWN)
+    file.write_text(POLICY.format(stage="enforce", hard=KNOWN))
+    tested = run("test", str(file))
+    assert "request-ids  acme    20      15 / 20      20   - / -" in tested.stdout, tested
+    assert "full: new series are refused" in tested.stdout
+    assert "under version 1" in tested.stdout
+    assert run("apply", str(file)).returncode == 0
+    assert "stage: observe -> enforce" in run("diff", "1", "2").stdout
+    assert run("rollback", "1").stdout == "version 3 says what version 1 said\n"
+    listed = run("list").stdout.splitlines()
+    assert [line.split()[0] for line in listed] == ["VERSION", "3", "2", "1"]
+    shown = run("show", "2").stdout
+    assert shown.startswith("# version 2, ")
+    again = tmp_path / "again.yaml"
+    again.write_text(shown)
+    assert run("apply", str(again)).stdout == "version 4: stage enforce, 1 budgets\n"

@@ -25,15 +25,20 @@ class Server:
     ca_file: str | None = None
 
     def ask(self, method: str, path: str, body: Any = None, **parameters: str) -> Any:
-        """`data` of the answer. Blocks. Raises: OSError in the server's words, ValueError."""
+        """`data` of the answer. A body in bytes is a document and sent as it is. Blocks.
+
+        Raises: OSError in the server's words, ValueError.
+        """
         scheme = "https" if self.ca_file else "http"
         url = self.address if "://" in self.address else f"{scheme}://{self.address}"
         query = f"?{urlencode(parameters)}" if parameters else ""
-        data = None if body is None else json.dumps(body).encode()
+        document = isinstance(body, bytes)
+        data = body if body is None or document else json.dumps(body).encode()
         request = urllib.request.Request(
             f"{url.rstrip('/')}/admin/v1{path}{query}", data=data, method=method
         )
-        request.add_header("Content-Type", "application/json")
+        kind = "application/yaml" if document else "application/json"
+        request.add_header("Content-Type", kind)
         if self.key:
             request.add_header("Authorization", f"Bearer {self.key}")
         context = None

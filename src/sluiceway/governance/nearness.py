@@ -38,6 +38,8 @@ class Nearness(msgspec.Struct, frozen=True):
     version: int
     stage: str
     budgets: tuple[BudgetRow, ...] = ()
+    policy: Policy | None = None
+    """What the version says, for those who may see all of it."""
 
 
 def nearness(version: int, policy: Policy, reading: Reading, rows_max: int = ROWS_MAX) -> Nearness:
@@ -45,7 +47,7 @@ def nearness(version: int, policy: Policy, reading: Reading, rows_max: int = ROW
     with the next record."""
     stage = policy.stage.value
     if version == 0 or reading.version != version:
-        return Nearness(version, stage)
+        return Nearness(version, stage, policy=policy)
     rows = []
     for meter in reading.meters:
         budget = policy.budgets[meter.budget]
@@ -71,7 +73,7 @@ def nearness(version: int, policy: Policy, reading: Reading, rows_max: int = ROW
         )
         rows.append(row)
     rows.sort(key=lambda row: (-row.share, row.tenant, row.budget))
-    return Nearness(version, stage, tuple(rows[:rows_max]))
+    return Nearness(version, stage, tuple(rows[:rows_max]), policy)
 
 
 def share_of(count: int, limit: Limit) -> float:

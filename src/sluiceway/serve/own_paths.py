@@ -149,9 +149,10 @@ class OwnPaths:
     async def budgets(self, scope: Scope) -> Answer:
         """The budgets in force, how near each tenant is to each; the nearest first."""
         await self._collect()
-        near = msgspec.structs.replace(
-            self._near, budgets=tuple(seen(self._near, tenant_of(scope)))
-        )
+        near, tenant = self._near, tenant_of(scope)
+        if tenant is not None:
+            own = tuple(seen(near, tenant))
+            near = msgspec.structs.replace(near, budgets=own, policy=None)
         return Answer(200, JSON, msgspec.json.encode({"status": "success", "data": near}))
 
     async def watch(self) -> None:
