@@ -32,8 +32,9 @@ class Line:
 
 
 def judge(told: Mapping[str, Any]) -> list[Line]:
-    """At most ten lines out of the answer of `/admin/v1/status`, the worst first. A counter is
-    judged by what it grew by lately: what was wrong once and is over is told, and is no alarm."""
+    """At most ten lines out of the answer of `/admin/v1/status`, and one of budgets where there
+    are any, the worst first. A counter is judged by what it grew by lately: what was wrong once and
+    is over is told, and is no alarm."""
     figures = told["metrics"]
     recent = told["recent"]
     window = f"in the last {told['recent_s'] / 60:.0f} min"
@@ -63,6 +64,8 @@ def judge(told: Mapping[str, Any]) -> list[Line]:
         errors("processor errors", "processor_errors_total"),
         _points(told["points"], recent.get("points_rejected", 0), window),
     ]
+    if told.get("budgets"):
+        lines.append(_budgets(told["budgets"], figure("policy_pending")))
     order: list[Level] = ["error", "warning", "ok"]
     return sorted(lines, key=lambda line: order.index(line.level))
 
@@ -78,6 +81,18 @@ def _damage(figure: Callable[[str], float], recent: Mapping[str, float], window:
         f"damage: {records:.0f} records, {pages:.0f} pages {window}; {files:.0f} files set aside; "
         f"{figure('journal_lost_records_total'):.0f} records lost ever",
     )
+
+
+def _budgets(budgets: Sequence[Mapping[str, Any]], pending: float) -> Line:
+    """The nearest ones; one that is nearly full is a warning before it bites."""
+    told = []
+    for budget in budgets:
+        refused = budget["refused_series"]
+        more = f", {refused:,} series refused ever" if refused else ""
+        told.append(f"{budget['tenant']}/{budget['budget']} {budget['share']:.0%}{more}")
+    late = "a published policy is not in force yet; " if pending else ""
+    near = max(budget["share"] for budget in budgets) >= SHARE_WARNING
+    return Line("warning" if near or pending else "ok", f"budgets: {late}{'; '.join(told)}")
 
 
 def _memory(sides: Mapping[str, Sequence[float]]) -> Line:

@@ -158,7 +158,7 @@ def test_kill_9_around_policy_changes_keeps_the_verdicts(policed: Policed) -> No
         policed.push("acme", "requests_total", known + 5)
         known = hard
         before = policed.outcomes("acme"), policed.outcomes("globex")
-        assert before[0]["series_created"] == known
+        assert before[0]["series_created"] == known, (turn, before)
         if turn == CHANGES // 2:
             keyed.call(keyed.root, "POST", "/admin/v1/flush")
         on_its_way = 0

@@ -89,3 +89,16 @@ def test_nobody_there() -> None:
     text, well = report("127.0.0.1:1", None, None)
     assert not well
     assert "no answer" in text
+
+
+def test_the_nearest_budgets() -> None:
+    def budget(share: float, refused: int = 0) -> dict[str, Any]:
+        return {"tenant": "acme", "budget": "ids", "share": share, "refused_series": refused}
+
+    calm = judge({**told(), "budgets": [budget(0.5)]})[-1]
+    assert (calm.level, calm.text) == ("ok", "budgets: acme/ids 50%")
+    full = judge({**told(), "budgets": [budget(1.0, 1_234), budget(0.1)]})[0]
+    assert full.level == "warning"
+    assert full.text == "budgets: acme/ids 100%, 1,234 series refused ever; acme/ids 10%"
+    late = judge({**told(policy_pending=1), "budgets": [budget(0.1)]})[0]
+    assert (late.level, "not in force yet" in late.text) == ("warning", True)
