@@ -80,7 +80,9 @@ def binaries() -> tuple[str, str] | None:
 class RealPrometheus:
     """Prometheus and a node exporter on loopback, remote-writing to `write_url`."""
 
-    def __init__(self, directory: Path, write_url: str, interval_s: int) -> None:
+    def __init__(
+        self, directory: Path, write_url: str, interval_s: int, retry_on_429: bool = True
+    ) -> None:
         programs = binaries()
         assert programs is not None
         prometheus, exporter = programs
@@ -92,7 +94,7 @@ class RealPrometheus:
 global: {{scrape_interval: {interval_s}s, scrape_timeout: {interval_s}s}}
 remote_write:
   - url: {write_url}
-    queue_config: {{batch_send_deadline: 1s, retry_on_http_429: true}}
+    queue_config: {{batch_send_deadline: 1s, retry_on_http_429: {str(retry_on_429).lower()}}}
     metadata_config: {{send_interval: 5s}}
 scrape_configs:
   - {{job_name: prometheus, static_configs: [{{targets: ['127.0.0.1:{self.port}']}}]}}
