@@ -76,11 +76,9 @@ def push_through(tmp_path: Path, excess_s: float, over_rate: str) -> tuple[float
                 assert time.monotonic() < until_s, "it does not catch up"
                 time.sleep(0.5)
             time.sleep(3.0)
-            dropped = value(
-                prometheus.port,
-                "sum(prometheus_remote_storage_samples_failed_total)"
-                " + sum(prometheus_remote_storage_samples_dropped_total)",
-            )
+            kinds = ("failed", "dropped")
+            counters = [f"sum(prometheus_remote_storage_samples_{kind}_total)" for kind in kinds]
+            dropped = sum(value(prometheus.port, counter) for counter in counters)
             at_s = safe_instant(prometheus.port, INTERVAL_S, time.time() - 4.0)
             window_s = int(STEADY_S + excess_s)
             every = {"query": f'{{__name__=~".+"}}[{window_s}s]', "time": f"{at_s:.3f}"}
