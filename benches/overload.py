@@ -1,0 +1,97 @@
+"""Goodput past capacity (FAULTS C3): the curve at 1x, 2x, 5x and 10x of what the server can do.
+
+    python benches/overload.py
+
+Capacity is what a few connections get that send as fast as they are answered. The overload comes
+from many agents with an interval: a connection each, a batch each interval, and what is refused
+comes back, after Retry-After or (`ignore`) at once. Each run has a server of its own. Agents and
+server share the machine: where `offered` stays below what was wanted, the agents are the limit.
+Bodies repeat, so most are dropped as duplicates once they are durable.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import sys
+import tempfile
+import time
+from pathlib import Path
+from typing import Any
+
+ROOT = Path(__file__).resolve().parents[1]
+sys.path[:0] = [str(ROOT), str(ROOT / "tests"), str(ROOT / "src")]
+from tests.faults import swarm  # noqa: E402
+from tests.faults.server import ServerUnderTest  # noqa: E402
+
+from openloop import percentiles  # noqa: E402
+
+SERIES = 500
+"""Points of a batch: decoding them is most of the work, as in life."""
+CLOSED_AGENTS = 16
+AGENTS_MAX = 4000
+WARM_S = 3
+
+
+def cpu_s(pid: int) -> float:
+    fields = Path(f"/proc/{pid}/stat").read_text().rpartition(") ")[2].split()
+    return (int(fields[11]) + int(fields[12])) / 100
+
+
+def measure(seconds: float, plan: dict[str, Any]) -> dict[str, Any]:
+    """One server, one swarm."""
+    with tempfile.TemporaryDirectory(prefix="sluiceway-overload-") as base:
+        data = Path(base) / "data"
+        data.mkdir()
+        with ServerUnderTest(data) as server:
+            assert server.process is not None
+            pid = server.process.pid
+            before_s = cpu_s(pid)
+            told = {"series": SERIES, "drain_s_max": 0.0, "bodies_repeat": True, **plan}
+            process = swarm.start(swarm.Plan(server.port, seconds=seconds, **told))
+            seen = swarm.finish(process, seconds + 120)
+            spent_s = cpu_s(pid) - before_s
+    window = range(WARM_S, int(seconds))
+    goodput = sum(seen.acked[s] for s in window) / len(window)
+    refused = sum(seen.refused.values())
+    return {
+        "goodput_requests_per_s": round(goodput),
+        "goodput_points_per_s": round(goodput * SERIES),
+        "offered_requests_per_s": round(sum(seen.offered[s] for s in window) / len(window)),
+        "refused": refused,
+        "broken": sum(seen.broken.values()),
+        "no_retry_after": seen.no_retry_after,
+        "acked_ms": percentiles(seen.latencies_ms),
+        "cpu_s": round(spent_s, 1),
+        "cpu_us_per_request": round(spent_s / max(1, sum(seen.offered.values())) * 1e6),
+    }
+
+
+def curve(seconds: float, times: list[float]) -> None:
+    peak = measure(seconds, {"agents": CLOSED_AGENTS, "interval_s": 0.0})
+    print(json.dumps({"run": "peak", **peak}), flush=True)
+    capacity = peak["goodput_requests_per_s"]
+    for obey in (True, False):
+        for factor in times:
+            wanted = capacity * factor
+            agents = min(AGENTS_MAX, int(wanted))
+            plan = {"agents": agents, "interval_s": agents / wanted, "obey": obey}
+            found = measure(seconds, plan)
+            share = round(found["goodput_requests_per_s"] / capacity, 2)
+            kind = "obey" if obey else "ignore"
+            told = {"run": f"{factor:g}x {kind}", "of_peak": share, **found}
+            print(json.dumps(told), flush=True)
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--seconds", type=float, default=15)
+    parser.add_argument("--times", type=float, nargs="+", default=[1, 2, 5, 10])
+    arguments = parser.parse_args()
+    began = time.monotonic()
+    curve(arguments.seconds, arguments.times)
+    print(f"{time.monotonic() - began:.0f} s", file=sys.stderr)
+
+
+if __name__ == "__main__":
+    main()
