@@ -22,6 +22,10 @@ JOINED_BYTES_MAX = 64 * 1024
 CONTINUE = b"HTTP/1.1 100"
 WRITE_PATHS = (b"/api/v1/write", b"/api/v1/otlp/", b"/v1/")
 
+BACKLOG = 4096
+"""Connections that the system keeps for a loop that is behind: past it, a sender's next attempt is
+a second later, then three, then seven. The system may allow fewer (`net.core.somaxconn`)."""
+
 
 class HeadWithBody:
     """The transport of one answer that has a body: its head waits for the first piece of the body,
@@ -143,6 +147,7 @@ def http_server(
         loop="none",
         log_config=None,
         access_log=False,
+        backlog=BACKLOG,
         server_header=False,
         proxy_headers=False,
         timeout_keep_alive=int(limits.keep_alive_s),
@@ -164,7 +169,7 @@ def listen(host: str, port: int) -> socket.socket:
         listener.close()
         words = f"cannot listen on {host}:{port}: {error.strerror or error}"
         raise OSError(error.errno, words) from None
-    listener.listen(1024)
+    listener.listen(BACKLOG)
     listener.setblocking(False)
     return listener
 
