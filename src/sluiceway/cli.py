@@ -159,6 +159,8 @@ def keys_new(
 
 def add_commands() -> None:
     """The commands that ask a running server. `serve` starts without them: they cost it 8 ms."""
+    from sluiceway.commands.deadletters import deadletters_app
+    from sluiceway.commands.ledger import ledger
     from sluiceway.commands.plan import apply, plan_app
     from sluiceway.commands.policy import policy_app
     from sluiceway.commands.tenant import tenant_app
@@ -166,7 +168,9 @@ def add_commands() -> None:
     app.add_typer(tenant_app, name="tenant")
     app.add_typer(plan_app, name="plan")
     app.add_typer(policy_app, name="policy")
+    app.add_typer(deadletters_app, name="deadletters")
     app.command()(apply)
+    app.command()(ledger)
 
 
 def main() -> None:

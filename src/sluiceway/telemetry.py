@@ -55,6 +55,11 @@ MetricName = Literal[
     "sluiceway_seals_total",
     "sluiceway_merges_total",
     "sluiceway_points_total",
+    "sluiceway_tenant_points_total",
+    "sluiceway_points_moved_total",
+    "sluiceway_ledger_gap_points",
+    "sluiceway_dead_letters",
+    "sluiceway_dead_letter_bytes",
     "sluiceway_disk_bytes",
     "sluiceway_disk_bytes_max",
     "sluiceway_disk_free_bytes",
@@ -158,6 +163,19 @@ DEFINITIONS: dict[MetricName, Definition] = {
     "sluiceway_points_total": Definition(
         "counter", "Points by outcome, from the ledger", ("outcome",)
     ),
+    "sluiceway_tenant_points_total": Definition(
+        "counter", "Points by tenant and outcome, of those that sent most", ("tenant", "outcome")
+    ),
+    "sluiceway_points_moved_total": Definition(
+        "counter", "Points that left or entered the stock or the dead letters", ("movement",)
+    ),
+    "sluiceway_ledger_gap_points": Definition(
+        "gauge",
+        "Points that an equation of the ledger misses; 0 unless something is wrong",
+        ("equation",),
+    ),
+    "sluiceway_dead_letters": Definition("gauge", "Dead letters on disk"),
+    "sluiceway_dead_letter_bytes": Definition("gauge", "Bytes of their files"),
     "sluiceway_disk_bytes": Definition("gauge", "Bytes of the data directory"),
     "sluiceway_disk_bytes_max": Definition("gauge", "Budget of the data directory"),
     "sluiceway_disk_free_bytes": Definition("gauge", "Free bytes of its file system"),

@@ -17,6 +17,7 @@ import uvloop
 
 from sluiceway.clock import Clock, SystemClock, jitter
 from sluiceway.config import Config, split_address
+from sluiceway.deadletters.embedded import EmbeddedDeadLetters
 from sluiceway.gateway.acks import Acks
 from sluiceway.gateway.admission import Admission
 from sluiceway.gateway.app import GatewayApp
@@ -39,10 +40,12 @@ from sluiceway.serve.directory import (
     open_disk,
     socket_directory,
 )
+from sluiceway.serve.letter_paths import LetterPaths
 from sluiceway.serve.life import Life, Reloadable
 from sluiceway.serve.logs import set_up_logs
 from sluiceway.serve.own_paths import OwnPaths
 from sluiceway.serve.read_process import ReadProcess
+from sluiceway.services.replays import Replays
 from sluiceway.telemetry import Metrics
 from sluiceway.tenants.directory import SnapshotDirectory
 from sluiceway.tenants.limits import WriteLimits
@@ -134,8 +137,16 @@ async def write_side(config: Config, clock: Clock | None = None, pace: Pace = un
         def accepting() -> bool:
             return receiver.accepting
 
+        letters = EmbeddedDeadLetters(disk, hot.version)
+        replays = Replays(hot, letters, receiver)
+        replays.start()
+        stack.push_async_callback(replays.stop)
+        letter_paths = LetterPaths(hot, letters, replays, keyring, clock)
+        stack.callback(letter_paths.close)
+
         own = OwnPaths(hot, figures, budgets, read, proxy, admission, metrics, accepting, clock)
-        app = GatewayApp(receiver, proxy, keyring, own.table(), metrics)
+        paths = {**own.table(), **letter_paths.table()}
+        app = GatewayApp(receiver, proxy, keyring, paths, metrics)
         context = None if tls is None else tls.context
         server = http_server(app, config.gateway, context, config.drain_s_max)
         stop_grpc = await open_grpc(config, receiver)

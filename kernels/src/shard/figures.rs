@@ -101,6 +101,7 @@ impl Shard {
             "version": governor.version,
             "meters": governor.readings(&registry),
             "tallies": governor.tallies(&registry),
+            "letter_bytes": governor.letter_bytes,
         })
         .to_string()
     }

@@ -38,7 +38,7 @@ pub struct Frozen {
     /// their replay judges them as the first time.
     pub registry: Mark,
     dedup: Vec<u8>,
-    ledger: Vec<u8>,
+    pub ledger: Vec<u8>,
     governor: GovernorState,
     letters: Letters,
 }

@@ -14,6 +14,8 @@ use base64::engine::general_purpose::STANDARD;
 use serde::{Deserialize, Serialize};
 use std::collections::BTreeMap;
 
+/// What Prometheus and most clients send for "not a number".
+const NAN_BITS: u64 = 0x7ff8_0000_0000_0001;
 const DECODED_BYTES_MAX: usize = 1 << 30;
 const REASONS: [&str; 3] = ["", "active_series", "new_series_per_hour"];
 const ACTIONS: [&str; 6] = ["", "observe", "drop", "strip", "aggregate", "overflow"];
@@ -42,7 +44,7 @@ pub struct Told {
     pub action: String,
     pub budget: String,
     pub labels: BTreeMap<String, String>,
-    /// (time, value as Prometheus writes it).
+    /// (time, value as `value_text` says it).
     pub floats: Vec<(i64, String)>,
     /// (time, canonical bytes in base64).
     pub histograms: Vec<(i64, String)>,
@@ -191,10 +193,8 @@ fn read_points(letter: &mut Input, told: &mut Told) -> Result<()> {
     let mut time_ms = 0_i64;
     for _ in 0..letter.count()? {
         time_ms = time_ms.wrapping_add(letter.signed()?);
-        let value = f64::from_bits(u64::from_le_bytes(array(letter.bytes(8)?, 0)));
-        let mut text = Vec::new();
-        push_float(&mut text, value);
-        told.floats.push((time_ms, String::from_utf8_lossy(&text).into_owned()));
+        let bits = u64::from_le_bytes(array(letter.bytes(8)?, 0));
+        told.floats.push((time_ms, value_text(bits)));
     }
     time_ms = 0;
     for _ in 0..letter.count()? {
@@ -202,6 +202,18 @@ fn read_points(letter: &mut Input, told: &mut Told) -> Result<()> {
         told.histograms.push((time_ms, STANDARD.encode(letter.sized()?)));
     }
     Ok(())
+}
+
+/// A value as Prometheus writes it; a NaN that is not the usual one (a stale marker is) with its
+/// bits, so that the text says all of the value.
+fn value_text(bits: u64) -> String {
+    let value = f64::from_bits(bits);
+    if value.is_nan() && bits != NAN_BITS {
+        return format!("NaN:{bits:016x}");
+    }
+    let mut text = Vec::new();
+    push_float(&mut text, value);
+    String::from_utf8_lossy(&text).into_owned()
 }
 
 fn labels(bytes: &[u8]) -> Result<BTreeMap<String, String>> {

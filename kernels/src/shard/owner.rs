@@ -9,6 +9,7 @@ use super::budget::Table;
 use super::buffer::Buffer;
 use super::freeze::Frozen;
 use super::intake::{Decoded, Inbox, Receipt};
+use super::ledger::Ledger;
 use super::page_cache::PageCache;
 use super::registry::Registry;
 use super::registry_state::Mark;
@@ -74,6 +75,15 @@ pub struct Points {
     pub blocks: Vec<Arc<HeldBlock>>,
     /// Points that left or entered the stock, as the last manifest counts them.
     pub movements: Movements,
+    /// The ledger as of the last manifest.
+    pub committed: Committed,
+}
+
+/// Outcomes of all records before `next_sequence`, which a manifest covers.
+#[derive(Clone, Debug, Default)]
+pub struct Committed {
+    pub next_sequence: u64,
+    pub ledger: Ledger,
 }
 
 #[derive(Clone, Copy, Debug, Default, Serialize, Deserialize)]

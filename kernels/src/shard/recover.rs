@@ -9,7 +9,7 @@ use super::block_reader::{BlockReader, Kind};
 use super::freeze::{FileReport, Seal, SealReport, read_checked};
 use super::ledger::Ledger;
 use super::merge::{MergeReport, merge};
-use super::owner::{Movements, Shard};
+use super::owner::{Committed, Movements, Shard};
 use super::page_cache::PageCache;
 use super::state_file::{
     self, SECTION_DEDUP, SECTION_GOVERNANCE, SECTION_LEDGER, SECTION_REGISTRY, SECTION_SEAL,
@@ -114,6 +114,8 @@ impl Shard {
         }
         applier.next_sequence = header.next_sequence;
         applier.frozen_sequence = header.next_sequence;
+        let ledger = applier.ledger.clone();
+        self.points.write().committed = Committed { next_sequence: header.next_sequence, ledger };
         Ok(())
     }
 
@@ -139,6 +141,8 @@ impl Shard {
         if publication.sealed && !points.frozen.is_empty() {
             let sealed = points.frozen.remove(0);
             *self.registry_mark.lock() = sealed.registry;
+            let ledger = Ledger::from_json(&sealed.ledger).unwrap_or_default();
+            points.committed = Committed { next_sequence: sealed.next_sequence, ledger };
         }
         points.movements = publication.movements;
         Ok(())

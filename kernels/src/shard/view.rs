@@ -176,7 +176,7 @@ impl Shard {
         let points = self.points.read();
         let (ledger, sequence) = (applier.ledger.clone(), applier.next_sequence);
         let blocks = points.blocks.clone();
-        let movements = points.movements;
+        let (movements, committed) = (points.movements, points.committed.clone());
         let frozen_rows: u64 = points.frozen.iter().map(|frozen| frozen.row_points()).sum();
         let frozen_added: u64 = points.frozen.iter().map(|frozen| frozen.points_added).sum();
         let buffer_rows = frozen_rows + points.buffer.row_points();
@@ -213,6 +213,10 @@ impl Shard {
             "next_sequence": sequence,
             "tenants": ledger.tenants,
             "lost_records": ledger.lost_records,
+            "committed": {
+                "next_sequence": committed.next_sequence,
+                "tenants": committed.ledger.tenants,
+            },
             "movements": {
                 "superseded": superseded,
                 "expired": movements.expired,

@@ -40,6 +40,14 @@ def ask(
         return Server(http, key, tls_ca).ask(method, path, body, **query)
 
 
+def ask_api(http: str, key: Text, tls_ca: Text, method: str, path: str, **query: str) -> Any:
+    """As `ask`, of what is not the admin API's: paths under /api/v1."""
+    from sluiceway.commands.server import Server
+
+    with refusals():
+        return Server(http, key, tls_ca).ask(method, path, prefix="/api/v1", **query)
+
+
 def tell(told: Any, as_json: bool, lines: list[str]) -> None:
     if as_json:
         import json

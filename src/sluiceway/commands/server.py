@@ -24,20 +24,38 @@ class Server:
     key: str | None = None
     ca_file: str | None = None
 
-    def ask(self, method: str, path: str, body: Any = None, **parameters: str) -> Any:
+    def ask(
+        self,
+        method: str,
+        path: str,
+        body: Any = None,
+        prefix: str = "/admin/v1",
+        **parameters: str,
+    ) -> Any:
         """`data` of the answer. A body in bytes is a document and sent as it is. Blocks.
 
         Raises: OSError in the server's words, ValueError.
         """
-        scheme = "https" if self.ca_file else "http"
-        url = self.address if "://" in self.address else f"{scheme}://{self.address}"
         query = f"?{urlencode(parameters)}" if parameters else ""
         document = isinstance(body, bytes)
         data = body if body is None or document else json.dumps(body).encode()
-        request = urllib.request.Request(
-            f"{url.rstrip('/')}/admin/v1{path}{query}", data=data, method=method
-        )
         kind = "application/yaml" if document else "application/json"
+        return json.loads(self._send(method, f"{prefix}{path}{query}", data, kind))["data"]
+
+    def text(self, path: str) -> str:
+        """An answer that has no envelope. Blocks. Raises: as `ask`."""
+        return self._send("GET", path).decode()
+
+    def _send(
+        self,
+        method: str,
+        target: str,
+        data: bytes | None = None,
+        kind: str = "application/json",
+    ) -> bytes:
+        scheme = "https" if self.ca_file else "http"
+        url = self.address if "://" in self.address else f"{scheme}://{self.address}"
+        request = urllib.request.Request(f"{url.rstrip('/')}{target}", data=data, method=method)
         request.add_header("Content-Type", kind)
         if self.key:
             request.add_header("Authorization", f"Bearer {self.key}")
@@ -46,7 +64,8 @@ class Server:
             context = ssl.create_default_context(cafile=self.ca_file)
         try:
             with urllib.request.urlopen(request, timeout=TIMEOUT_S, context=context) as answer:
-                return json.loads(answer.read(ANSWER_BYTES_MAX))["data"]
+                told: bytes = answer.read(ANSWER_BYTES_MAX)
+                return told
         except urllib.error.HTTPError as error:
             raise OSError(f"{error.code}: {_words(error.read(4096))}") from None
         except urllib.error.URLError as error:

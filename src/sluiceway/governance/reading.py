@@ -37,3 +37,5 @@ class Reading(msgspec.Struct, frozen=True):
     meters: tuple[Meter, ...]
     tallies: dict[str, dict[str, Tally]]
     """By tenant, then by the budget's name; those of budgets that are gone among them."""
+    letter_bytes: dict[str, dict[str, int]] = {}
+    """Framed bytes of dead letters, by tenant, then by UTC day: what counts towards the quota."""

@@ -57,6 +57,13 @@ class Stock(msgspec.Struct, frozen=True):
     raw_scan: bool
 
 
+class Committed(msgspec.Struct, frozen=True):
+    """The flow as of the last manifest: before record `next_sequence`."""
+
+    next_sequence: int
+    tenants: dict[str, Outcomes]
+
+
 class Statement(msgspec.Struct, frozen=True):
     """All of it, before record `next_sequence`."""
 
@@ -68,10 +75,15 @@ class Statement(msgspec.Struct, frozen=True):
     lost_records: int = 0
     """Acked records that damage in the journal took. Where a record's header survives its points
     are `rejected: journal_damage`; of the others nothing is known."""
+    committed: Committed = Committed(0, {})
 
     def stock_gap(self) -> int:
         """Rows too many (or, negative, missing); 0 unless something is wrong."""
         return self.stock.block_rows + self.stock.buffer_rows - self.stock.expected_rows
+
+    def flow_gap(self) -> int:
+        """Points without an outcome, of all tenants; 0 unless something is wrong."""
+        return sum(abs(outcomes.flow_gap()) for outcomes in self.tenants.values())
 
     def outcomes(self) -> dict[str, int]:
         """Points by outcome over all tenants, `received` among them."""

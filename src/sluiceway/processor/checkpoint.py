@@ -22,6 +22,7 @@ from sluiceway.tiers.manifest import (
     LettersEntry,
     ManifestStore,
     Policy,
+    Replay,
     StateEntry,
     TableEntry,
     Version,
@@ -111,6 +112,13 @@ class Checkpointer:
         gone = tuple(file.path for file in files)
         if gone:
             self._commit(Change("retention", letters_removed=gone))
+
+    def note_replays(self, replays: tuple[Replay, ...], points: int) -> None:
+        """Commit how far replays have come; `points` left the dead letters since the last time.
+
+        Raises: OSError; then it may or may not survive a crash, and is to be said again.
+        """
+        self._commit(Change("replay", replays=replays, replayed=points))
 
     def change_policies(self, policies: tuple[Policy, ...], version: int, table: bytes) -> None:
         """Commit policies that name a new compiled one: durable before any record names it.

@@ -3,6 +3,8 @@
 from collections.abc import Mapping
 from typing import Any
 
+import msgspec
+
 from sluiceway.ledger.statement import Statement
 
 
@@ -25,5 +27,11 @@ def figures(shard: Mapping[str, Any], statement: Statement) -> dict[str, Any]:
         "buffer_points": shard["points_buffered"] + shard["frozen_points"],
         "parts": shard["blocks"],
         "points": statement.outcomes(),
+        "points_by_tenant": {
+            name: {**outcomes.by_outcome(), "received": outcomes.received}
+            for name, outcomes in statement.tenants.items()
+        },
+        "movements": msgspec.structs.asdict(statement.movements),
+        "ledger_gaps": {"flow": statement.flow_gap(), "stock": statement.stock_gap()},
         "shard": shard,
     }

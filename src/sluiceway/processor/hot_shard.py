@@ -41,7 +41,7 @@ from sluiceway.tiers.hot import (
     plan_merge,
     plan_merge_all,
 )
-from sluiceway.tiers.manifest import ManifestStore, Version
+from sluiceway.tiers.manifest import ManifestStore, Replay, Version
 
 DIRECTORY = "hot/metrics"
 JOURNAL_DIRECTORY = "journal/metrics"
@@ -190,6 +190,11 @@ class HotShard:
             self._set_policies()
         return version
 
+    def note_replays(self, replays: tuple[Replay, ...], points: int) -> None:
+        """Commit replays of dead letters (deadletters/replay.py). Blocks. Raises: OSError,
+        BackendUnavailable."""
+        self._checkpointer.note_replays(replays, points)
+
     # --- one step of each thread, also driven by hand in simulations ---------------------------
 
     def step(self, wait_ms: int = 0) -> str:
@@ -335,12 +340,14 @@ class HotShard:
 
     def stats(self) -> dict[str, Any]:
         """Figures for /metrics and `sluiceway status`."""
-        told = figures(self.shard.stats(), self.statement())
+        told, letters = figures(self.shard.stats(), self.statement()), self.version().letters
         return told | {
             "quarantined_files": self._files_set_aside,
             "series_max": self._policies.series_max,
             "seals_total": self._checkpointer.seals,
             "merges_total": self._checkpointer.merges,
+            "dead_letters": sum(file.letters for file in letters),
+            "dead_letter_bytes": sum(file.bytes for file in letters),
             "processor_errors_total": self._guard.errors,
             "failure": self._guard.failure,
         }

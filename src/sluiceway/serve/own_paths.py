@@ -6,6 +6,7 @@ Invariant: none of them waits on the loop; readiness says no as soon as it is no
 import asyncio
 import contextlib
 import json
+from collections import Counter
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any, cast, get_args
@@ -16,7 +17,7 @@ import msgspec
 from sluiceway.clock import Clock
 from sluiceway.errors import BackendUnavailable, SluicewayError, TenantFault
 from sluiceway.gateway.admission import Admission
-from sluiceway.gateway.app import JSON, METRICS_TEXT, TEXT, Own
+from sluiceway.gateway.app import JSON, METRICS_TEXT, PRINCIPAL, TEXT, Own
 from sluiceway.gateway.doors.interface import Answer
 from sluiceway.gateway.keys import Scope as KeyScope
 from sluiceway.gateway.proxy import ReadProxy
@@ -30,6 +31,15 @@ from sluiceway.telemetry import DEFINITIONS, MetricName, Metrics, memory_bytes
 
 PREFIX = "sluiceway_"
 RECOVERY_LOOK_S = 0.5
+TENANTS_TOLD_MAX = 50
+OTHER_TENANTS = "(others)"
+"""Not a tenant's name: those have no parentheses."""
+LABELLED: dict[str, MetricName] = {
+    "points": "sluiceway_points_total",
+    "movements": "sluiceway_points_moved_total",
+    "ledger_gaps": "sluiceway_ledger_gap_points",
+}
+"""Figures that are counts by one label."""
 STARTS_AT_ZERO = (
     "journal_sync_errors_total",
     "journal_quarantined_records_total",
@@ -119,8 +129,13 @@ class OwnPaths:
 
     async def own_metrics(self, scope: Scope) -> Answer:
         """Both sides' metrics; the read side's only where it answers in a second."""
-        await self._collect()
+        stats = await self._collect()
         text = self._metrics.render(tenant_of(scope))
+        if "admin" in scope[PRINCIPAL].scopes:
+            # Names of tenants are for admins; in a text of its own, so that no other sees them.
+            of_tenants = Metrics()
+            set_tenant_figures(of_tenants, stats.get("points_by_tenant", {}))
+            text = merge_texts(text, of_tenants.render())
         try:
             status, body = await self._proxy.fetch("/metrics")
             if status == 200:
@@ -224,13 +239,27 @@ def set_worker_figures(metrics: Metrics, stats: dict[str, Any]) -> None:
     """Figures whose key is the name of a metric of ours; others are for people to read."""
     for key, value in stats.items():
         name = PREFIX + key
-        if key == "points":
-            for outcome, count in value.items():
-                metrics.set("sluiceway_points_total", count, (outcome,))
+        if key in LABELLED:
+            for label, count in value.items():
+                metrics.set(LABELLED[key], count, (label,))
         elif name in get_args(MetricName) and isinstance(value, int | float):
             known = cast(MetricName, name)
             if not DEFINITIONS[known].labels:
                 metrics.set(known, value)
+
+
+def set_tenant_figures(metrics: Metrics, points: dict[str, dict[str, int]]) -> None:
+    """The tenants that sent most, a row an outcome; the others are one."""
+    ranked = sorted(points, key=lambda name: (-points[name]["received"], name))
+    rest: Counter[str] = Counter()
+    for name in ranked[TENANTS_TOLD_MAX:]:
+        rest.update(points[name])
+    rows = {name: points[name] for name in ranked[:TENANTS_TOLD_MAX]}
+    if rest:
+        rows[OTHER_TENANTS] = dict(rest)
+    for name, outcomes in rows.items():
+        for outcome, count in outcomes.items():
+            metrics.set("sluiceway_tenant_points_total", count, (name, outcome))
 
 
 def merge_texts(first: bytes, second: bytes) -> bytes:

@@ -99,10 +99,35 @@ class Movements(msgspec.Struct, frozen=True):
     derived: int = 0
     replayed: int = 0
 
-    def plus(self, superseded: int = 0, expired: int = 0) -> "Movements":
+    def plus(self, superseded: int = 0, expired: int = 0, replayed: int = 0) -> "Movements":
         return msgspec.structs.replace(
-            self, superseded=self.superseded + superseded, expired=self.expired + expired
+            self,
+            superseded=self.superseded + superseded,
+            expired=self.expired + expired,
+            replayed=self.replayed + replayed,
         )
+
+
+class Replay(msgspec.Struct, frozen=True):
+    """One replay of a tenant's dead letters, and how far it has come.
+
+    Taken are the letters that it selects, of records before `next_sequence`. It is over at
+    `end_sequence`: letters that it makes itself belong to later records.
+    """
+
+    number: int
+    tenant: str
+    reason: str | None
+    since_ms: int
+    until_ms: int
+    end_sequence: int
+    next_sequence: int = 0
+    letters: int = 0
+    points: int = 0
+
+    @property
+    def done(self) -> bool:
+        return self.next_sequence >= self.end_sequence
 
 
 class Versioned(msgspec.Struct):
@@ -131,6 +156,7 @@ class ManifestFile(msgspec.Struct, forbid_unknown_fields=True):
     letters_removed: list[str] = []
     tables: list[TableEntry] = []
     tables_removed: list[str] = []
+    replays: list[Replay] = []
 
 
 @dataclass(frozen=True, slots=True)
@@ -147,6 +173,7 @@ class Version:
     movements: Movements = field(default_factory=Movements)
     letters: tuple[LettersEntry, ...] = ()
     tables: tuple[TableEntry, ...] = ()
+    replays: tuple[Replay, ...] = ()
 
     def files(self) -> set[str]:
         return set(paths_of(self))
@@ -174,6 +201,8 @@ class Change:
     letters_removed: tuple[str, ...] = ()
     tables: tuple[TableEntry, ...] = ()
     tables_removed: tuple[str, ...] = ()
+    replays: tuple[Replay, ...] | None = None
+    replayed: int = 0
 
     def made(self) -> list[str]:
         return paths_of(self)
@@ -213,9 +242,10 @@ def apply_change(version: Version, change: Change) -> Version:
         blocks=tuple(sorted([*blocks, *change.blocks], key=block_order)),
         states=(*states, *change.states),
         policies=version.policies if change.policies is None else change.policies,
-        movements=version.movements.plus(change.superseded, change.expired),
+        movements=version.movements.plus(change.superseded, change.expired, change.replayed),
         letters=(*letters, *change.letters),
         tables=(*tables, *change.tables),
+        replays=version.replays if change.replays is None else change.replays,
     )
 
 
@@ -333,6 +363,7 @@ class ManifestStore:
                 states_removed=[] if snapshot else list(change.states_removed),
                 policies=list(after.policies),
                 movements=after.movements,
+                replays=list(after.replays),
                 letters=list(after.letters if snapshot else change.letters),
                 letters_removed=[] if snapshot else list(change.letters_removed),
                 tables=list(after.tables if snapshot else change.tables),
@@ -399,6 +430,7 @@ def replay(chain: list[ManifestFile]) -> Version:
             letters_removed=tuple(manifest.letters_removed),
             tables=tuple(manifest.tables),
             tables_removed=tuple(manifest.tables_removed),
+            replays=tuple(manifest.replays),
         )
         version = replace(
             apply_change(version, change), number=manifest.number, movements=manifest.movements

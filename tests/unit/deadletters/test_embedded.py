@@ -59,7 +59,10 @@ def test_a_letter_says_everything(
     assert (first.tenant, first.labels) == ("a", {"__name__": "a_0"})
     assert (first.reason, first.action, first.budget) == ("active_series", "drop", "none")
     assert (first.policy_version, first.sequence, first.received_ms) == (1, 0, NOW_MS)
-    assert first.floats == ((NOW_MS, "0.5"), (NOW_MS + 1, "NaN")) and first.point_count == 2
+    assert (
+        first.floats == ((NOW_MS, "0.5"), (NOW_MS + 1, "NaN:7ff8000000000000"))
+        and first.point_count == 2
+    )
     held = letters.held()
     assert (held.files, held.letters, held.points) == (2, 40, 80)
     outcomes = hot.statement().tenants["a"]

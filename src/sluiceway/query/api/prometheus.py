@@ -16,6 +16,7 @@ from sluiceway import __version__
 from sluiceway.clock import Clock
 from sluiceway.errors import TenantFault
 from sluiceway.kernels import LabelTable, write_series
+from sluiceway.ledger.account import account
 from sluiceway.query.api.interface import Asker, LabelReader
 from sluiceway.query.api.parameters import (
     TIME_MIN_MS,
@@ -262,10 +263,7 @@ class PrometheusApi:
             raise TenantFault(403, "sluiceway-key-scope", words)
         asked = {**self._common(request), "raw_scan": raw_scan}
         told = self._labels.ledger(asked, asker.cancel)
-        if not asker.sees_all:
-            own = {name: row for name, row in told["tenants"].items() if name == asker.tenant}
-            told = {"next_sequence": told["next_sequence"], "tenants": own}
-        return Data(dumps(told))
+        return Data(dumps(account(told, None if asker.sees_all else asker.tenant)))
 
     def _stats(self, request: Request) -> dict[str, Any]:
         top = request.parameters.count("limit", 10_000) if request.parameters.text("limit") else 10

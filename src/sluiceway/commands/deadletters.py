@@ -1,0 +1,134 @@
+"""`sluiceway deadletters ...`: what governance refused, and how it comes in again.
+
+Invariant: a replay runs in the server; the command only begins it and looks on, so that ending the
+command ends nothing.
+"""
+
+import sys
+import time
+from typing import Annotated, Any
+
+import typer
+
+from sluiceway.commands.options import (
+    HERE,
+    AsJson,
+    Authority,
+    Http,
+    Key,
+    Text,
+    ask_api,
+    refusals,
+    tell,
+)
+
+deadletters_app = typer.Typer(help="Points that governance refused.", no_args_is_help=True)
+LOOK_S = 0.25
+Of = Annotated[Text, typer.Option("--tenant", help="Another's, or *: with a key of scope admin.")]
+Reason = Annotated[Text, typer.Option(help="active_series or new_series_per_hour.")]
+Since = Annotated[Text, typer.Option(help="Received in the last 2h, or since a Unix time in s.")]
+Until = Annotated[Text, typer.Option(help="Received before: as --since.")]
+Metric = Annotated[Text, typer.Option(help="Of one metric.")]
+Limit = Annotated[int, typer.Option(help="How many at most.")]
+
+
+def selection(tenant: Text, reason: Text, since: Text, until: Text) -> dict[str, str]:
+    """What is asked for, as the API takes it."""
+    told = {"tenant": tenant, "reason": reason}
+    for name, text in (("since", since), ("until", until)):
+        if text is not None:
+            with refusals():
+                told[name] = moment_s(text)
+    return {name: value for name, value in told.items() if value is not None}
+
+
+def moment_s(text: str) -> str:
+    """Unix seconds of `2h` (ago) or of Unix seconds. Raises: ValueError."""
+    from sluiceway.commands.amounts import duration_ms
+
+    if text.replace(".", "", 1).isdigit():
+        return text
+    return f"{time.time() - duration_ms(text) / 1000:.3f}"
+
+
+@deadletters_app.command("list")
+def letters_list(
+    tenant: Of = None,
+    reason: Reason = None,
+    metric: Metric = None,
+    since: Since = None,
+    until: Until = None,
+    limit: Limit = 100,
+    http: Http = HERE,
+    key: Key = None,
+    tls_ca: Authority = None,
+    as_json: AsJson = False,
+) -> None:
+    """Letters, oldest first."""
+    from sluiceway.commands.accounts import letter_rows
+
+    query = selection(tenant, reason, since, until)
+    if metric is not None:
+        query["metric"] = metric
+    found: list[Any] = []
+    cursor = ""
+    while len(found) < limit:
+        size = str(min(limit - len(found), 1_000))
+        page = ask_api(http, key, tls_ca, "GET", "/deadletters", limit=size, cursor=cursor, **query)
+        found += page["letters"]
+        cursor = page["cursor"]
+        if cursor is None:
+            break
+    tell(found, as_json, letter_rows(found))
+    if cursor and not as_json:
+        print("there are more: --limit", file=sys.stderr)
+
+
+@deadletters_app.command("count")
+def letters_count(
+    tenant: Of = None,
+    reason: Reason = None,
+    metric: Metric = None,
+    since: Since = None,
+    until: Until = None,
+    http: Http = HERE,
+    key: Key = None,
+    tls_ca: Authority = None,
+    as_json: AsJson = False,
+) -> None:
+    """How many, of what, refused why; the quota, and what found no room in it."""
+    from sluiceway.commands.accounts import count_lines
+
+    query = selection(tenant, reason, since, until)
+    if metric is not None:
+        query["metric"] = metric
+    told = ask_api(http, key, tls_ca, "GET", "/deadletters/count", **query)
+    tell(told, as_json, count_lines(told))
+
+
+@deadletters_app.command("replay")
+def letters_replay(
+    tenant: Of = None,
+    reason: Reason = None,
+    since: Since = None,
+    until: Until = None,
+    http: Http = HERE,
+    key: Key = None,
+    tls_ca: Authority = None,
+    as_json: AsJson = False,
+) -> None:
+    """Send letters through ingest again, and look on until it is done."""
+    query = selection(tenant, reason, since, until)
+    replay = ask_api(http, key, tls_ca, "POST", "/deadletters/replay", **query)
+    of = {"tenant": replay["tenant"]}
+    while not replay["done"]:
+        time.sleep(LOOK_S)
+        every = ask_api(http, key, tls_ca, "GET", "/deadletters/replay", **of)
+        replay = next((one for one in every if one["number"] == replay["number"]), replay)
+        with refusals():
+            if replay["failure"]:
+                raise ValueError(f"the replay stands still: {replay['failure']}")
+        if sys.stderr.isatty():
+            print(f"\r{replay['letters']:,} letters", end="", file=sys.stderr)
+    words = f"replayed {replay['letters']:,} letters of {replay['tenant']}"
+    tell(replay, as_json, [f"{words}, {replay['points']:,} points"])

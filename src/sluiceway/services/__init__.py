@@ -1,0 +1,1 @@
+"""What crosses stages: replays of dead letters."""
