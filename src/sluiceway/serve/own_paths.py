@@ -27,13 +27,17 @@ from sluiceway.processor.interface import ShardWorker
 from sluiceway.serve.budget_figures import seen, set_budgets, tenant_of, told
 from sluiceway.serve.read_process import ReadProcess
 from sluiceway.serve.recent import SAMPLE_S, WINDOW_S, Recent
-from sluiceway.telemetry import DEFINITIONS, MetricName, Metrics, memory_bytes
+from sluiceway.telemetry import (
+    DEFINITIONS,
+    OTHER_TENANTS,
+    TENANT_LABELS_MAX,
+    MetricName,
+    Metrics,
+    memory_bytes,
+)
 
 PREFIX = "sluiceway_"
 RECOVERY_LOOK_S = 0.5
-TENANTS_TOLD_MAX = 50
-OTHER_TENANTS = "(others)"
-"""Not a tenant's name: those have no parentheses."""
 LABELLED: dict[str, MetricName] = {
     "points": "sluiceway_points_total",
     "movements": "sluiceway_points_moved_total",
@@ -252,9 +256,9 @@ def set_tenant_figures(metrics: Metrics, points: dict[str, dict[str, int]]) -> N
     """The tenants that sent most, a row an outcome; the others are one."""
     ranked = sorted(points, key=lambda name: (-points[name]["received"], name))
     rest: Counter[str] = Counter()
-    for name in ranked[TENANTS_TOLD_MAX:]:
+    for name in ranked[TENANT_LABELS_MAX:]:
         rest.update(points[name])
-    rows = {name: points[name] for name in ranked[:TENANTS_TOLD_MAX]}
+    rows = {name: points[name] for name in ranked[:TENANT_LABELS_MAX]}
     if rest:
         rows[OTHER_TENANTS] = dict(rest)
     for name, outcomes in rows.items():

@@ -6,6 +6,7 @@ becomes a new letter, of a later record than the replay reaches.
 """
 
 import asyncio
+import contextlib
 from collections.abc import Callable, Iterator
 from itertools import groupby
 from typing import Protocol
@@ -61,6 +62,7 @@ class Replays:
         self._step_letters_max = step_letters_max
         self._walks: dict[int, Callable[[], Step | None]] = {}
         self._failed: dict[int, str] = {}
+        self._not_before_s: dict[int, float] = {}
         self._wanted = asyncio.Event()
         self._starting = asyncio.Lock()
         # Who notes a replay read the list before: one at a time.
@@ -116,10 +118,17 @@ class Replays:
             await asyncio.sleep(RETRY_S / 10)
         while True:
             self._wanted.clear()
-            open_ones = [r for r in self.all() if not r.done and r.number not in self._failed]
-            if not open_ones:
-                await self._wanted.wait()
-            for replay in open_ones:  # a step each in turn: none waits for another's end
+            now_s = asyncio.get_running_loop().time()
+            waits_s = {
+                replay: self._not_before_s.get(replay.number, 0.0) - now_s
+                for replay in self.all()
+                if not replay.done and replay.number not in self._failed
+            }
+            ready = [replay for replay, wait_s in waits_s.items() if wait_s <= 0]
+            if not ready:
+                with contextlib.suppress(TimeoutError):
+                    await asyncio.wait_for(self._wanted.wait(), min(waits_s.values(), default=None))
+            for replay in ready:  # a step each in turn: none waits for another's end
                 await self._guard(replay)
 
     async def _guard(self, replay: Replay) -> None:
@@ -137,7 +146,7 @@ class Replays:
             self._failed[replay.number] = str(error)
             log.error("replay_failed", number=replay.number, error=str(error))
         self._walks.pop(replay.number, None)  # from the last note again, the same bodies
-        await asyncio.sleep(pause_s)
+        self._not_before_s[replay.number] = asyncio.get_running_loop().time() + pause_s
 
     async def _step(self, replay: Replay) -> None:
         walk = self._walks.get(replay.number)
