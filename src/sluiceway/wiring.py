@@ -137,13 +137,7 @@ async def write_side(config: Config, clock: Clock | None = None, pace: Pace = un
         def accepting() -> bool:
             return receiver.accepting
 
-        letters = EmbeddedDeadLetters(disk, hot.version)
-        replays = Replays(hot, letters, receiver)
-        replays.start()
-        stack.push_async_callback(replays.stop)
-        letter_paths = LetterPaths(hot, letters, replays, keyring, clock)
-        stack.callback(letter_paths.close)
-
+        letter_paths = open_letters(stack, disk, hot, receiver, keyring, clock)
         own = OwnPaths(hot, figures, budgets, read, proxy, admission, metrics, accepting, clock)
         paths = {**own.table(), **letter_paths.table()}
         app = GatewayApp(receiver, proxy, keyring, paths, metrics)
@@ -155,6 +149,24 @@ async def write_side(config: Config, clock: Clock | None = None, pace: Pace = un
         files: list[Reloadable] = [keyring] if tls is None else [keyring, tls]
         await life.serve(server, listener, (receiver, acks, own), stop_grpc, files)
     life.check()
+
+
+def open_letters(
+    stack: contextlib.AsyncExitStack,
+    disk: Disk,
+    hot: HotShard,
+    receiver: Receiver,
+    keyring: Keyring,
+    clock: Clock,
+) -> LetterPaths:
+    """The paths of dead letters, and replays that go on where the last life left them."""
+    letters = EmbeddedDeadLetters(disk, hot.version)
+    replays = Replays(hot, letters, receiver)
+    replays.start()
+    stack.push_async_callback(replays.stop)
+    paths = LetterPaths(hot, letters, replays, keyring, clock)
+    stack.callback(paths.close)
+    return paths
 
 
 def read_side(settings: dict[str, Any]) -> None:
