@@ -134,11 +134,9 @@ async def write_side(config: Config, clock: Clock | None = None, pace: Pace = un
         def budgets() -> Nearness:
             return nearness(*hot.policy(), hot.governance())
 
-        def accepting() -> bool:
-            return receiver.accepting
-
         letter_paths = open_letters(stack, disk, hot, receiver, keyring, clock)
-        own = OwnPaths(hot, figures, budgets, read, proxy, admission, metrics, accepting, clock)
+        watched = (hot, figures, budgets, read, proxy, admission, metrics)
+        own = OwnPaths(*watched, lambda: receiver.accepting, clock)
         paths = {**own.table(), **letter_paths.table()}
         app = GatewayApp(receiver, proxy, keyring, paths, metrics)
         context = None if tls is None else tls.context
