@@ -19,7 +19,8 @@ from tests.faults.paced import set_pace
 from tests.faults.server import ServerUnderTest
 
 STOPPED_S = 3.0
-DRAIN_S_MAX = 30.0
+DRAIN_S_MAX = 90.0
+FULLER_S_MAX = 30.0
 SMALL_DISK_BYTES = 64 << 20
 FAST_ANSWERS = {"SLUICEWAY_VISIBILITY_WAIT_MAX_MS": "100"}
 
@@ -135,6 +136,7 @@ def test_a_throttled_processor_says_that_it_lags(server: PacedServer) -> None:
     check(server, ledger)
 
 
+@pytest.mark.timeout(600)
 def test_only_a_full_disk_ends_it(small_server: PacedServer) -> None:
     """At 90 % of disk_max new series are refused, at 95 % everything; known series flow between."""
     server = small_server
@@ -148,11 +150,14 @@ def test_only_a_full_disk_ends_it(small_server: PacedServer) -> None:
     used: list[tuple[float, int]] = []
     newcomer = Ledger(START_MS, 1, seed=900)
     new_series, number = [], 0
-    until_s = time.monotonic() + 60
+    fullest, until_s = 0.0, 0.0
     refusals = 0
     while refusals < 3:
-        assert time.monotonic() < until_s, f"never refused: {used[-3:]}"
         share = server.metric("sluiceway_disk_bytes") / SMALL_DISK_BYTES
+        # A busy machine fills it slowly; that it stops being filled is the fault.
+        if share > fullest:
+            fullest, until_s = share, time.monotonic() + FULLER_S_MAX
+        assert time.monotonic() < until_s and share < 1.1, f"never refused: {used[-3:]}"
         for _ in range(4):
             answer = known.send_once(batch := ledger.new_batch(4_000))
             if answer.status == 204:
