@@ -112,14 +112,14 @@ def test_known_series_flow_and_new_ones_stop_at_the_cap() -> None:
 def test_a_full_disk_refuses_new_series_then_everything() -> None:
     hot = opened(Disk.memory())
     push(hot, series("a", (1, 1.0)))
-    hot._policy.admit(Admission("refuse_disk"))
+    hot._admit(Admission("refuse_disk"))
     assert acked(hot, push(hot, series("a", (2, 1.0)), series("b", (2, 1.0))))
     settle(hot)
     assert hot.statement().tenants["default"].rejected == {"disk": 1}
-    hot._policy.admit(Admission("refuse_memory", "the disk is full"))
+    hot._admit(Admission("refuse_memory", "the disk is full"))
     with pytest.raises(Overloaded):
         push(hot, series("a", (3, 1.0)))
-    hot._policy.admit(Admission("accept"))
+    hot._admit(Admission("accept"))
     assert acked(hot, push(hot, series("a", (3, 1.0))))
 
 

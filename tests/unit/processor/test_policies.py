@@ -102,7 +102,7 @@ def test_a_hundred_changes_between_kills_judge_as_one_life() -> None:
 
 
 def test_changes_wait_for_a_seal_when_there_are_too_many(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("sluiceway.processor.in_force.POLICIES_MAX", 30)
+    monkeypatch.setattr("sluiceway.processor.hot_shard.POLICIES_MAX", 30)
     hot = opened(Disk.memory())
     with pytest.raises(BackendUnavailable, match="too many"):
         for number in range(30):
