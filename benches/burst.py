@@ -55,39 +55,35 @@ class Load:
         with Path(data + ".bin").open("rb") as handle:
             view = memoryview(mmap.mmap(handle.fileno(), 0, prot=mmap.PROT_READ))
         self._stopping, self._rate = threading.Event(), rate
-        work = openloop.Work(self._items(rows.tolist(), view))
-        self._senders = [openloop.Sender(base + "/api/v1/write", work) for _ in range(CONNECTIONS)]
+        items = self._items(rows.tolist(), view)
+        self._sender = openloop.Sender(base + "/api/v1/write", items, CONNECTIONS)
         self.began = time.perf_counter()
-        for sender in self._senders:
-            sender.start()
+        self._sender.start()
 
     def _items(self, rows: list[Any], view: memoryview) -> Iterator[tuple[float, bytes, int]]:
         began, sent = time.perf_counter(), 0
         for offset, length, points, *_ in rows:
             if self._stopping.is_set():
                 return
-            due = began + sent / self._rate if self._rate else time.perf_counter()
+            due = began + sent / self._rate if self._rate else 0.0
             sent += points
             yield due, bytes(view[offset : offset + length]), points
 
     def counts(self) -> tuple[int, int, int]:
         """(points acked, requests refused, errors) so far."""
-        senders = self._senders
-        acked = sum(s.points for s in senders)
-        return acked, sum(s.refused for s in senders), sum(s.errors for s in senders)
+        return self._sender.points, self._sender.refused, self._sender.errors
 
     def latencies_ms(self, since: float, until: float) -> dict[str, float]:
         """Of requests sent in this time."""
-        all_of_them = [pair for sender in self._senders for pair in sender.latencies_ms]
-        return openloop.percentiles([took for at, took in all_of_them if since <= at < until])
+        of_all = self._sender.latencies_ms
+        return openloop.percentiles([took for at, took in of_all if since <= at < until])
 
     def running(self) -> bool:
-        return any(sender.is_alive() for sender in self._senders)
+        return self._sender.is_alive()
 
     def stop(self) -> None:
         self._stopping.set()
-        for sender in self._senders:
-            sender.join()
+        self._sender.join()
 
 
 class Prober(threading.Thread):

@@ -14,12 +14,14 @@ import contextlib
 import json
 import mmap
 import os
+import select
 import socket
 import sys
 import threading
 import time
 import urllib.parse
 from collections.abc import Iterator
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -34,75 +36,127 @@ HEADERS = (
 )
 
 
-class Sender(threading.Thread):
-    """One keep-alive connection; takes (due, body, points) and measures from `due`."""
+Item = tuple[float, bytes, int]
+"""When it is due (0: as soon as a connection is free), the body, its points."""
 
-    def __init__(self, url: str, work: Work) -> None:
+
+@dataclass
+class Connection:
+    """A keep-alive connection and the request that is on it, if any."""
+
+    socket: socket.socket
+    due: float = 0.0
+    points: int = 0
+    unsent: memoryview = field(default_factory=lambda: memoryview(b""))
+    answer: bytes = b""
+    busy: bool = False
+
+
+class Sender(threading.Thread):
+    """One thread over all connections, so that no lock of its own stands between a due time and
+    its request; measures from the due time to the answer."""
+
+    def __init__(self, url: str, items: Iterator[Item], connections: int) -> None:
         super().__init__(daemon=True)
         parts = urllib.parse.urlsplit(url)
         assert parts.hostname is not None and parts.port is not None
         self._address = (parts.hostname, parts.port)
         self._head = f"POST {parts.path} HTTP/1.1\r\nHost: {parts.netloc}\r\n{HEADERS}".encode()
-        self._work = work
+        self._items = items
+        self._connections_max = connections
+        self._free: list[Connection] = []
+        self._open: dict[socket.socket, Connection] = {}
         self.latencies_ms: list[tuple[float, float]] = []
+        self.late_ms: list[float] = []
         self.points = self.refused = self.errors = 0
 
     def run(self) -> None:
         with contextlib.suppress(OSError):
             # What is measured is the server's lateness, not the sender's: of this thread alone.
             os.setpriority(os.PRIO_PROCESS, 0, SENDER_NICE)
-        # Connected with the first request in hand: making bodies can outlast a server's patience.
-        item = self._work.take()
-        self._socket = socket.create_connection(self._address)
-        self._socket.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
-        while item is not None:
-            due, body, points = item
-            self._socket.sendall(self._head + b"Content-Length: %d\r\n\r\n" % len(body) + body)
-            status = self._answer()
-            if status < 300:
-                self.latencies_ms.append((due, (time.perf_counter() - due) * 1e3))
-                self.points += points
-            elif status in (429, 503):
-                self.refused += 1
-            else:
-                self.errors += 1
-            item = self._work.take()
+        item = next(self._items, None)
+        while item is not None or any(c.busy for c in self._open.values()):
+            now = time.perf_counter()
+            if item is not None and item[0] <= now and self._begin(item, now):
+                item = next(self._items, None)
+                continue
+            self._progress(self._wait_s(item, now))
+        for connection in self._open.values():
+            connection.socket.close()
 
-    def _answer(self) -> int:
-        data = b""
-        while b"\r\n\r\n" not in data:
-            part = self._socket.recv(65536)
+    def _wait_s(self, item: Item | None, now: float) -> float:
+        """Until the next request is due; for an answer where none is, or no connection is free."""
+        full = not self._free and len(self._open) == self._connections_max
+        return 10.0 if item is None or full else max(0.0, item[0] - now)
+
+    def _begin(self, item: Item, now: float) -> bool:
+        """Send on a free connection, or a new one; False where all are busy."""
+        if self._free:
+            connection = self._free.pop()
+        elif len(self._open) < self._connections_max:
+            # Connected with a request in hand: making bodies can outlast a server's patience.
+            connected = socket.create_connection(self._address)
+            connected.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+            connected.setblocking(False)
+            connection = self._open[connected] = Connection(connected)
+        else:
+            return False
+        due, body, connection.points = item
+        due = due or now
+        connection.due, connection.busy, connection.answer = due, True, b""
+        self.late_ms.append((now - due) * 1e3)
+        whole = self._head + b"Content-Length: %d\r\n\r\n" % len(body) + body
+        connection.unsent = memoryview(whole)
+        self._send(connection)
+        return True
+
+    def _send(self, connection: Connection) -> None:
+        with contextlib.suppress(BlockingIOError):
+            connection.unsent = connection.unsent[connection.socket.send(connection.unsent) :]
+
+    def _progress(self, wait_s: float) -> None:
+        busy = [c for c in self._open.values() if c.busy]
+        writing = [c.socket for c in busy if c.unsent]
+        readable, writable, _ = select.select([c.socket for c in busy], writing, [], wait_s)
+        for one in writable:
+            self._send(self._open[one])
+        for one in readable:
+            connection = self._open[one]
+            part = one.recv(65536)
             if not part:
                 raise ConnectionError("server closed the connection")
-            data += part
-        head, _, rest = data.partition(b"\r\n\r\n")
-        length = 0
-        for line in head.split(b"\r\n")[1:]:
-            name, _, value = line.partition(b":")
-            if name.lower() == b"content-length":
-                length = int(value)
-        while len(rest) < length:
-            rest += self._socket.recv(65536)
-        return int(head[9:12])
+            connection.answer += part
+            status = whole_answer(connection.answer)
+            if status is not None:
+                self._end(connection, status)
+
+    def _end(self, connection: Connection, status: int) -> None:
+        if status < 300:
+            took_ms = (time.perf_counter() - connection.due) * 1e3
+            self.latencies_ms.append((connection.due, took_ms))
+            self.points += connection.points
+        elif status in (429, 503):
+            self.refused += 1
+        else:
+            self.errors += 1
+        connection.busy = False
+        self._free.append(connection)
 
 
-class Work:
-    """The schedule, shared by the senders: an item is handed out when it is due."""
+def whole_answer(data: bytes) -> int | None:
+    """The status, once the whole answer is there."""
+    head, end, rest = data.partition(b"\r\n\r\n")
+    if not end:
+        return None
+    length = 0
+    for line in head.split(b"\r\n")[1:]:
+        name, _, value = line.partition(b":")
+        if name.lower() == b"content-length":
+            length = int(value)
+    return int(head[9:12]) if len(rest) >= length else None
 
-    def __init__(self, items: Iterator[tuple[float, bytes, int]]) -> None:
-        self._items, self._lock = items, threading.Lock()
 
-    def take(self) -> tuple[float, bytes, int] | None:
-        with self._lock:
-            item = next(self._items, None)
-        if item is not None:
-            time.sleep(max(0.0, item[0] - time.perf_counter()))
-        return item
-
-
-def from_file(
-    data: str, rate: float, seconds: float, first_step: int = 0
-) -> Iterator[tuple[float, bytes, int]]:
+def from_file(data: str, rate: float, seconds: float, first_step: int = 0) -> Iterator[Item]:
     """The file's requests from `first_step` on, in order, paced to `rate` points/s."""
     index = np.load(data + ".idx.npy")
     index = index[index[:, 4] >= first_step]
@@ -149,25 +203,21 @@ def percentiles(latencies_ms: list[float]) -> dict[str, float]:
     return {f"p{p:g}": round(float(np.percentile(values, p)), 2) for p in (50, 90, 99, 99.9, 100)}
 
 
-def run(items: Iterator[tuple[float, bytes, int]], url: str, connections: int) -> dict[str, Any]:
-    """Send all of it; returns the figures."""
-    work = Work(items)
-    senders = [Sender(url, work) for _ in range(connections)]
+def run(items: Iterator[Item], url: str, connections: int) -> dict[str, Any]:
+    """Send all of it from a thread of its own; returns the figures."""
+    sender = Sender(url, items, connections)
     began = time.perf_counter()
-    for sender in senders:
-        sender.start()
-    for sender in senders:
-        sender.join()
+    sender.start()
+    sender.join()
     wall_s = time.perf_counter() - began
-    latencies = [latency for s in senders for _, latency in s.latencies_ms]
-    points = sum(s.points for s in senders)
     return {
-        "points": points,
-        "points_per_s": round(points / wall_s),
-        "requests": len(latencies),
-        "refused": sum(s.refused for s in senders),
-        "errors": sum(s.errors for s in senders),
-        "latency_ms": percentiles(latencies),
+        "points": sender.points,
+        "points_per_s": round(sender.points / wall_s),
+        "requests": len(sender.latencies_ms),
+        "refused": sender.refused,
+        "errors": sender.errors,
+        "latency_ms": percentiles([took for _, took in sender.latencies_ms]),
+        "sent_late_ms": percentiles(sender.late_ms),
     }
 
 

@@ -1,4 +1,5 @@
-//! Which threads stand back: acks go before queries, seals and merges where the cores are taken.
+//! Which threads stand back: acks go before seals and merges where the cores are taken. Those that
+//! evaluate stand back further (`serve/priority.py` in the product).
 //!
 //! Invariant: no thread that takes the GIL stands back. It would be put off while it holds it, and
 //! the event loop with it.

@@ -19,7 +19,7 @@ from pydantic_settings import (
 )
 
 from sluiceway.gateway.limits import GatewayConfig
-from sluiceway.query.limits import QueryConfig
+from sluiceway.query.limits import QueriesRun, QueryConfig
 
 SIZE_UNITS = {"": 1, "k": 1 << 10, "m": 1 << 20, "g": 1 << 30, "t": 1 << 40}
 LOOPBACK_HOSTS = {"127.0.0.1", "localhost", "::1"}
@@ -78,6 +78,8 @@ class Config(BaseSettings):
     """Milliseconds that raw points are kept; 0 keeps them for ever."""
     visibility_wait_max_ms: int = Field(default=1_000, ge=0)
     query_threads: int = Field(default=2, gt=0)
+    queries_run: QueriesRun = "idle"
+    """On the cores' idle time, or `shared` with a lower weight than the acks."""
     seal_points_max: int = Field(default=2_000_000, gt=0)
     seal_journal_bytes_max: Bytes = 64 << 20
     seal_s_max: float = Field(default=60.0, gt=0)

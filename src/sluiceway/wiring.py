@@ -44,6 +44,7 @@ from sluiceway.serve.letter_paths import LetterPaths
 from sluiceway.serve.life import Life, Reloadable
 from sluiceway.serve.logs import set_up_logs
 from sluiceway.serve.own_paths import OwnPaths
+from sluiceway.serve.priority import start_behind
 from sluiceway.serve.read_process import ReadProcess
 from sluiceway.services.replays import Replays
 from sluiceway.telemetry import Metrics
@@ -101,7 +102,7 @@ async def write_side(config: Config, clock: Clock | None = None, pace: Pace = un
         evaluate_socket = sockets / "evaluate.sock"
         evaluate_socket.unlink(missing_ok=True)
         evaluate = EvaluateServer(hot.shard, str(evaluate_socket), budget.evaluate_options(config))
-        evaluate.start()
+        start_behind(evaluate.start, config.queries_run)
         stack.callback(evaluate.stop)
 
         deletions, follower = Deletions(), PolicyFollower(hot)
@@ -191,7 +192,8 @@ def read_side(settings: dict[str, Any]) -> None:
     tenants.start()
     publisher.start()
     paths = ReadPaths(app, lambda: admin_app(publisher, clock))
-    serve_until_told(paths, settings["http_socket"], settings["connections_max"])
+    connections_max, queries_run = settings["connections_max"], settings["queries_run"]
+    serve_until_told(paths, settings["http_socket"], connections_max, queries_run)
 
 
 def open_directory(data_dir: Path, clock: Clock) -> SnapshotDirectory:
@@ -260,6 +262,7 @@ def read_settings(config: Config, sockets: Path) -> dict[str, Any]:
         "data_dir": str(config.data_dir.resolve()),
         "http_socket": str(sockets / "read.sock"),
         "connections_max": handed_on_max + READ_CONNECTIONS_SPARE,
+        "queries_run": config.queries_run,
         "memory_bytes_max": budget.read_memory_bytes(config),
         "log_level": config.log_level,
     }

@@ -9,7 +9,6 @@ use super::execute::{Answer, EvaluateOptions, Evaluator};
 use super::frame::{self, AnswerHead, Column, Kind, WireError};
 use super::plan::{Request, bad_plan, inclusive_range};
 use crate::error::{KernelError, Result};
-use crate::priority;
 use parking_lot::Mutex;
 use std::collections::HashMap;
 use std::io::{BufReader, BufWriter, Write};
@@ -96,7 +95,6 @@ impl Drop for Server {
 }
 
 fn accept(shared: &Arc<Shared>, listener: &UnixListener) {
-    priority::stand_back();
     for number in 0.. {
         let accepted = listener.accept();
         if shared.stopping.load(Ordering::SeqCst) {

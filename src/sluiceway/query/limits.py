@@ -4,8 +4,12 @@ Invariant: a query that passes one is answered 422 or 503 by name; it never take
 """
 
 from dataclasses import dataclass
+from typing import Literal
 
 MIB = 1024 * 1024
+
+QueriesRun = Literal["idle", "shared"]
+"""On what the cores have to spare: idle time alone, or with a lower weight than the acks."""
 
 
 @dataclass(frozen=True)

@@ -17,13 +17,13 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+from sluiceway.query.limits import QueriesRun
 from sluiceway.serve.http import Application, ReadServer
 from sluiceway.serve.logs import set_up_logs
+from sluiceway.serve.priority import stand_back
 from sluiceway.serve.signals import STOP_SIGNAL
 
 PR_SET_PDEATHSIG = 1
-NICE = 5
-"""How far this process stands back from the acks of the other."""
 MEMORY_BYTES_MIN = 256 << 20
 """Less does not hold the interpreter, its libraries and one small query."""
 THREAD_STACK_BYTES = 512 << 10
@@ -55,7 +55,6 @@ def run_child(run: Callable[[dict[str, Any]], None]) -> None:
     # answers what it has taken before it ends this side.
     for number in (signal.SIGINT, signal.SIGTERM):
         signal.signal(number, signal.SIG_IGN)
-    os.nice(NICE)
     settings = json.loads(sys.stdin.buffer.read())
     die_with_parent(settings["parent_id"])
     set_up_logs(settings["log_level"])
@@ -68,8 +67,11 @@ def run_child(run: Callable[[dict[str, Any]], None]) -> None:
     os._exit(0)  # a query that still runs on a thread must not hold up the end
 
 
-def serve_until_told(application: Application, socket_path: str, connections_max: int) -> None:
+def serve_until_told(
+    application: Application, socket_path: str, connections_max: int, queries_run: QueriesRun
+) -> None:
     """Serve until STOP_SIGNAL; on the main thread, which alone hears signals."""
     server = ReadServer(application, socket_path, connections_max)
+    stand_back(queries_run)  # not before: the start takes no longer for it
     signal.signal(STOP_SIGNAL, lambda *_: server.stop())
     server.serve()

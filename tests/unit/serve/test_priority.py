@@ -1,0 +1,42 @@
+"""Queries run on idle time; what starts them does not."""
+
+import os
+import sys
+from pathlib import Path
+
+import pytest
+
+from sluiceway.kernels import EvaluateServer, MemoryShard
+from sluiceway.query.limits import QueriesRun
+from sluiceway.serve.priority import NICE, start_behind
+
+pytestmark = pytest.mark.skipif(sys.platform != "linux", reason="priorities of Linux' threads")
+
+
+def evaluators() -> list[int]:
+    """Thread ids of this process' evaluate servers."""
+    tasks = Path("/proc/self/task").iterdir()
+    return [int(t.name) for t in tasks if (t / "comm").read_text().startswith("evaluate")]
+
+
+@pytest.mark.parametrize("queries_run", ["idle", "shared"])
+def test_who_evaluates_stands_back_and_who_starts_it_does_not(
+    tmp_path: Path, queries_run: QueriesRun
+) -> None:
+    own = os.sched_getscheduler(0), os.getpriority(os.PRIO_PROCESS, 0)
+    before = set(evaluators())
+    server = EvaluateServer(MemoryShard([], []), str(tmp_path / "evaluate.sock"))
+    start_behind(server.start, queries_run)
+    (accepting,) = set(evaluators()) - before
+    if queries_run == "idle":
+        assert os.sched_getscheduler(accepting) == os.SCHED_IDLE
+    else:
+        assert os.getpriority(os.PRIO_PROCESS, accepting) >= min(19, own[1] + NICE)
+    assert (os.sched_getscheduler(0), os.getpriority(os.PRIO_PROCESS, 0)) == own
+    server.stop()
+
+
+def test_a_start_that_fails_says_so(tmp_path: Path) -> None:
+    server = EvaluateServer(MemoryShard([], []), str(tmp_path / "none" / "evaluate.sock"))
+    with pytest.raises(Exception, match="No such file"):
+        start_behind(server.start, "idle")
