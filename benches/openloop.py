@@ -91,6 +91,9 @@ class Sender(threading.Thread):
 
     def _begin(self, item: Item, now: float) -> bool:
         """Send on a free connection, or a new one; False where all are busy."""
+        while self._free and self._closed(self._free[-1]):
+            gone = self._free.pop()
+            del self._open[gone.socket]
         if self._free:
             connection = self._free.pop()
         elif len(self._open) < self._connections_max:
@@ -109,6 +112,11 @@ class Sender(threading.Thread):
         connection.unsent = memoryview(whole)
         self._send(connection)
         return True
+
+    @staticmethod
+    def _closed(idle: Connection) -> bool:
+        """Did the server end it? It does that to connections that idle."""
+        return bool(select.select([idle.socket], [], [], 0.0)[0])
 
     def _send(self, connection: Connection) -> None:
         with contextlib.suppress(BlockingIOError):
