@@ -76,6 +76,7 @@ class PolicyRoutes:
                 "A new version, in YAML or JSON; in force within 5 s",
                 ShownPolicy,
                 status=201,
+                query=("if_version",),
                 text=True,
             ),
             Route("GET", "/policies/{version}", self.policy, "One version", ShownPolicy),
@@ -86,6 +87,7 @@ class PolicyRoutes:
                 "A new version that says what an older one said",
                 ShownPolicy,
                 status=201,
+                query=("if_version",),
             ),
             Route(
                 "GET",
@@ -120,7 +122,9 @@ class PolicyRoutes:
         document: str = asked.body
         policy = parse_policy(document)
         with self._publisher.acting() as (store, _):
-            made = store.add_policy(asked.actor, document, msgspec.to_builtins(policy))
+            made = store.add_policy(
+                asked.actor, document, msgspec.to_builtins(policy), if_version=guard(asked)
+            )
         return shown(made)
 
     def roll_back(self, asked: Asked) -> ShownPolicy:
@@ -130,7 +134,7 @@ class PolicyRoutes:
             # An action that this build does not have any more is refused, not brought back.
             policy = checked(msgspec.convert(kept.policy, Policy))
             said = msgspec.to_builtins(policy)
-            made = store.add_policy(asked.actor, kept.document, said, version)
+            made = store.add_policy(asked.actor, kept.document, said, version, guard(asked))
         return shown(made)
 
     def policy_diff(self, asked: Asked) -> PolicyDiff:
@@ -177,6 +181,13 @@ def shown(kept: PolicyVersion) -> ShownPolicy:
     return ShownPolicy(
         kept.version, kept.author, kept.created_ms, kept.rolled_back_to, kept.document, policy
     )
+
+
+def guard(asked: Asked) -> int | None:
+    """The version that must be the newest; 0 where there must be none yet. Raises: TenantFault."""
+    if asked.query.get("if_version") == "0":
+        return 0
+    return asked.count("if_version", 0, 10**VERSION_DIGITS_MAX) or None
 
 
 def number_of(text: str) -> int:

@@ -15,6 +15,10 @@ policy_app = typer.Typer(help="Budgets of series, in versions.", no_args_is_help
 PAGE = 100
 File = Annotated[Path, typer.Argument(exists=True, dir_okay=False, help="A policy, in YAML.")]
 Version = Annotated[int, typer.Argument(min=1, help="A version of the policy.")]
+IfVersion = Annotated[
+    Optional[int],  # noqa: UP045
+    typer.Option(min=0, help="Only if this version is the newest; 0: if there is none."),
+]
 
 
 @policy_app.command("list")
@@ -59,19 +63,30 @@ def policy_show(
 
 
 @policy_app.command("apply")
-def policy_apply(file: File, http: Http = HERE, key: Key = None, tls_ca: Authority = None) -> None:
+def policy_apply(
+    file: File,
+    if_version: IfVersion = None,
+    http: Http = HERE,
+    key: Key = None,
+    tls_ca: Authority = None,
+) -> None:
     """Make a new version of what the file says; in force within 5 s."""
-    told = ask(http, key, tls_ca, "POST", "/policies", read(file)[0].encode())
+    body = read(file)[0].encode()
+    told = ask(http, key, tls_ca, "POST", "/policies", body, **guard(if_version))
     stage, count = told["policy"]["stage"], len(told["policy"]["budgets"])
     print(f"version {told['version']}: stage {stage}, {count} budgets")
 
 
 @policy_app.command("rollback")
 def policy_rollback(
-    version: Version, http: Http = HERE, key: Key = None, tls_ca: Authority = None
+    version: Version,
+    if_version: IfVersion = None,
+    http: Http = HERE,
+    key: Key = None,
+    tls_ca: Authority = None,
 ) -> None:
     """Make a new version that says what an older one said."""
-    told = ask(http, key, tls_ca, "POST", f"/policies/{version}/rollback")
+    told = ask(http, key, tls_ca, "POST", f"/policies/{version}/rollback", **guard(if_version))
     print(f"version {told['version']} says what version {version} said")
 
 
@@ -111,6 +126,10 @@ def policy_test(
     near = msgspec.convert(ask(http, key, tls_ca, "GET", "/budgets"), Nearness)
     found = standings(policy, near.policy or Policy(), near)
     tell(msgspec.to_builtins(found), as_json, standing_lines(policy, near, found))
+
+
+def guard(if_version: int | None) -> dict[str, str]:
+    return {} if if_version is None else {"if_version": str(if_version)}
 
 
 def read(file: Path) -> tuple[str, Any]:

@@ -122,9 +122,18 @@ class TenantStore(Protocol):
         ...
 
     def add_policy(
-        self, actor: str, document: str, policy: dict[str, Any], rolled_back_to: int | None = None
+        self,
+        actor: str,
+        document: str,
+        policy: dict[str, Any],
+        rolled_back_to: int | None = None,
+        if_version: int | None = None,
     ) -> PolicyVersion:
-        """The next version, in force from now on. Its soundness is the caller's to check."""
+        """The next version, in force from now on. Its soundness is the caller's to check.
+
+        Raises: TenantFault 409 where `if_version` is not the newest (0: none yet), and it is made
+        by nobody then.
+        """
         ...
 
     def policy(self, version: int) -> PolicyVersion: ...

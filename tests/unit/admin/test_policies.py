@@ -58,6 +58,18 @@ def test_versions_are_published_and_stay(api: Api) -> None:
     assert again.ask("GET", "/policies/3") == back
 
 
+def test_a_version_is_made_only_after_the_one_that_was_seen(api: Api) -> None:
+    assert api.ask("POST", "/policies", FIRST, query="if_version=0")["version"] == 1
+    assert api.ask("POST", "/policies", SECOND, query="if_version=1")["version"] == 2
+    for path, body in (("/policies", FIRST), ("/policies/1/rollback", None)):
+        for seen in (0, 1, 3):
+            fault = api.refused("POST", path, body, query=f"if_version={seen}")
+            assert fault == "409 sluiceway-policy-changed"
+    assert api.refused("POST", "/policies", FIRST, query="if_version=x").startswith("400")
+    assert len(api.ask("GET", "/policies")) == 2
+    assert api.ask("POST", "/policies/1/rollback", query="if_version=2")["version"] == 3
+
+
 def test_a_diff_names_budgets_and_fields(api: Api) -> None:
     api.ask("POST", "/policies", FIRST)
     api.ask("POST", "/policies", SECOND)

@@ -18,12 +18,19 @@ VERSIONS_MAX = 10_000
 
 
 def add_policy(
-    acting: Acting, document: str, policy: dict[str, Any], rolled_back_to: int | None
+    acting: Acting,
+    document: str,
+    policy: dict[str, Any],
+    rolled_back_to: int | None,
+    if_version: int | None,
 ) -> PolicyVersion:
     """The next version. Raises: TenantFault 409."""
     connection = acting.connection
     check_room(connection, policies, VERSIONS_MAX)
     newest = connection.execute(select(func.max(policies.c.version))).scalar() or 0
+    if if_version is not None and if_version != newest:
+        words = f"the newest version of the policy is {newest}, not {if_version}: look again"
+        raise TenantFault(409, "sluiceway-policy-changed", words)
     row = connection.execute(
         insert(policies)
         .values(

@@ -193,10 +193,15 @@ class SqlStore:
                 put_tenant(acting, tenant)
 
     def add_policy(
-        self, actor: str, document: str, policy: dict[str, Any], rolled_back_to: int | None = None
+        self,
+        actor: str,
+        document: str,
+        policy: dict[str, Any],
+        rolled_back_to: int | None = None,
+        if_version: int | None = None,
     ) -> PolicyVersion:
         with self._acting(actor) as acting:
-            return add_policy(acting, document, policy, rolled_back_to)
+            return add_policy(acting, document, policy, rolled_back_to, if_version)
 
     def policy(self, version: int) -> PolicyVersion:
         with self._reading() as connection:
