@@ -56,12 +56,16 @@ class Sender(threading.Thread):
     """One thread over all connections, so that no lock of its own stands between a due time and
     its request; measures from the due time to the answer."""
 
-    def __init__(self, url: str, items: Iterator[Item], connections: int) -> None:
+    def __init__(
+        self, url: str, items: Iterator[Item], connections: int, headers: str = ""
+    ) -> None:
         super().__init__(daemon=True)
         parts = urllib.parse.urlsplit(url)
         assert parts.hostname is not None and parts.port is not None
         self._address = (parts.hostname, parts.port)
-        self._head = f"POST {parts.path} HTTP/1.1\r\nHost: {parts.netloc}\r\n{HEADERS}".encode()
+        self._head = (
+            f"POST {parts.path} HTTP/1.1\r\nHost: {parts.netloc}\r\n{HEADERS}{headers}".encode()
+        )
         self._items = items
         self._connections_max = connections
         self._free: list[Connection] = []
