@@ -36,6 +36,10 @@ MetricName = Literal[
     "sluiceway_query_seconds",
     "sluiceway_query_running",
     "sluiceway_query_waiting",
+    "sluiceway_tenant_queries_total",
+    "sluiceway_tenant_queries_refused_total",
+    "sluiceway_tenant_query_seconds_total",
+    "sluiceway_tenant_query_points_total",
     # The shard, from its own figures.
     "sluiceway_journal_bytes",
     "sluiceway_journal_segments",
@@ -133,6 +137,18 @@ DEFINITIONS: dict[MetricName, Definition] = {
     ),
     "sluiceway_query_running": Definition("gauge", "Queries being evaluated"),
     "sluiceway_query_waiting": Definition("gauge", "Queries waiting for a turn"),
+    "sluiceway_tenant_queries_total": Definition(
+        "counter", "API requests by tenant and status", ("tenant", "status")
+    ),
+    "sluiceway_tenant_queries_refused_total": Definition(
+        "counter", "API requests answered 422 or 503, by the limit's id", ("tenant", "reason")
+    ),
+    "sluiceway_tenant_query_seconds_total": Definition(
+        "counter", "Seconds that a tenant's API requests took, waiting included", ("tenant",)
+    ),
+    "sluiceway_tenant_query_points_total": Definition(
+        "counter", "Points that a tenant's queries read", ("tenant",)
+    ),
     "sluiceway_journal_bytes": Definition("gauge", "Bytes of journal segments on disk"),
     "sluiceway_journal_segments": Definition("gauge", "Journal segments on disk"),
     "sluiceway_journal_sync_errors_total": Definition("counter", "Group commits that failed"),

@@ -104,10 +104,10 @@ class GatewayApp:
                 words = f"only {', '.join(methods)} are taken here"
                 raise TenantFault(405, "sluiceway-method", words)
             principal = self._keyring.authorize(dict(scope["headers"]), key_scope)
-            # Who asks is told only where it matters: to those who may see every tenant's.
-            more = b""
+            # The key's name is for the query log; that it is an admin's, for what only they see.
+            more = b"x-sluiceway-key: %b\r\n" % principal.name.encode()
             if "admin" in principal.scopes:
-                more = b"x-sluiceway-actor: %b\r\n" % principal.name.encode()
+                more += b"x-sluiceway-actor: %b\r\n" % principal.name.encode()
             hand_on = self._proxy.hand_on
             status = str(await hand_on(scope, receive, send, principal.tenant, more))
         except ConnectionResetError:

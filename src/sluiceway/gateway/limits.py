@@ -44,5 +44,7 @@ class GatewayConfig:
     retry_after_s_max: float = 30.0
     read_requests_max: int = 256
     """Proxied read requests at once."""
+    tenant_read_requests_max: int = 160
+    """Of those, one tenant's."""
     read_body_bytes_max: int = 1 * MIB
     read_connections_idle_max: int = 32

@@ -141,6 +141,7 @@ class ReadProxy:
         self._limits = limits
         self._idle: list[Upstream] = []
         self._running = 0
+        self._running_by_tenant: dict[str, int] = {}
 
     async def hand_on(
         self, scope: Scope, receive: Receive, send: Send, tenant: str, more: bytes = b""
@@ -151,9 +152,7 @@ class ReadProxy:
         Raises: TenantFault 413, Overloaded, BackendUnavailable (before anything was sent);
         ConnectionResetError (after).
         """
-        if self._running >= self._limits.read_requests_max:
-            raise Overloaded(1.0, "too many read requests at once")
-        self._running += 1
+        self._enter(tenant)
         try:
             headers = dict(scope["headers"])
             has_body = not BODY_HEADERS.isdisjoint(headers)
@@ -168,7 +167,27 @@ class ReadProxy:
                 if exchange.upstream is not None:
                     self._put_back(exchange.upstream)
         finally:
-            self._running -= 1
+            self._leave(tenant)
+
+    def _enter(self, tenant: str) -> None:
+        """Raises: Overloaded, naming the limit."""
+        limits, own = self._limits, self._running_by_tenant.get(tenant, 0)
+        if self._running >= limits.read_requests_max:
+            words = f"gateway.read_requests_max = {limits.read_requests_max}"
+            raise Overloaded(1.0, f"too many read requests at once: {words}")
+        if own >= limits.tenant_read_requests_max:
+            words = f"gateway.tenant_read_requests_max = {limits.tenant_read_requests_max}"
+            raise Overloaded(1.0, f"too many read requests of this tenant at once: {words}")
+        self._running += 1
+        self._running_by_tenant[tenant] = own + 1
+
+    def _leave(self, tenant: str) -> None:
+        self._running -= 1
+        own = self._running_by_tenant[tenant] - 1
+        if own:
+            self._running_by_tenant[tenant] = own
+        else:
+            del self._running_by_tenant[tenant]
 
     async def fetch(self, path: str, timeout_s: float = 1.0) -> tuple[int, bytes]:
         """(status, body) of a GET of our own. Raises: BackendUnavailable, TimeoutError."""

@@ -18,8 +18,12 @@ class QueryConfig:
 
     concurrency_max: int = 8
     """Queries evaluated at once; further ones wait."""
+    tenant_concurrency_max: int = 6
+    """Of those, one tenant's: the others' small queries find a turn beside its large ones."""
     waiting_max: int = 64
-    """Queries that wait for a turn; the next one is 503."""
+    """Queries that wait for a turn; the next one is 503, or one of the tenant that has most."""
+    tenant_waiting_max: int = 32
+    """Of those, one tenant's."""
     timeout_s_max: float = 120.0
     lookback_ms: int = 300_000
     steps_max: int = 11_000

@@ -17,8 +17,6 @@ if TYPE_CHECKING:
 MIB = 1 << 20
 POINT_BYTES = 32
 """A buffered point with its share of runs and copies while a seal is written."""
-CELL_BYTES = 9
-"""A sample of an evaluated vector: its value and whether it is there."""
 CELL_WORK_BYTES = 64
 """What it may come to while it is worked on: the copies that operators make."""
 ANSWER_COPIES = 4
@@ -91,6 +89,7 @@ def hot_config(config: Config, disk_bytes_max: int) -> HotConfig:
 
 def engine_limits(limits: QueryConfig, memory_bytes_max: int) -> "EngineLimits":
     # Imported here: the write side needs this file, and not the engine.
+    from sluiceway.query.promql.bounds import CELL_BYTES
     from sluiceway.query.promql.engine import EngineLimits
 
     room = max(memory_bytes_max - READ_BASE_BYTES, MIB)

@@ -10,7 +10,7 @@ from collections import Counter
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any, cast, get_args
-from urllib.parse import parse_qs
+from urllib.parse import parse_qs, quote
 
 import msgspec
 
@@ -141,7 +141,9 @@ class OwnPaths:
             set_tenant_figures(of_tenants, stats.get("points_by_tenant", {}))
             text = merge_texts(text, of_tenants.render())
         try:
-            status, body = await self._proxy.fetch("/metrics")
+            own = tenant_of(scope)
+            query = "" if own is None else f"?tenant={quote(own, safe='')}"
+            status, body = await self._proxy.fetch(f"/metrics{query}")
             if status == 200:
                 text = merge_texts(text, body)
         except (BackendUnavailable, TimeoutError):

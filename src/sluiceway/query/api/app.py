@@ -22,9 +22,10 @@ from sluiceway.kernels import CancelToken
 from sluiceway.query.api.interface import Asker
 from sluiceway.query.api.parameters import Parameters, bad
 from sluiceway.query.api.prometheus import Data, Endpoint, PrometheusApi, Request, dumps
-from sluiceway.query.api.tenant_turns import TenantTurns
-from sluiceway.query.api.turns import Turns
+from sluiceway.query.api.turns import FairTurns
+from sluiceway.query.api.witness import Witness
 from sluiceway.query.limits import QueryConfig
+from sluiceway.query.spent import Asked
 from sluiceway.telemetry import Metrics, memory_bytes
 from sluiceway.tenants.interface import TenantDirectory
 from sluiceway.tenants.limits import NO_QUOTA, QueryLimits
@@ -33,6 +34,14 @@ PREFIX = "/api/v1/"
 GET_ONLY = frozenset({"label/*/values", "metadata", "rules", "alerts"})
 JSON_TYPE = (b"content-type", b"application/json")
 TEXT_TYPE = (b"content-type", b"text/plain; version=0.0.4; charset=utf-8")
+OWN_LIMITS = {
+    "sluiceway-query-series-limit": "series_max",
+    "sluiceway-query-points-limit": "points_max",
+    "sluiceway-query-bytes-limit": "memory_bytes_max",
+    "sluiceway-query-samples-limit": "memory_bytes_max",
+    "sluiceway-query-answer-limit": "result_bytes_max",
+}
+"""The tenant's limit that lowers the one of this id."""
 log = structlog.get_logger()
 
 
@@ -56,6 +65,8 @@ class Reply:
     body: bytes
     content_type: tuple[bytes, bytes] = JSON_TYPE
     retry: bool = False
+    reason: str = ""
+    """Of an error: its stable id, or its type."""
 
 
 class QueryApp:
@@ -74,8 +85,8 @@ class QueryApp:
         self._clock = clock
         self._metrics = metrics
         self._tenants = tenants
-        self._turns = Turns(limits.concurrency_max, limits.waiting_max)
-        self._tenant_turns = TenantTurns(limits.waiting_max)
+        self._turns = FairTurns(limits, clock)
+        self._witness = Witness(metrics)
 
     def answer(self, call: Call) -> Reply:
         """The whole answer to a request; any thread, blocks. Raises nothing that a client can
@@ -85,45 +96,44 @@ class QueryApp:
         endpoint_name, variable = route(path.removeprefix(PREFIX))
         endpoint = self._api.endpoints.get(endpoint_name)
         if path == "/metrics":
-            return Reply(200, self._render_metrics(), TEXT_TYPE)
+            return Reply(200, self._render_metrics(Parameters(call.query)), TEXT_TYPE)
         if path == "/ready":
             return Reply(200, b'{"status":"success"}')
         if endpoint is None or not path.startswith(PREFIX):
             return failure(404, "not_found", "nothing lives at this path")
-        reply = self._run(call, endpoint_name, endpoint, variable)
+        tenant = call.headers.get(b"x-sluiceway-tenant", b"default").decode()
+        key = call.headers.get(b"x-sluiceway-key", b"").decode("utf-8", "replace")
+        asked = Asked(endpoint_name, tenant, key)
+        reply = self._run(call, asked, endpoint, variable)
         seconds = self._clock.monotonic_s() - started_s
-        self._metrics.observe("sluiceway_query_seconds", seconds, (endpoint_name,))
-        self._metrics.count("sluiceway_query_requests_total", (endpoint_name, str(reply.status)))
+        self._witness.tell(asked, reply.status, reply.reason, seconds)
         return reply
 
     def withdraw(self, call: Call) -> None:
         """Nobody waits for this answer any more; any thread."""
         call.cancel.cancel()
-        self._tenant_turns.wake_cancelled()
         self._turns.wake_cancelled()
 
-    def _run(self, call: Call, endpoint_name: str, endpoint: Endpoint, variable: str) -> Reply:
+    def _run(self, call: Call, asked: Asked, endpoint: Endpoint, variable: str) -> Reply:
         """Read the request, wait for a turn, work, put the answer into words."""
+        tenant = asked.tenant
+        quota = NO_QUOTA if self._tenants is None else self._tenants.limits(tenant).query
         try:
-            if call.method == "POST" and endpoint_name in GET_ONLY:
+            if call.method == "POST" and asked.endpoint in GET_ONLY:
                 return failure(405, "bad_data", "only GET is taken here")
             parameters = Parameters(call.query, form_of(call))
-            tenant = call.headers.get(b"x-sluiceway-tenant", b"default").decode()
-            quota = NO_QUOTA if self._tenants is None else self._tenants.limits(tenant).query
             timeout_s = self._timeout_s(parameters, quota)
             deadline_s = self._clock.monotonic_s() + timeout_s
             sees_all = b"x-sluiceway-actor" in call.headers
             asker = Asker(tenant, deadline_s, call.cancel, quota, sees_all)
-            request = Request(variable, parameters, asker)
-            with (
-                self._tenant_turns.turn(tenant, quota.concurrency_max, timeout_s, call.cancel),
-                self._turns.turn(deadline_s - self._clock.monotonic_s(), call.cancel),
-            ):
+            request = Request(variable, parameters, asker, asked)
+            with self._turns.turn(tenant, quota.concurrency_max, timeout_s, call.cancel):
                 return success(endpoint(request))
         except SluicewayError as error:
-            return reply_of(error)
+            return reply_of(error, quota)
         except MemoryError:
-            return failure(503, "unavailable", "out of memory", retry=True)
+            words = "out of memory: this query and those beside it need more than the read side has"
+            return failure(503, "unavailable", words, retry=True, reason="memory")
         except Exception:
             log.exception("query_failed")
             return failure(500, "internal", "an internal error; the server's log has it")
@@ -137,12 +147,12 @@ class QueryApp:
             raise bad('invalid parameter "timeout": must be positive')
         return min(asked_s, longest_s)
 
-    def _render_metrics(self) -> bytes:
+    def _render_metrics(self, parameters: Parameters) -> bytes:
+        """Of what is told by tenant only the one's that `tenant` names."""
         self._metrics.set("sluiceway_query_running", self._turns.running_count)
-        waiting = self._turns.waiting_count + self._tenant_turns.waiting_count
-        self._metrics.set("sluiceway_query_waiting", waiting)
+        self._metrics.set("sluiceway_query_waiting", self._turns.waiting_count)
         self._metrics.set("sluiceway_memory_bytes", memory_bytes(), ("read",))
-        return self._metrics.render()
+        return self._metrics.render(parameters.text("tenant") or None)
 
 
 def route(path: str) -> tuple[str, str]:
@@ -162,30 +172,39 @@ def success(data: Data) -> Reply:
     return Reply(200, b"".join(parts))
 
 
-def failure(status: int, kind: str, message: str, retry: bool = False) -> Reply:
+def failure(status: int, kind: str, message: str, retry: bool = False, reason: str = "") -> Reply:
     body = dumps({"status": "error", "errorType": kind, "error": message})
-    return Reply(status, body, retry=retry)
+    return Reply(status, body, retry=retry, reason=reason or kind)
 
 
-def reply_of(error: SluicewayError) -> Reply:
+def reply_of(error: SluicewayError, quota: QueryLimits = NO_QUOTA) -> Reply:
     """Who must act, in the error types of Prometheus' API."""
     match error:
         case TenantFault(status=422):
             # Prometheus' own errors keep its words; limits of ours are named.
             named = "" if error.id == "sluiceway-query-execution" else f" ({error.id})"
-            return failure(422, "execution", error.message + named)
+            words = error.message + own_limit(OWN_LIMITS.get(error.id, ""), quota) + named
+            return failure(422, "execution", words, reason=error.id)
         case TenantFault():
             kind = "not_found" if error.status == 404 else "bad_data"
-            return failure(error.status, kind, error.message)
+            return failure(error.status, kind, error.message, reason=error.id)
         case DeadlineExceeded():
-            return failure(503, "timeout", str(error))
+            return failure(503, "timeout", str(error) + own_limit("timeout_ms_max", quota))
         case Cancelled():
             return failure(499, "canceled", str(error))
-        case Overloaded() | BackendUnavailable():
+        case Overloaded():
+            return failure(503, "unavailable", str(error), retry=True, reason="overloaded")
+        case BackendUnavailable():
             return failure(503, "unavailable", str(error), retry=True)
         case _:
             log.error("query_failed", error=str(error))
             return failure(500, "internal", str(error))
+
+
+def own_limit(name: str, quota: QueryLimits) -> str:
+    """The tenant's own limit, where it has one: it may be what was passed, and can be raised."""
+    value = getattr(quota, name, None)
+    return "" if value is None else f"; this tenant's query.{name} is {value}"
 
 
 def form_of(call: Call) -> bytes:

@@ -32,6 +32,7 @@ from sluiceway.query.promql.parser import parse, parse_selector
 from sluiceway.query.promql.plan import matchers_of
 from sluiceway.query.promql.printer import render
 from sluiceway.query.promql.syntax import Matcher
+from sluiceway.query.spent import Asked
 
 TRUNCATED = "results truncated due to limit"
 # What Grafana and other clients take features from: the Prometheus whose API this is.
@@ -45,6 +46,7 @@ class Request:
     name: str
     parameters: Parameters
     asker: Asker
+    asked: Asked = field(default_factory=Asked)
 
 
 @dataclass(frozen=True)
@@ -99,23 +101,26 @@ class PrometheusApi:
         }
 
     def query(self, request: Request) -> Data:
-        parameters = request.parameters
+        parameters, asker, asked = request.parameters, request.asker, request.asked
+        asked.text = parameters.text("query")
         time_ms = parameters.time_ms("time", self._clock.now_ms())
-        asker = request.asker
+        asked.start_ms = asked.end_ms = time_ms
         lookback_ms = self._lookback_ms(parameters)
         with _naming("query"):
             result = self._engine.query_instant(
                 asker.tenant,
-                parameters.text("query"),
+                asked.text,
                 time_ms,
                 asker.deadline_s,
                 asker.cancel,
                 lookback_ms,
+                asked.spent,
             )
         return self._answer(request, result)
 
     def query_range(self, request: Request) -> Data:
-        parameters = request.parameters
+        parameters, asker, asked = request.parameters, request.asker, request.asked
+        asked.text = parameters.text("query")
         start_ms = parameters.time_ms("start")
         end_ms = parameters.time_ms("end")
         if end_ms < start_ms:
@@ -132,7 +137,7 @@ class PrometheusApi:
                 f"exceeded maximum resolution of {self._limits.steps_max:,} points per timeseries."
                 " Try decreasing the query resolution (?step=XX)"
             )
-        asker = request.asker
+        asked.start_ms, asked.end_ms, asked.step_ms = start_ms, end_ms, step_ms
         range_ms_max = asker.quota.range_ms_max
         if range_ms_max is not None and end_ms - start_ms > range_ms_max:
             words = f"a range query spans at most query.range_ms_max = {range_ms_max} ms"
@@ -141,13 +146,14 @@ class PrometheusApi:
         with _naming("query"):
             result = self._engine.query_range(
                 asker.tenant,
-                parameters.text("query"),
+                asked.text,
                 start_ms,
                 end_ms,
                 step_ms,
                 asker.deadline_s,
                 asker.cancel,
                 lookback_ms,
+                asked.spent,
             )
         return self._answer(request, result)
 

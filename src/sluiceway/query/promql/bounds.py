@@ -15,7 +15,8 @@ from sluiceway.query.promql.faults import ExecutionFault
 PIECE_CELLS = 1 << 18
 """Samples (series by steps) of one piece: a tenth of a second of sorting by several keys."""
 
-
+CELL_BYTES = 9
+"""A sample of an evaluated vector: its value and whether it is there."""
 SERIES_JSON_BYTES, POINT_JSON_BYTES = 160, 40
 """What an answer takes of either in JSON, at most as a rule: values with all their digits."""
 

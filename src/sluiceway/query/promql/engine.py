@@ -13,7 +13,7 @@ from sluiceway.clock import Clock, SystemClock
 from sluiceway.kernels import CancelToken, write_matrix, write_vector
 from sluiceway.query.interface import Floats, ShardReader
 from sluiceway.query.promql.annotations import Annotations
-from sluiceway.query.promql.bounds import Bounds
+from sluiceway.query.promql.bounds import CELL_BYTES, Bounds
 from sluiceway.query.promql.calls import one_series
 from sluiceway.query.promql.evaluator import Evaluator
 from sluiceway.query.promql.faults import ExecutionFault, InvalidQuery
@@ -33,6 +33,7 @@ from sluiceway.query.promql.syntax import (
     unwrap,
 )
 from sluiceway.query.promql.values import Grid, Vector, drop_names, format_value
+from sluiceway.query.spent import Spent
 from sluiceway.tenants.interface import TenantDirectory
 from sluiceway.tenants.limits import NO_QUOTA
 
@@ -66,7 +67,6 @@ class Result:
     raw: RawSeries | None = None
     warnings: list[str] = field(default_factory=list)
     infos: list[str] = field(default_factory=list)
-    points_scanned: int = 0
     bounds: Bounds | None = None
     """Which time the answer must be written by; none for one that is at hand."""
 
@@ -84,7 +84,7 @@ class Result:
             return True
         return False
 
-    def _size(self) -> tuple[int, int]:
+    def size(self) -> tuple[int, int]:
         """Series and points of the answer."""
         if self.raw is not None:
             return len(self.raw.labels), len(self.raw.values)
@@ -96,7 +96,7 @@ class Result:
         start_ms = self.grid.start_ms
         if self.bounds is not None:
             self.bounds.check_time()
-            self.bounds.allow_answer(*self._size())
+            self.bounds.allow_answer(*self.size())
         if self.raw is not None:
             return write_raw(self.raw)
         if self.string is not None:
@@ -143,8 +143,10 @@ class Engine:
         deadline_s: float | None = None,
         cancel: CancelToken | None = None,
         lookback_ms: int | None = None,
+        spent: Spent | None = None,
     ) -> Result:
-        """Evaluate at every step. Blocks; `deadline_s` is a reading of the clock's monotonic_s.
+        """Evaluate at every step. Blocks; `deadline_s` is a reading of the clock's monotonic_s;
+        `spent` is kept up while it runs.
 
         Raises: ParseFault, InvalidQuery, ExecutionFault, DeadlineExceeded, Cancelled,
         BackendUnavailable."""
@@ -165,7 +167,8 @@ class Engine:
             )
         grid = Grid(start_ms, step_ms, count)
         # The end of the range is what was asked for, even where no step falls on it.
-        evaluator = self._evaluator(tenant, text, grid, end_ms, deadline_s, cancel, lookback_ms)
+        bounds = self._bounds(tenant, deadline_s, cancel)
+        evaluator = self._evaluator(tenant, text, grid, end_ms, bounds, lookback_ms, spent)
         with np.errstate(all="ignore"):
             value = evaluator.evaluate(root, grid)
             if not isinstance(value, Vector):
@@ -184,12 +187,14 @@ class Engine:
         deadline_s: float | None = None,
         cancel: CancelToken | None = None,
         lookback_ms: int | None = None,
+        spent: Spent | None = None,
     ) -> Result:
         """Evaluate at one time. As `query_range`, but every type is allowed."""
         root = self.queries.parse(text)
         # A step of zero: what an instant query's step() is.
         grid = Grid(time_ms, 0, 1)
-        evaluator = self._evaluator(tenant, text, grid, time_ms, deadline_s, cancel, lookback_ms)
+        bounds = self._bounds(tenant, deadline_s, cancel)
+        evaluator = self._evaluator(tenant, text, grid, time_ms, bounds, lookback_ms, spent)
         with np.errstate(all="ignore"):
             result = self._instant(evaluator, root, grid)
         return self._finish(result, evaluator)
@@ -231,6 +236,8 @@ class Engine:
             "limits": evaluator.leaf_limits,
         }
         points = self.reader.points(evaluator.with_timeout(plan), evaluator.bounds.cancel)
+        evaluator.spent.series_selected += len(points.labels)
+        evaluator.spent.points_scanned += len(points.values)
         for warning in points.warnings:
             evaluator.annotations.pass_on(warning)
         return RawSeries(points.labels, points.offsets, points.times_ms, points.values)
@@ -241,9 +248,9 @@ class Engine:
         text: str,
         grid: Grid,
         end_ms: int,
-        deadline_s: float | None,
-        cancel: CancelToken | None,
+        bounds: Bounds,
         lookback_ms: int | None,
+        spent: Spent | None,
     ) -> Evaluator:
         limits = self._limits_of(tenant)
         return Evaluator(
@@ -260,15 +267,20 @@ class Engine:
                 "points_max": limits.points_max,
                 "bytes_max": limits.bytes_max,
             },
-            bounds=Bounds(
-                limits.cells_max,
-                limits.series_max,
-                self.clock,
-                deadline_s,
-                cancel,
-                limits.answer_bytes_max,
-            ),
+            bounds=bounds,
             annotations=Annotations(text),
+            spent=spent or Spent(),
+        )
+
+    def _bounds(self, tenant: str, deadline_s: float | None, cancel: CancelToken | None) -> Bounds:
+        limits = self._limits_of(tenant)
+        return Bounds(
+            limits.cells_max,
+            limits.series_max,
+            self.clock,
+            deadline_s,
+            cancel,
+            limits.answer_bytes_max,
         )
 
     def _limits_of(self, tenant: str) -> EngineLimits:
@@ -281,16 +293,22 @@ class Engine:
             limits,
             series_max=_lower(limits.series_max, quota.series_max),
             points_max=_lower(limits.points_max, quota.points_max),
-            bytes_max=_lower(limits.bytes_max, quota.result_bytes_max),
+            bytes_max=_lower(limits.bytes_max, quota.memory_bytes_max),
+            cells_max=_lower(limits.cells_max, cells_of(quota.memory_bytes_max)),
             answer_bytes_max=_lower(limits.answer_bytes_max, quota.result_bytes_max),
         )
 
     def _finish(self, result: Result, evaluator: Evaluator) -> Result:
         result.warnings = evaluator.annotations.warnings
         result.infos = evaluator.annotations.infos
-        result.points_scanned = evaluator.points_scanned
+        evaluator.spent.series_answered = result.size()[0]
         result.bounds = evaluator.bounds
         return result
+
+
+def cells_of(memory_bytes: int | None) -> int | None:
+    """Samples of one vector that so much memory holds."""
+    return None if memory_bytes is None else max(1, memory_bytes // CELL_BYTES)
 
 
 def _lower(most: int, own: int | None) -> int:

@@ -48,6 +48,7 @@ from sluiceway.query.promql.syntax import (
     unwrap,
 )
 from sluiceway.query.promql.values import Grid, Vector, empty_vector, format_short
+from sluiceway.query.spent import Spent
 
 Value = Floats | Vector
 
@@ -78,7 +79,7 @@ class Evaluator:
     leaf_limits: dict[str, int]
     bounds: Bounds
     annotations: Annotations
-    points_scanned: int = 0
+    spent: Spent = field(default_factory=Spent)
     answers: dict[bytes, Vector] = field(default_factory=dict)
 
     # --- the tree -----------------------------------------------------------------------------
@@ -205,7 +206,7 @@ class Evaluator:
             answer = self.reader.evaluate(self.with_timeout(plan), self.bounds.cancel)
             for warning in answer.warnings:
                 self.annotations.pass_on(warning)
-            self.points_scanned += int(answer.stats.get("points_scanned", 0))
+            self.note(answer.stats)
             drops = leaf.function not in KEEPS_NAME
             if aggregate is not None:
                 drops = drops and not aggregate.without and "__name__" in aggregate.grouping
@@ -215,6 +216,11 @@ class Evaluator:
         if leaf.function in ("rate", "increase"):
             self.inform_of_counter(leaf, result, aggregate is not None)
         return result
+
+    def note(self, stats: dict[str, Any]) -> None:
+        """Count what one answer of the shard took."""
+        self.spent.series_selected += int(stats.get("series_selected", 0))
+        self.spent.points_scanned += int(stats.get("points_scanned", 0))
 
     def with_timeout(self, plan: dict[str, Any]) -> dict[str, Any]:
         """The plan with what is left of the query's time."""
