@@ -173,7 +173,7 @@ impl Shard {
                 let rejected: u64 = header.points_rejected.iter().map(|&n| u64::from(n)).sum();
                 outcomes.reject("undecodable", received.saturating_sub(rejected));
             }
-            applier.dedup.remember(header.dedup_key, header.received_ms);
+            applier.dedup.remember(&header.tenant, header.dedup_key, header.received_ms);
             self.resolve(header, &batch, applier);
             self.note_alive(&batch, applier);
             self.push(header, &batch, applier);

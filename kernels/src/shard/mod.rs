@@ -9,6 +9,7 @@ pub mod block_writer;
 pub mod budget;
 pub mod buffer;
 pub mod dedup;
+mod dedup_shares;
 pub mod figures;
 pub mod freeze;
 pub mod governor;

@@ -12,7 +12,8 @@ use super::merge::{MergeReport, merge};
 use super::owner::{Committed, Movements, Shard};
 use super::page_cache::PageCache;
 use super::state_file::{
-    self, SECTION_DEDUP, SECTION_GOVERNANCE, SECTION_LEDGER, SECTION_REGISTRY, SECTION_SEAL,
+    self, SECTION_DEDUP, SECTION_DEDUP_NAMELESS, SECTION_GOVERNANCE, SECTION_LEDGER,
+    SECTION_REGISTRY, SECTION_SEAL,
 };
 use super::view::HeldBlock;
 use crate::codec::Codec;
@@ -97,6 +98,7 @@ impl Shard {
                     true
                 }
                 SECTION_DEDUP => applier.dedup.apply(&section),
+                SECTION_DEDUP_NAMELESS => applier.dedup.apply_nameless(&section),
                 SECTION_LEDGER => {
                     Ledger::from_json(&section).map(|ledger| applier.ledger = ledger).is_some()
                 }

@@ -14,11 +14,13 @@ const DECODED_BYTES_MAX: u64 = 8 << 30;
 const COMPRESS_BYTES_MIN: usize = 256;
 
 pub const SECTION_REGISTRY: u16 = 1;
-pub const SECTION_DEDUP: u16 = 2;
+/// Keys of no named tenant: read, not written.
+pub const SECTION_DEDUP_NAMELESS: u16 = 2;
 pub const SECTION_LEDGER: u16 = 3;
 /// What the seal that wrote the file would have the manifest say: `freeze::Seal` in JSON.
 pub const SECTION_SEAL: u16 = 4;
 pub const SECTION_GOVERNANCE: u16 = 5;
+pub const SECTION_DEDUP: u16 = 6;
 
 pub struct StateHeader {
     pub snapshot: bool,
