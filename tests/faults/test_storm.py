@@ -41,7 +41,7 @@ def storm(
         status, told = server.call("GET", "/api/v1/ledger?raw_scan=1")
         assert status == 200
         ledger = json.loads(told)["data"]
-        assert ledger.get("balanced", True), ledger
+        assert ledger["balanced"], ledger
     return seen
 
 
