@@ -18,6 +18,7 @@ from pydantic_settings import (
     TomlConfigSettingsSource,
 )
 
+from sluiceway.alerts.config import AlertsConfig
 from sluiceway.gateway.limits import GatewayConfig
 from sluiceway.query.limits import QueriesRun, QueryConfig
 
@@ -87,6 +88,7 @@ class Config(BaseSettings):
     log_level: Literal["debug", "info", "warning", "error"] = "info"
     gateway: GatewayConfig = GatewayConfig()
     query: QueryConfig = QueryConfig()
+    alerts: AlertsConfig = AlertsConfig()
 
     @classmethod
     def settings_customise_sources(
@@ -105,6 +107,7 @@ class Config(BaseSettings):
 
     @model_validator(mode="after")
     def _safe_to_serve(self) -> "Config":
+        self.alerts.check()
         if (self.tls_cert is None) != (self.tls_key is None):
             raise ValueError("--tls-cert and --tls-key go together")
         if self.tls_client_ca is not None and self.tls_cert is None:

@@ -12,15 +12,16 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Literal
 
+from sluiceway.alerts.thresholds import (
+    DISK_ERROR,
+    JOURNAL_LAG_RECORDS,
+    MEMORY_WARNING,
+    PARTS_WARNING,
+    SHARE_WARNING,
+)
+
 Level = Literal["ok", "warning", "error"]
 TIMEOUT_S = 5.0
-
-# Thresholds of the alert list; shares are of the limit named beside them.
-JOURNAL_LAG_RECORDS = 10_000
-PARTS_WARNING = 64
-SHARE_WARNING = 0.80
-MEMORY_WARNING = 0.90
-DISK_ERROR = 0.90
 
 
 @dataclass(frozen=True)

@@ -60,6 +60,7 @@ MetricName = Literal[
     "sluiceway_merges_total",
     "sluiceway_points_total",
     "sluiceway_tenant_points_total",
+    "sluiceway_tenant_series_created_total",
     "sluiceway_points_moved_total",
     "sluiceway_ledger_gap_points",
     "sluiceway_dead_letters",
@@ -78,6 +79,10 @@ MetricName = Literal[
     "sluiceway_budget_series_limit",
     "sluiceway_budget_series_past_limit_total",
     "sluiceway_budget_points_total",
+    # Alerts.
+    "sluiceway_alerts",
+    "sluiceway_alerts_untracked_total",
+    "sluiceway_alert_looks_failed_total",
     # The process.
     "sluiceway_memory_bytes",
     "sluiceway_memory_bytes_max",
@@ -182,6 +187,9 @@ DEFINITIONS: dict[MetricName, Definition] = {
     "sluiceway_tenant_points_total": Definition(
         "counter", "Points by tenant and outcome, of those that sent most", ("tenant", "outcome")
     ),
+    "sluiceway_tenant_series_created_total": Definition(
+        "counter", "Series registered by tenant, of those that sent most", ("tenant",)
+    ),
     "sluiceway_points_moved_total": Definition(
         "counter", "Points that left or entered the stock or the dead letters", ("movement",)
     ),
@@ -213,6 +221,11 @@ DEFINITIONS: dict[MetricName, Definition] = {
     "sluiceway_budget_points_total": Definition(
         "counter", "Points of refused series: dead_lettered, discarded", OUTCOME
     ),
+    "sluiceway_alerts": Definition("gauge", "Alerts by state", ("state",)),
+    "sluiceway_alerts_untracked_total": Definition(
+        "counter", "Findings that found no place among the alerts"
+    ),
+    "sluiceway_alert_looks_failed_total": Definition("counter", "Looks that could not be judged"),
     "sluiceway_memory_bytes": Definition("gauge", "Resident anonymous memory", ("side",)),
     "sluiceway_memory_bytes_max": Definition("gauge", "Limit of this side's memory", ("side",)),
     "sluiceway_process_start_seconds": Definition("gauge", "Unix time of the start", ("side",)),
@@ -303,6 +316,12 @@ class Metrics:
 
     def value(self, name: MetricName, labels: Labels = ()) -> float:
         return self._values.get((name, labels), 0)
+
+    def labelled(self, name: MetricName) -> dict[Labels, float]:
+        """Every value of a counter or gauge, by its label values."""
+        with self._lock:
+            values = list(self._values.items())
+        return {labels: value for (other, labels), value in values if other == name}
 
     def unlabelled(self) -> dict[str, float]:
         """Every counter and gauge that has no labels."""

@@ -15,6 +15,9 @@ from typing import TYPE_CHECKING, Any
 
 import uvloop
 
+from sluiceway.alerts.evaluate import AlertWatch
+from sluiceway.alerts.explosions import Explosions
+from sluiceway.alerts.state import AlertBook
 from sluiceway.clock import Clock, SystemClock, jitter
 from sluiceway.config import Config, split_address
 from sluiceway.deadletters.embedded import EmbeddedDeadLetters
@@ -34,6 +37,7 @@ from sluiceway.processor.policy_follower import PolicyFollower
 from sluiceway.processor.worker import Pace, unpaced
 from sluiceway.query.limits import QueryConfig
 from sluiceway.serve import budget
+from sluiceway.serve.alert_paths import AlertPaths, largest_metrics
 from sluiceway.serve.directory import (
     TENANTS_DATABASE,
     TENANTS_SNAPSHOT,
@@ -138,7 +142,8 @@ async def write_side(config: Config, clock: Clock | None = None, pace: Pace = un
         letter_paths = open_letters(stack, disk, hot, receiver, keyring, clock)
         watched = (hot, figures, budgets, read, proxy, admission, metrics)
         own = OwnPaths(*watched, lambda: receiver.accepting, clock)
-        paths = {**own.table(), **letter_paths.table()}
+        alert_paths = open_alerts(stack, config, own, evaluate_socket, metrics, clock)
+        paths = {**own.table(), **letter_paths.table(), **alert_paths.table()}
         app = GatewayApp(receiver, proxy, keyring, paths, metrics)
         context = None if tls is None else tls.context
         server = http_server(app, config.gateway, context, config.drain_s_max)
@@ -164,6 +169,24 @@ def open_letters(
     replays.start()
     stack.push_async_callback(replays.stop)
     paths = LetterPaths(hot, letters, replays, keyring, clock)
+    stack.callback(paths.close)
+    return paths
+
+
+def open_alerts(
+    stack: contextlib.AsyncExitStack,
+    config: Config,
+    own: OwnPaths,
+    evaluate_socket: Path,
+    metrics: Metrics,
+    clock: Clock,
+) -> AlertPaths:
+    """The paths of alerts, and the loop that judges what the house tells of itself."""
+    settings, book = config.alerts, AlertBook()
+    explosions = Explosions(settings.explosion_series_per_min, settings.explosion_factor)
+    watch = AlertWatch(book, explosions, largest_metrics(ShardClient(evaluate_socket)), clock)
+    paths = AlertPaths(watch, book, settings.interval_s, metrics, clock)
+    paths.start(own.facts)
     stack.callback(paths.close)
     return paths
 

@@ -31,6 +31,9 @@ def figures(shard: Mapping[str, Any], statement: Statement) -> dict[str, Any]:
             name: {**outcomes.by_outcome(), "received": outcomes.received}
             for name, outcomes in statement.tenants.items()
         },
+        "series_created_by_tenant": {
+            name: outcomes.series_created for name, outcomes in statement.tenants.items()
+        },
         "movements": msgspec.structs.asdict(statement.movements),
         "ledger_gaps": {"flow": statement.flow_gap(), "stock": statement.stock_gap()},
         "shard": shard,

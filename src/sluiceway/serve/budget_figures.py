@@ -3,10 +3,12 @@
 Invariant: a key that is no admin's sees its own tenant's budgets and no other's.
 """
 
+from collections.abc import Mapping
 from typing import Any
 
 import msgspec
 
+from sluiceway.alerts.facts import TenantCounter
 from sluiceway.gateway.app import PRINCIPAL
 from sluiceway.gateway.keys import Principal
 from sluiceway.gateway.receive import Scope
@@ -62,6 +64,24 @@ def set_budgets(metrics: Metrics, near: Nearness) -> None:
     metrics.replace("sluiceway_budget_series_limit", limits)
     metrics.replace("sluiceway_budget_series_past_limit_total", past)
     metrics.replace("sluiceway_budget_points_total", points)
+
+
+def tenant_counters(
+    stats: Mapping[str, Any], near: Nearness, metrics: Metrics
+) -> dict[TenantCounter, float]:
+    """What is counted by tenant, for the alerts."""
+    counters: dict[TenantCounter, float] = {}
+    for tenant, outcomes in stats.get("points_by_tenant", {}).items():
+        for outcome in ("dead_lettered", "discarded", "rejected"):
+            counters[(outcome, tenant)] = outcomes[outcome]
+    for tenant, created in stats.get("series_created_by_tenant", {}).items():
+        counters[("created", tenant)] = created
+    for row in near.budgets:
+        counters[("series_refused", row.tenant, row.budget)] = row.refused_series
+        counters[("series_observed", row.tenant, row.budget)] = row.observed
+    for labels, count in metrics.labelled("sluiceway_tenant_refused_total").items():
+        counters[("refused", *labels)] = count
+    return counters
 
 
 def levels_of(limit: Limit) -> dict[str, int]:

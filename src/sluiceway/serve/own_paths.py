@@ -7,13 +7,15 @@ import asyncio
 import contextlib
 import json
 from collections import Counter
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any, cast, get_args
 from urllib.parse import parse_qs, quote
 
 import msgspec
 
+from sluiceway.alerts.facts import Facts
+from sluiceway.alerts.recent import SAMPLE_S, WINDOW_S, Recent
 from sluiceway.clock import Clock
 from sluiceway.errors import BackendUnavailable, SluicewayError, TenantFault
 from sluiceway.gateway.admission import Admission
@@ -24,9 +26,8 @@ from sluiceway.gateway.proxy import ReadProxy
 from sluiceway.gateway.receive import Scope
 from sluiceway.governance.nearness import Nearness
 from sluiceway.processor.interface import ShardWorker
-from sluiceway.serve.budget_figures import seen, set_budgets, tenant_of, told
+from sluiceway.serve.budget_figures import seen, set_budgets, tenant_counters, tenant_of, told
 from sluiceway.serve.read_process import ReadProcess
-from sluiceway.serve.recent import SAMPLE_S, WINDOW_S, Recent
 from sluiceway.telemetry import (
     DEFINITIONS,
     OTHER_TENANTS,
@@ -80,7 +81,7 @@ class OwnPaths:
         self._admin = ThreadPoolExecutor(1, "admin")
         # Figures take the shard's locks: not on the loop.
         self._looker = ThreadPoolExecutor(1, "figures")
-        self._recent = Recent(clock)
+        self._recent: Recent[str] = Recent(clock)
         # A process begins with nothing counted: damage that its start found is news.
         self._recent.note(dict.fromkeys(STARTS_AT_ZERO, 0.0))
         self._recovered = False
@@ -100,18 +101,23 @@ class OwnPaths:
 
     async def ready(self, scope: Scope) -> Answer:
         """200 when it acks and answers; with `for=write`, when it acks."""
+        missing = await self._missing(parameter(scope, "for") != "write")
+        if missing:
+            return Answer(503, TEXT, f"{missing}\n".encode())
+        return Answer(200, TEXT, b"Sluiceway is ready.\n")
+
+    async def _missing(self, to_answer: bool) -> str:
+        """What keeps it from acking or, where it is `to_answer` too, from answering."""
         missing = []
         if not self._accepting():
             missing.append("not accepting")
-        if _parameter(scope, "for") != "write":
+        if to_answer:
             if not await self._is_recovered():
                 missing.append("replaying the journal")
             # Asked now: what the watcher saw last may be half a second old.
             if not await self._read.answers():
                 missing.append("the read side is not up")
-        if missing:
-            return Answer(503, TEXT, ("; ".join(missing) + "\n").encode())
-        return Answer(200, TEXT, b"Sluiceway is ready.\n")
+        return "; ".join(missing)
 
     async def healthy(self, scope: Scope) -> Answer:
         return Answer(200, TEXT, b"Sluiceway is healthy.\n")
@@ -120,7 +126,7 @@ class OwnPaths:
         """Seal, and with `merge=all` merge, before answering."""
         if scope["method"] != "POST":
             raise TenantFault(405, "sluiceway-method", "only POST is taken here")
-        merge_all = _parameter(scope, "merge") == "all"
+        merge_all = parameter(scope, "merge") == "all"
         if self._flushes_waiting >= 8:
             raise BackendUnavailable("too many flushes wait already")
         self._flushes_waiting += 1
@@ -138,7 +144,7 @@ class OwnPaths:
         if "admin" in scope[PRINCIPAL].scopes:
             # Names of tenants are for admins; in a text of its own, so that no other sees them.
             of_tenants = Metrics()
-            set_tenant_figures(of_tenants, stats.get("points_by_tenant", {}))
+            set_tenant_figures(of_tenants, stats)
             text = merge_texts(text, of_tenants.render())
         try:
             own = tenant_of(scope)
@@ -154,10 +160,10 @@ class OwnPaths:
         """What `sluiceway status` reads: every gauge and counter without labels, what grew lately,
         each side's memory, and readiness."""
         stats = await self._collect()
-        ready = await self.ready(scope)
+        missing = await self._missing(to_answer=True)
         answer = {
-            "ready": ready.status == 200,
-            "missing": "" if ready.status == 200 else ready.body.decode().strip(),
+            "ready": not missing,
+            "missing": missing,
             "metrics": self._metrics.unlabelled(),
             "points": stats.get("points", {}),
             "recent": self._note(stats),
@@ -175,6 +181,23 @@ class OwnPaths:
             own = tuple(seen(near, tenant))
             near = msgspec.structs.replace(near, budgets=own, policy=None)
         return Answer(200, JSON, msgspec.json.encode({"status": "success", "data": near}))
+
+    async def facts(self) -> Facts:
+        """What the alerts judge."""
+        stats = await self._collect()
+        missing = await self._missing(to_answer=True)
+        unlabelled = self._metrics.unlabelled()
+        return Facts(
+            ready=not missing,
+            missing=missing,
+            recovered=self._recovered,
+            figures={name.removeprefix(PREFIX): value for name, value in unlabelled.items()},
+            recent=self._note(stats),
+            memory=await self._memory(),
+            ledger_gaps=stats.get("ledger_gaps", {}),
+            budgets=self._near,
+            tenant_counters=tenant_counters(stats, self._near, self._metrics),
+        )
 
     async def watch(self) -> None:
         """Sample the counters until cancelled, so that `status` can tell new from old."""
@@ -254,15 +277,21 @@ def set_worker_figures(metrics: Metrics, stats: dict[str, Any]) -> None:
                 metrics.set(known, value)
 
 
-def set_tenant_figures(metrics: Metrics, points: dict[str, dict[str, int]]) -> None:
+def set_tenant_figures(metrics: Metrics, stats: Mapping[str, Any]) -> None:
     """The tenants that sent most, a row an outcome; the others are one."""
+    points: dict[str, dict[str, int]] = stats.get("points_by_tenant", {})
+    created: dict[str, int] = stats.get("series_created_by_tenant", {})
     ranked = sorted(points, key=lambda name: (-points[name]["received"], name))
     rest: Counter[str] = Counter()
     for name in ranked[TENANT_LABELS_MAX:]:
         rest.update(points[name])
     rows = {name: points[name] for name in ranked[:TENANT_LABELS_MAX]}
+    series = {name: created.get(name, 0) for name in rows}
     if rest:
         rows[OTHER_TENANTS] = dict(rest)
+        series[OTHER_TENANTS] = sum(created.values()) - sum(series.values())
+    for name, count in series.items():
+        metrics.set("sluiceway_tenant_series_created_total", count, (name,))
     for name, outcomes in rows.items():
         for outcome, count in outcomes.items():
             metrics.set("sluiceway_tenant_points_total", count, (name, outcome))
@@ -284,6 +313,6 @@ def merge_texts(first: bytes, second: bytes) -> bytes:
     return b"\n".join(line for lines in blocks.values() for line in lines) + b"\n"
 
 
-def _parameter(scope: Scope, name: str) -> str:
+def parameter(scope: Scope, name: str) -> str:
     values = parse_qs(scope["query_string"].decode("latin-1")).get(name)
     return values[0] if values else ""

@@ -76,8 +76,6 @@ def test_what_save_and_test_asks(tmp_path: Path) -> None:
         assert "version" in api.get("status/buildinfo")
         assert api.get("query_exemplars", query="up", start="1", end="2") == []
         assert api.get("format_query", query="SUM(a)BY(b)") == "sum by (b) (a)"
-        assert api.get("rules") == {"groups": []}
-        assert api.get("alerts") == {"alerts": []}
 
     run(tmp_path, story)
 

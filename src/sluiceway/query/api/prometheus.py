@@ -85,8 +85,6 @@ class PrometheusApi:
             "label/*/values": self.label_values,
             "series": self.series,
             "metadata": self.metadata,
-            "rules": lambda _: Data(b'{"groups":[]}'),
-            "alerts": lambda _: Data(b'{"alerts":[]}'),
             "alertmanagers": lambda _: Data(
                 b'{"activeAlertmanagers":[],"droppedAlertmanagers":[]}'
             ),

@@ -1,7 +1,7 @@
 """What grew lately."""
 
+from sluiceway.alerts.recent import SAMPLE_S, WINDOW_S, Recent
 from sluiceway.clock import ManualClock
-from sluiceway.serve.recent import SAMPLE_S, WINDOW_S, Recent
 
 
 def test_growth_is_news_for_a_window_and_then_no_more() -> None:

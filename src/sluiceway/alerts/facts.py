@@ -1,0 +1,55 @@
+"""What the rules judge: the house's own figures at one moment.
+
+Invariant: plain data; a rule sees nothing else, so that judging can be repeated.
+"""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+
+from sluiceway.governance.nearness import Nearness
+
+NO_BUDGETS = Nearness(0, "observe")
+TenantCounter = tuple[str, ...]
+"""What is counted by tenant: (what, tenant) or (what, tenant, more)."""
+
+
+@dataclass(frozen=True)
+class Facts:
+    """Names of figures are telemetry's without the prefix `sluiceway_`."""
+
+    ready: bool = True
+    missing: str = ""
+    """What readiness waits for."""
+    recovered: bool = True
+    """Is the replay over? Until then counters by tenant are those of earlier lives."""
+    figures: Mapping[str, float] = field(default_factory=dict)
+    recent: Mapping[str, float] = field(default_factory=dict)
+    """What counters without labels grew by in Recent's window."""
+    memory: Mapping[str, Sequence[float]] = field(default_factory=dict)
+    """[resident bytes, limit] of each side."""
+    ledger_gaps: Mapping[str, float] = field(default_factory=dict)
+    budgets: Nearness = NO_BUDGETS
+    tenant_counters: Mapping[TenantCounter, float] = field(default_factory=dict)
+    """As they stand. What: `dead_lettered`, `discarded`, `rejected` points; `refused` requests, by
+    reason; `created` series."""
+
+
+@dataclass(frozen=True)
+class Exploding:
+    """A tenant whose new series of the last minute are far more than it is used to."""
+
+    tenant: str
+    series_per_min: float
+    usual_per_min: float
+    metrics: tuple[tuple[str, int], ...] = ()
+    """(name, series it gained), the most first, where that is known."""
+
+
+@dataclass(frozen=True)
+class Judged:
+    """Facts with what only several moments together tell."""
+
+    facts: Facts
+    grown: Mapping[TenantCounter, float] = field(default_factory=dict)
+    """What counters by tenant grew by in Recent's window."""
+    exploding: tuple[Exploding, ...] = ()

@@ -1,0 +1,126 @@
+"""Alerts under `serve`: a look each interval, and the two paths that list them.
+
+Invariant: looks run on a thread of their own, one at a time; a look that fails is counted, leaves
+the alerts as they were, and the next one comes.
+"""
+
+import asyncio
+import contextlib
+from collections.abc import Awaitable, Callable, Mapping
+from concurrent.futures import ThreadPoolExecutor
+from typing import Any, Protocol
+
+import structlog
+
+from sluiceway.alerts.evaluate import AlertWatch
+from sluiceway.alerts.facts import Facts
+from sluiceway.alerts.listing import alerts_data, rules_data
+from sluiceway.alerts.state import AlertBook, State
+from sluiceway.clock import Clock
+from sluiceway.errors import SluicewayError
+from sluiceway.gateway.app import Own
+from sluiceway.gateway.doors.interface import Answer
+from sluiceway.gateway.keys import Scope as KeyScope
+from sluiceway.gateway.receive import Scope
+from sluiceway.serve.budget_figures import tenant_of
+from sluiceway.serve.letter_paths import only_get, success
+from sluiceway.serve.own_paths import parameter
+from sluiceway.telemetry import Metrics
+
+METRICS_MAX = 50
+METRICS_WAIT_MS = 2_000
+log = structlog.get_logger()
+
+
+class ShardStats(Protocol):
+    """What these paths ask of a shard. Thread-safe; waits for the answer."""
+
+    def stats(self, request: dict[str, Any]) -> dict[str, Any]: ...
+
+
+class AlertPaths:
+    """Handlers by path, for the gateway's application, and the loop that looks."""
+
+    def __init__(
+        self,
+        watch: AlertWatch,
+        book: AlertBook,
+        interval_s: float,
+        metrics: Metrics,
+        clock: Clock,
+    ) -> None:
+        self._watch = watch
+        self._book = book
+        self._interval_s = interval_s
+        self._metrics = metrics
+        self._clock = clock
+        self._looker = ThreadPoolExecutor(1, "sluiceway-alerts")
+        self._task: asyncio.Task[None] | None = None
+        self._looked_ms = clock.now_ms()
+        self._look_s = 0.0
+
+    def table(self) -> dict[str, tuple[Own, KeyScope | None]]:
+        return {"/api/v1/alerts": (self.alerts, "read"), "/api/v1/rules": (self.rules, "read")}
+
+    def start(self, facts: Callable[[], Awaitable[Facts]]) -> None:
+        self._task = asyncio.create_task(self._look_on(facts))
+
+    def close(self) -> None:
+        if self._task is not None:
+            self._task.cancel()
+        self._looker.shutdown(wait=False, cancel_futures=True)
+
+    async def alerts(self, scope: Scope) -> Answer:
+        """What is pending or firing; a tenant's key sees what is about its tenant."""
+        only_get(scope)
+        return success(alerts_data(self._book.alerts, tenant_of(scope)))
+
+    async def rules(self, scope: Scope) -> Answer:
+        """Every rule with its alerts, for Grafana's list. There are no recording rules."""
+        only_get(scope)
+        data = rules_data(
+            self._book.alerts,
+            tenant_of(scope),
+            self._interval_s,
+            self._looked_ms,
+            self._look_s,
+            with_alerting=parameter(scope, "type") in ("", "alert"),
+        )
+        return success(data)
+
+    async def _look_on(self, facts: Callable[[], Awaitable[Facts]]) -> None:
+        loop = asyncio.get_running_loop()
+        while True:
+            try:
+                seen = await facts()
+                await loop.run_in_executor(self._looker, self._look, seen)
+            except (SluicewayError, OSError, ArithmeticError, LookupError, ValueError) as error:
+                self._metrics.count("sluiceway_alert_looks_failed_total")
+                log.error("alerts_not_judged", error=str(error))
+            await asyncio.sleep(self._interval_s)
+
+    def _look(self, facts: Facts) -> None:
+        began_s = self._clock.monotonic_s()
+        _, changes = self._watch.look(facts)
+        self._look_s = self._clock.monotonic_s() - began_s
+        self._looked_ms = self._clock.now_ms()
+        for alert in changes.fired:
+            log.warning("alert_fires", alert=alert.rule, summary=alert.finding.summary)
+        for alert in changes.resolved:
+            log.info("alert_resolved", alert=alert.rule, **dict(alert.labels))
+        states = [alert.state for alert in self._book.alerts]
+        for state in State:
+            self._metrics.set("sluiceway_alerts", states.count(state), (state.value,))
+        self._metrics.count("sluiceway_alerts_untracked_total", by=changes.untracked)
+
+
+def largest_metrics(shard: ShardStats) -> Callable[[str], Mapping[str, int]]:
+    """Asks the shard for a tenant's series by metric; nothing where it does not answer."""
+
+    def series_by_metric(tenant: str) -> Mapping[str, int]:
+        asked = {"tenant": tenant, "timeout_ms": METRICS_WAIT_MS, "top": METRICS_MAX}
+        with contextlib.suppress(SluicewayError, OSError):
+            return dict(shard.stats(asked)["series_by_metric"])
+        return {}
+
+    return series_by_metric
