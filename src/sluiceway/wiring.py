@@ -109,7 +109,7 @@ async def write_side(config: Config, clock: Clock | None = None, pace: Pace = un
         start_behind(evaluate.start, config.queries_run)
         stack.callback(evaluate.stop)
 
-        deletions, follower = Deletions(), PolicyFollower(hot)
+        deletions, follower = Deletions(), PolicyFollower(hot, clock)
         for take in (deletions.take, follower.take):
             tenants.watch(take)
             take(tenants.snapshot())

@@ -236,3 +236,30 @@ def test_the_commands(policed: Policed, tmp_path: Path) -> None:
     again = tmp_path / "again.yaml"
     again.write_text(shown)
     assert run("apply", str(again)).stdout == "version 4: stage enforce, 1 budgets\n"
+
+
+def test_a_plan_s_limits_are_budgets_within_seconds(policed: Policed) -> None:
+    keyed = policed.keyed
+    assert policed.push("acme", "m", KNOWN) == 204
+    policed.outcomes("acme")
+    plan = {"limits": {"series": {"active_max": KNOWN + 2}, "dead_letters": {"bytes_max": 0}}}
+    keyed.admin("PUT", "/plans/small", plan)
+    keyed.admin("PATCH", "/tenants/acme", {"plan": "small"})
+    policed.reach(1)
+    assert policed.push("acme", "m", KNOWN + 5) == 204
+    assert policed.push("globex", "m", KNOWN + 5) == 204
+    told = policed.outcomes("acme")
+    assert (told["stored"], told["discarded"]) == (2 * KNOWN + 2, 3), "bites in any stage"
+    assert policed.outcomes("globex")["discarded"] == 0
+    of = 'tenant="acme",budget="plan:active",of="active"'
+    limit = f'sluiceway_budget_series_limit{{{of},level="hard"}}'
+    assert policed.metrics(policed.keys["acme"])[limit] == KNOWN + 2
+    scale = {"for_ms": 2_000, "scale": {"series.active_max": 2.0}}
+    keyed.admin("POST", "/tenants/acme/overrides", scale)
+    policed.reach(2)
+    assert policed.push("acme", "m", KNOWN + 5) == 204
+    assert policed.outcomes("acme")["discarded"] == 3, "the override is in force"
+    policed.reach(3)
+    assert policed.push("acme", "m", KNOWN + 7) == 204
+    assert policed.outcomes("acme")["discarded"] == 5, "and has ended"
+    assert policed.metrics(keyed.root)[limit] == KNOWN + 2

@@ -11,6 +11,7 @@ use crate::model::{SeriesRow, TenantNumber};
 use hashbrown::HashMap;
 use rustc_hash::FxBuildHasher;
 use serde::{Deserialize, Serialize};
+use std::collections::BTreeMap;
 use std::sync::Arc;
 
 const FORMAT: u32 = 1;
@@ -49,6 +50,9 @@ pub enum Match {
 #[serde(deny_unknown_fields)]
 pub struct Budget {
     pub name: String,
+    /// Bites whatever the table's stage is: a plan's limit.
+    #[serde(default)]
+    pub always: bool,
     /// Empty: each tenant has the budget for itself.
     pub tenant: String,
     #[serde(rename = "match")]
@@ -70,6 +74,9 @@ pub struct Table {
     pub version: u32,
     pub stage: Stage,
     pub letter_bytes_max: u64,
+    /// Of tenants that have another.
+    #[serde(default)]
+    pub letter_bytes_max_of: BTreeMap<String, u64>,
     pub letter_days: u32,
     pub budgets: Vec<Budget>,
 }

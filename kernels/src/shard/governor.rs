@@ -179,7 +179,7 @@ impl Governor {
             } else {
                 continue;
             };
-            let action = if enforced { budget.action } else { Action::Observe };
+            let action = if enforced || budget.always { budget.action } else { Action::Observe };
             if found.is_none_or(|found| found.action < action) {
                 found = Some(Verdict { meter: number, reason, action });
             }
@@ -216,7 +216,9 @@ impl Governor {
     /// Is there room for a letter of a tenant? Then it is taken.
     pub fn charge(&mut self, tenant: &str, received_ms: i64, bytes: u64) -> bool {
         let Some(table) = self.meters.as_ref().map(|meters| &meters.table) else { return false };
-        let (bytes_max, days) = (table.letter_bytes_max, i64::from(table.letter_days));
+        let bytes_max = table.letter_bytes_max_of.get(tenant).copied();
+        let bytes_max = bytes_max.unwrap_or(table.letter_bytes_max);
+        let days = i64::from(table.letter_days);
         let today = received_ms.div_euclid(DAY_MS);
         if !self.letter_bytes.contains_key(tenant) {
             self.letter_bytes.insert(tenant.to_owned(), BTreeMap::new());

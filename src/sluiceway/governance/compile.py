@@ -7,8 +7,10 @@ equal tables, byte for byte.
 import msgspec
 
 from sluiceway.errors import Corruption
+from sluiceway.governance.plans import stated
 from sluiceway.governance.policy import (
     EVERY_TENANT,
+    PLAN_PREFIX,
     Action,
     Budget,
     LetterQuota,
@@ -35,6 +37,8 @@ class Row(msgspec.Struct, forbid_unknown_fields=True):
     new_soft: int | None
     new_hard: int | None
     action: str
+    always: bool = False
+    """Bites whatever the stage is: a plan's."""
 
 
 class Table(msgspec.Struct, forbid_unknown_fields=True):
@@ -46,11 +50,12 @@ class Table(msgspec.Struct, forbid_unknown_fields=True):
     letter_bytes_max: int
     letter_days: int
     budgets: list[Row]
+    letter_bytes_max_of: dict[str, int] = {}
 
 
 def compile_policy(policy: Policy, version: int) -> bytes:
     """The table's bytes. Raises: TenantFault (400) where the policy is not sound."""
-    checked(policy)
+    checked(stated(policy))
     table = Table(
         format=FORMAT,
         version=version,
@@ -58,6 +63,7 @@ def compile_policy(policy: Policy, version: int) -> bytes:
         letter_bytes_max=policy.dead_letters.bytes_max_per_tenant,
         letter_days=policy.dead_letters.days,
         budgets=[compile_budget(budget) for budget in policy.budgets],
+        letter_bytes_max_of=dict(sorted(policy.dead_letters.bytes_max_of.items())),
     )
     return msgspec.json.encode(table)
 
@@ -74,6 +80,7 @@ def compile_budget(budget: Budget) -> Row:
         new_soft=budget.new_series_per_hour.soft,
         new_hard=budget.new_series_per_hour.hard,
         action=budget.action.value,
+        always=budget.name.startswith(PLAN_PREFIX),
     )
 
 
@@ -88,7 +95,7 @@ def decompile(table: bytes) -> Policy:
     return Policy(
         stage=Stage(read.stage),
         budgets=tuple(decompile_row(row) for row in read.budgets),
-        dead_letters=LetterQuota(read.letter_bytes_max, read.letter_days),
+        dead_letters=LetterQuota(read.letter_bytes_max, read.letter_days, read.letter_bytes_max_of),
     )
 
 

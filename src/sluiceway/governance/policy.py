@@ -16,6 +16,8 @@ BUDGETS_MAX = 1_000
 LABELS_MAX = 32
 NAME_BYTES_MAX = 200
 EVERY_TENANT = "*"
+PLAN_PREFIX = "plan:"
+"""Names of budgets that plans make (plans.py): a person's may not begin so."""
 LABEL_NAME = re.compile(r"[^\W\d]\w*", re.ASCII)
 
 Count = Annotated[int, msgspec.Meta(ge=0, le=(1 << 53))]
@@ -78,6 +80,8 @@ class LetterQuota(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
 
     bytes_max_per_tenant: Count = 64 << 20
     days: Annotated[int, msgspec.Meta(ge=1, le=400)] = 7
+    bytes_max_of: dict[str, Count] = {}
+    """Of tenants whose plan says it; in no document."""
 
 
 class Policy(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
@@ -97,6 +101,8 @@ def checked(policy: Policy) -> Policy:
     """The policy itself. Raises: TenantFault (400), with the budget and what is wrong with it."""
     if len(policy.budgets) > BUDGETS_MAX:
         raise invalid(f"{len(policy.budgets)} budgets, the limit is {BUDGETS_MAX}")
+    if policy.dead_letters.bytes_max_of:
+        raise invalid("dead_letters.bytes_max_of: a tenant's own is a limit of its plan")
     names: set[str] = set()
     for place, budget in enumerate(policy.budgets):
         wrong = fault_of(budget)
@@ -111,6 +117,8 @@ def checked(policy: Policy) -> Policy:
 def fault_of(budget: Budget) -> str:
     """What is wrong with a budget by itself, or nothing."""
     limits = (budget.active_series, budget.new_series_per_hour)
+    if budget.name.startswith(PLAN_PREFIX):
+        return f"names that begin with {PLAN_PREFIX} are those of plans' limits"
     if budget.action not in BUILT:
         return f"action {budget.action.value!r} is not built yet; there are observe and drop"
     if budget.match is Match.PREFIX and budget.metric is None:

@@ -7,7 +7,7 @@ where there is none, none is told.
 import msgspec
 
 from sluiceway.governance.nearness import BudgetRow, Nearness
-from sluiceway.governance.policy import Action, Budget, Limit, Policy, Stage
+from sluiceway.governance.policy import EVERY_TENANT, Action, Budget, Limit, Policy, Stage
 
 SAID = {
     "holds": "room left",
@@ -36,12 +36,18 @@ def standings(policy: Policy, in_force: Policy, near: Nearness) -> list[Standing
     for budget in policy.budgets:
         name = names.get(selector(budget))
         rows = sorted(
-            (row for row in near.budgets if row.budget == name), key=lambda row: row.tenant
+            (row for row in near.budgets if row.budget == name and counts_for(budget, row.tenant)),
+            key=lambda row: row.tenant,
         )
         found += [standing(policy.stage, budget, row) for row in rows]
         if not rows:
             found.append(Standing(budget.name, budget.tenant, None, None, "unknown"))
     return found
+
+
+def counts_for(budget: Budget, tenant: str) -> bool:
+    """A plan's budgets have one name for all tenants."""
+    return budget.tenant in (EVERY_TENANT, tenant)
 
 
 def selector(budget: Budget) -> tuple[object, ...]:

@@ -7,7 +7,19 @@ from hypothesis import strategies as st
 
 from sluiceway.errors import Corruption, TenantFault
 from sluiceway.governance.compile import compile_policy, decompile
-from sluiceway.governance.policy import BUILT, Action, Budget, Limit, Match, Policy, Stage
+from sluiceway.governance.plans import stated, with_plans
+from sluiceway.governance.policy import (
+    BUILT,
+    Action,
+    Budget,
+    LetterQuota,
+    Limit,
+    Match,
+    Policy,
+    Stage,
+    checked,
+)
+from sluiceway.tenants.model import Plan, Snapshot, Tenant
 
 text = st.text('aé_\U0001f642" ', min_size=1, max_size=6)
 limit = st.builds(
@@ -50,3 +62,24 @@ def test_what_is_no_table_is_refused(change: dict[str, object]) -> None:
     table = {**msgspec.json.decode(compile_policy(Policy(), 1)), **change}
     with pytest.raises(Corruption):
         decompile(msgspec.json.encode(table))
+
+
+def test_what_plans_say_is_compiled_and_is_no_person_s() -> None:
+    mine = Budget("mine", active_series=Limit(hard=1), action=Action.DROP)
+    limits = {"series": {"active_max": 0, "new_per_hour_max": 5}}
+    tenants = {"acme": Tenant("acme", "p", limits=limits)}
+    whole = with_plans(Policy(budgets=(mine,)), Snapshot(1, {"p": Plan("p")}, tenants), 0)
+    table = msgspec.json.decode(compile_policy(whole, 1))
+    assert [(row["name"], row["always"]) for row in table["budgets"]] == [
+        ("mine", False),
+        ("plan:active", True),
+        ("plan:new", True),
+    ]
+    assert decompile(compile_policy(whole, 1)) == whole
+    assert stated(whole) == Policy(budgets=(mine,))
+    for written in (
+        Policy(budgets=(msgspec.structs.replace(mine, name="plan:active"),)),
+        Policy(dead_letters=LetterQuota(bytes_max_of={"acme": 1})),
+    ):
+        with pytest.raises(TenantFault, match="plan"):
+            checked(written)
