@@ -136,6 +136,16 @@ def test_a_body_of_undeclared_length() -> None:
     run(journey, GatewayConfig(body_bytes_max=16))
 
 
+def test_remote_write_in_snappy_or_zstd() -> None:
+    async def journey(gateway: Gateway) -> None:
+        for encoding in (b"snappy", b"zstd", b" ZSTD "):
+            headers = [(b"content-encoding", encoding)]
+            assert (await gateway.write(headers=headers)).status == 204
+        assert [body[3] for body in gateway.shard.bodies] == [1, 3, 3]
+
+    run(journey)
+
+
 @pytest.mark.parametrize(
     ("options", "status"),
     [

@@ -18,6 +18,7 @@ from sluiceway.gateway.doors.interface import (
 from sluiceway.gateway.interface import Receipt
 from sluiceway.kernels import (
     ENCODING_SNAPPY,
+    ENCODING_ZSTD,
     FORMAT_REMOTE_WRITE_1,
     FORMAT_REMOTE_WRITE_2,
 )
@@ -27,6 +28,8 @@ FORMATS = {
     "prometheus.WriteRequest": FORMAT_REMOTE_WRITE_1,
     "io.prometheus.write.v2.Request": FORMAT_REMOTE_WRITE_2,
 }
+ENCODINGS = {b"snappy": ENCODING_SNAPPY, b"zstd": ENCODING_ZSTD}
+"""zstd is not in the specification; our own client and VictoriaMetrics' agent send it."""
 TEXT = ((b"content-type", b"text/plain; charset=utf-8"),)
 NO_CONTENT = Answer(204)
 WRITTEN_HEADERS = (
@@ -74,8 +77,8 @@ def _payload(content_type: bytes | None, content_encoding: bytes | None) -> Payl
             proto = value.strip().strip('"')
     if proto not in FORMATS:
         raise TenantFault(415, "sluiceway-content-type", f"unknown message {proto}")
-    if content_encoding is not None and content_encoding.strip().lower() != b"snappy":
-        raise TenantFault(
-            415, "sluiceway-content-encoding", "content encoding of remote write must be snappy"
-        )
-    return Payload(FORMATS[proto], ENCODING_SNAPPY)
+    encoding = ENCODINGS.get((content_encoding or b"snappy").strip().lower())
+    if encoding is None:
+        words = "content encoding of remote write must be snappy or zstd"
+        raise TenantFault(415, "sluiceway-content-encoding", words)
+    return Payload(FORMATS[proto], encoding)
