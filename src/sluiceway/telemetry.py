@@ -83,6 +83,7 @@ MetricName = Literal[
     "sluiceway_alerts",
     "sluiceway_alerts_untracked_total",
     "sluiceway_alert_looks_failed_total",
+    "sluiceway_alert_deliveries_total",
     # The process.
     "sluiceway_memory_bytes",
     "sluiceway_memory_bytes_max",
@@ -226,6 +227,11 @@ DEFINITIONS: dict[MetricName, Definition] = {
         "counter", "Findings that found no place among the alerts"
     ),
     "sluiceway_alert_looks_failed_total": Definition("counter", "Looks that could not be judged"),
+    "sluiceway_alert_deliveries_total": Definition(
+        "counter",
+        "Bodies to receivers of alerts: sent, retried, failed, refused, forbidden, dropped",
+        ("receiver", "outcome"),
+    ),
     "sluiceway_memory_bytes": Definition("gauge", "Resident anonymous memory", ("side",)),
     "sluiceway_memory_bytes_max": Definition("gauge", "Limit of this side's memory", ("side",)),
     "sluiceway_process_start_seconds": Definition("gauge", "Unix time of the start", ("side",)),

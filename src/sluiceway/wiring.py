@@ -17,6 +17,7 @@ import uvloop
 
 from sluiceway.alerts.evaluate import AlertWatch
 from sluiceway.alerts.explosions import Explosions
+from sluiceway.alerts.notify import Notifier
 from sluiceway.alerts.state import AlertBook
 from sluiceway.clock import Clock, SystemClock, jitter
 from sluiceway.config import Config, split_address
@@ -185,7 +186,8 @@ def open_alerts(
     settings, book = config.alerts, AlertBook()
     explosions = Explosions(settings.explosion_series_per_min, settings.explosion_factor)
     watch = AlertWatch(book, explosions, largest_metrics(ShardClient(evaluate_socket)), clock)
-    paths = AlertPaths(watch, book, settings.interval_s, metrics, clock)
+    notifier = Notifier(settings, jitter(), metrics, clock)
+    paths = AlertPaths(watch, book, notifier, settings.interval_s, metrics, clock)
     paths.start(own.facts)
     stack.callback(paths.close)
     return paths

@@ -1,14 +1,21 @@
 """Alerts of a real server: a budget is passed, who sees it, and that it ends."""
 
+import http.client
 import json
+import shutil
+import subprocess
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
 import pytest
 
 from fakes.keyed import Keyed
+from fakes.receiver import HttpReceiver
+from fakes.server import free_port
+from sluiceway.alerts.webhook import signature
 
 WAIT_S_MAX = 20.0
 POLICY = b"""
@@ -17,6 +24,22 @@ budgets:
   - {name: ids, tenant: acme, metric: requests_total, active_series: {soft: 5, hard: 10},
      action: drop}
 """
+
+
+SECRET = "s3cret"
+REFUSED = "SluicewaySeriesRefused"
+ALERTMANAGER = shutil.which("prometheus-alertmanager")
+ROUTES = """
+route: {receiver: nobody, group_wait: 0s}
+receivers: [{name: nobody}]
+"""
+
+
+def within(condition: Callable[[], bool]) -> None:
+    deadline_s = time.monotonic() + WAIT_S_MAX
+    while not condition():
+        assert time.monotonic() < deadline_s, "in time"
+        time.sleep(0.05)
 
 
 class Alerting:
@@ -34,10 +57,10 @@ class Alerting:
         version = json.loads(
             self.keyed.call(self.keyed.root, "POST", "/admin/v1/policies", document)[1]
         )["data"]["version"]
-        self.within(lambda: self.keyed.metric("sluiceway_policy_version") == version)
+        within(lambda: self.keyed.metric("sluiceway_policy_version") == version)
 
     def push(self, tenant: str, metric: str, count: int) -> None:
-        self.within(lambda: self.keyed.write(self.keys[tenant], metric, count) == 204)
+        within(lambda: self.keyed.write(self.keys[tenant], metric, count) == 204)
 
     def names(self, key: str) -> set[str]:
         return {alert["labels"]["alertname"] for alert in self.listed(key)}
@@ -49,18 +72,20 @@ class Alerting:
         assert told["status"] == "success"
         return list(told["data"]["alerts"])
 
-    def within(self, condition: Any) -> None:
-        deadline_s = time.monotonic() + WAIT_S_MAX
-        while not condition():
-            assert time.monotonic() < deadline_s, "in time"
-            time.sleep(0.05)
+
+@contextmanager
+def serving(place: Path, *tables: str) -> Iterator[Alerting]:
+    alerting = Alerting(place, *tables)
+    try:
+        yield alerting
+    finally:
+        alerting.keyed.server.__exit__()
 
 
 @pytest.fixture
 def alerting(tmp_path: Path) -> Iterator[Alerting]:
-    alerting = Alerting(tmp_path / "data")
-    yield alerting
-    alerting.keyed.server.__exit__()
+    with serving(tmp_path / "data") as alerting:
+        yield alerting
 
 
 def test_a_budget_that_is_passed(alerting: Alerting) -> None:
@@ -70,7 +95,7 @@ def test_a_budget_that_is_passed(alerting: Alerting) -> None:
     assert alerting.names(root) <= {"SluicewayNotReady"}
     alerting.push("acme", "requests_total", 13)
     wanted = {"SluicewayBudgetSoftLimit", "SluicewaySeriesRefused", "SluicewayDeadLettersGrow"}
-    alerting.within(lambda: wanted <= alerting.names(acme))
+    within(lambda: wanted <= alerting.names(acme))
     assert alerting.names(globex) == set()
     assert wanted <= alerting.names(root)
     (soft,) = (
@@ -88,4 +113,83 @@ def test_a_budget_that_is_passed(alerting: Alerting) -> None:
         assert alerting.keyed.call("nobody", "GET", f"/api/v1/{path}")[0] == 401
     # A budget that is raised ends what stands past it.
     alerting.apply(POLICY.replace(b"soft: 5, hard: 10", b"soft: 500, hard: 1000"))
-    alerting.within(lambda: "SluicewayBudgetSoftLimit" not in alerting.names(acme))
+    within(lambda: "SluicewayBudgetSoftLimit" not in alerting.names(acme))
+
+
+def test_a_webhook_hears_and_can_tell_that_it_is_us(tmp_path: Path) -> None:
+    with HttpReceiver([(503, {})]) as receiver:
+        webhook = f"""allow = ["127.0.0.1"]
+            [[alerts.webhooks]]
+            url = "http://127.0.0.1:{receiver.port}/hook"
+            secret = "{SECRET}"
+        """
+        with serving(tmp_path / "data", webhook) as alerting:
+            alerting.apply(POLICY)
+            alerting.push("acme", "requests_total", 13)
+
+            def heard() -> set[str]:
+                bodies = [json.loads(got.body) for got in receiver.got[1:]]
+                return {a["labels"]["alertname"] for body in bodies for a in body["alerts"]}
+
+            within(lambda: REFUSED in heard())
+            for got in receiver.got:
+                told = got.headers["X-Sluiceway-Signature"]
+                at_s = int(told.removeprefix("t=").partition(",")[0])
+                assert told == signature(SECRET.encode(), at_s, got.body)
+            metrics = alerting.keyed.call(alerting.keyed.root, "GET", "/metrics")[1].decode()
+            assert 'deliveries_total{receiver="webhook-0",outcome="sent"}' in metrics
+            assert SECRET not in alerting.keyed.server.log_path.read_text()
+
+
+@pytest.mark.skipif(ALERTMANAGER is None, reason="NO prometheus-alertmanager ON THIS MACHINE")
+def test_the_real_alertmanager_takes_what_fires_and_what_ends(tmp_path: Path) -> None:
+    with alertmanager(tmp_path) as port:
+        table = f"""allow = ["127.0.0.1"]
+            resend_s = 1
+            [[alerts.alertmanagers]]
+            url = "http://127.0.0.1:{port}"
+        """
+        with serving(tmp_path / "data", table) as alerting:
+            alerting.apply(POLICY)
+            alerting.push("acme", "requests_total", 13)
+            wanted = {"SluicewayBudgetSoftLimit", REFUSED}
+            within(lambda: wanted <= names_at(port))
+            rows = {row["labels"]["alertname"]: row for row in held_at(port) or []}
+            assert rows[REFUSED]["labels"]["tenant"] == "acme"
+            assert "3 new series refused" in rows[REFUSED]["annotations"]["summary"]
+            alerting.apply(POLICY.replace(b"soft: 5, hard: 10", b"soft: 500, hard: 1000"))
+            soft = "SluicewayBudgetSoftLimit"
+            within(lambda: soft not in names_at(port))
+
+
+@contextmanager
+def alertmanager(place: Path) -> Iterator[int]:
+    """The real one, by itself."""
+    port, routes = free_port(), place / "alertmanager.yml"
+    routes.write_text(ROUTES)
+    command = [str(ALERTMANAGER), f"--config.file={routes}", f"--storage.path={place / 'am'}"]
+    command += [f"--web.listen-address=127.0.0.1:{port}", "--cluster.listen-address="]
+    with (place / "alertmanager.log").open("wb") as log:
+        process = subprocess.Popen(command, stdout=log, stderr=log)
+    try:
+        within(lambda: held_at(port) == [])
+        yield port
+    finally:
+        process.kill()
+        process.wait()
+
+
+def held_at(port: int) -> list[dict[str, Any]] | None:
+    """What it holds as firing; None while it does not answer."""
+    connection = http.client.HTTPConnection("127.0.0.1", port, timeout=5)
+    try:
+        connection.request("GET", "/api/v2/alerts")
+        return list(json.loads(connection.getresponse().read()))
+    except OSError:
+        return None
+    finally:
+        connection.close()
+
+
+def names_at(port: int) -> set[str]:
+    return {row["labels"]["alertname"] for row in held_at(port) or []}

@@ -13,10 +13,11 @@ from sluiceway.governance.policy import Limit
 
 Condition = Callable[[Judged], Iterable[Finding]]
 METRICS_NAMED_MAX = 3
+SUMMARY_MAX = 1_000
 
 
 def finding(value: float, summary: str, **labels: str) -> Finding:
-    return Finding(tuple(sorted(labels.items())), value, summary)
+    return Finding(tuple(sorted(labels.items())), value, summary[:SUMMARY_MAX])
 
 
 def not_ready(judged: Judged) -> Iterable[Finding]:

@@ -15,6 +15,7 @@ import structlog
 from sluiceway.alerts.evaluate import AlertWatch
 from sluiceway.alerts.facts import Facts
 from sluiceway.alerts.listing import alerts_data, rules_data
+from sluiceway.alerts.notify import Notifier
 from sluiceway.alerts.state import AlertBook, State
 from sluiceway.clock import Clock
 from sluiceway.errors import SluicewayError
@@ -45,12 +46,14 @@ class AlertPaths:
         self,
         watch: AlertWatch,
         book: AlertBook,
+        notifier: Notifier,
         interval_s: float,
         metrics: Metrics,
         clock: Clock,
     ) -> None:
         self._watch = watch
         self._book = book
+        self._notifier = notifier
         self._interval_s = interval_s
         self._metrics = metrics
         self._clock = clock
@@ -63,12 +66,14 @@ class AlertPaths:
         return {"/api/v1/alerts": (self.alerts, "read"), "/api/v1/rules": (self.rules, "read")}
 
     def start(self, facts: Callable[[], Awaitable[Facts]]) -> None:
+        self._notifier.start()
         self._task = asyncio.create_task(self._look_on(facts))
 
     def close(self) -> None:
         if self._task is not None:
             self._task.cancel()
         self._looker.shutdown(wait=False, cancel_futures=True)
+        self._notifier.stop()
 
     async def alerts(self, scope: Scope) -> Answer:
         """What is pending or firing; a tenant's key sees what is about its tenant."""
@@ -104,6 +109,7 @@ class AlertPaths:
         _, changes = self._watch.look(facts)
         self._look_s = self._clock.monotonic_s() - began_s
         self._looked_ms = self._clock.now_ms()
+        self._notifier.tell(self._book.alerts, changes)
         for alert in changes.fired:
             log.warning("alert_fires", alert=alert.rule, summary=alert.finding.summary)
         for alert in changes.resolved:
