@@ -310,6 +310,12 @@ class ShardClient:
     def stats(
         self, request: dict[str, Any], cancel: CancelToken | None = None
     ) -> dict[str, Any]: ...
+    def cardinality(
+        self,
+        request: dict[str, Any],
+        cancel: CancelToken | None = None,
+        warnings: list[str] | None = None,
+    ) -> dict[str, Any]: ...
     def ledger(
         self, request: dict[str, Any], cancel: CancelToken | None = None
     ) -> dict[str, Any]: ...

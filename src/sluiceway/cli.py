@@ -159,6 +159,7 @@ def keys_new(
 
 def add_commands() -> None:
     """The commands that ask a running server. `serve` starts without them: they cost it 8 ms."""
+    from sluiceway.commands.cardinality import cardinality
     from sluiceway.commands.deadletters import deadletters_app
     from sluiceway.commands.ledger import ledger
     from sluiceway.commands.plan import apply, plan_app
@@ -171,6 +172,7 @@ def add_commands() -> None:
     app.add_typer(deadletters_app, name="deadletters")
     app.command()(apply)
     app.command()(ledger)
+    app.command()(cardinality)
 
 
 def main() -> None:

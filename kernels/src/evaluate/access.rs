@@ -82,6 +82,20 @@ pub trait ShardAccess: Send + Sync {
     /// Figures of the `top` largest metrics, labels and pairs.
     fn cardinality(&self, tenant: &str, top: usize) -> CardinalityStats;
 
+    /// What a tenant's active series are made of, as a JSON object, its budgets beside it; more of
+    /// one metric where it is named. `check` is called between slices; its error ends the walk. `{}` where
+    /// the shard keeps no hours.
+    fn explain(
+        &self,
+        tenant: &str,
+        metric: Option<&str>,
+        top: usize,
+        check: &dyn Fn() -> Result<()>,
+    ) -> Result<String> {
+        let _ = (tenant, metric, top, check);
+        Ok("{}".to_owned())
+    }
+
     /// Flow and stock of the ledger as a JSON object, for all tenants; `raw_scan` also counts
     /// every row at rest. `{}` where the shard keeps none.
     fn ledger(&self, raw_scan: bool) -> Result<String>;

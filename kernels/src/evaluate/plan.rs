@@ -24,6 +24,7 @@ pub enum Request {
     Series(LabelsPlan),
     Metadata(MetadataPlan),
     Stats(StatsPlan),
+    Cardinality(CardinalityPlan),
     Ledger(LedgerPlan),
 }
 
@@ -97,6 +98,15 @@ pub struct MetadataPlan {
 pub struct StatsPlan {
     #[serde(default = "default_tenant")]
     pub tenant: String,
+    #[serde(default = "default_top")]
+    pub top: usize,
+}
+
+#[derive(Debug, Deserialize)]
+pub struct CardinalityPlan {
+    #[serde(default = "default_tenant")]
+    pub tenant: String,
+    pub metric: Option<String>,
     #[serde(default = "default_top")]
     pub top: usize,
 }

@@ -265,6 +265,12 @@ fn answer(shared: &Shared, stream: &Arc<UnixStream>, payload: &[u8]) -> Result<R
         Request::Stats(plan) => {
             Reply::json(&shard.cardinality(&plan.tenant, plan.top), lag_records)
         }
+        Request::Cardinality(plan) => {
+            let metric = plan.metric.as_deref();
+            let check = || interrupt.check();
+            let text = shard.explain(&plan.tenant, metric, plan.top, &check)?;
+            Ok(Reply::new(vec![("json", Column::Bytes(text.into_bytes()))], lag_records))
+        }
         Request::Ledger(plan) => {
             let text = shard.ledger(plan.raw_scan)?;
             Ok(Reply::new(vec![("json", Column::Bytes(text.into_bytes()))], lag_records))

@@ -401,6 +401,17 @@ impl ShardClient {
         self.json(py, "stats", request, cancel, None)
     }
 
+    #[pyo3(signature = (request, cancel=None, warnings=None))]
+    fn cardinality<'py>(
+        &self,
+        py: Python<'py>,
+        request: &Bound<'py, PyDict>,
+        cancel: Cancel<'_, '_>,
+        warnings: Option<&Bound<'_, PyList>>,
+    ) -> PyResult<Bound<'py, PyAny>> {
+        self.json(py, "cardinality", request, cancel, warnings)
+    }
+
     #[pyo3(signature = (request, cancel=None))]
     fn ledger<'py>(
         &self,

@@ -268,6 +268,25 @@ impl Governor {
             .collect()
     }
 
+    /// A tenant's meters with their limits, in the document's order.
+    pub fn standings(&self, registry: &Registry, tenant: &str) -> Vec<serde_json::Value> {
+        let number = registry.tenant_number(tenant);
+        let meters = self.meters.iter().flat_map(|meters| {
+            let mine = meters.meters.iter().filter(|meter| Some(meter.tenant) == number);
+            mine.map(|meter| (meter, &meters.table.budgets[meter.budget as usize]))
+        });
+        let told = meters.map(|(meter, budget)| {
+            serde_json::json!({
+                "budget": budget.name, "metric": budget.metric, "match": budget.kind,
+                "action": budget.action,
+                "active_series": meter.active(), "new_series": meter.new,
+                "active_limit": {"soft": budget.active_soft, "hard": budget.active_hard},
+                "new_limit": {"soft": budget.new_soft, "hard": budget.new_hard},
+            })
+        });
+        told.collect()
+    }
+
     pub fn memory_bytes(&self) -> usize {
         self.activity.capacity() + self.meters.as_ref().map_or(0, Meters::memory_bytes)
     }

@@ -8,6 +8,7 @@ pub mod block_reader;
 pub mod block_writer;
 pub mod budget;
 pub mod buffer;
+pub mod cardinality;
 pub mod dedup;
 mod dedup_shares;
 pub mod figures;

@@ -63,6 +63,10 @@ impl Rows {
         rows
     }
 
+    fn count_in(&self, rows: &RoaringBitmap) -> u64 {
+        self.bitmap.intersection_len(rows) + rows.range_cardinality(self.run.clone())
+    }
+
     fn retain_in(&self, rows: &mut RoaringBitmap) {
         let mut kept = RoaringBitmap::new();
         kept.insert_range(self.run.clone());
@@ -100,6 +104,49 @@ impl Posting {
             Posting::One(_) => 1,
             Posting::Few(rows) => rows.len() as u64,
             Posting::Many(rows) => rows.len(),
+        }
+    }
+
+    /// The lowest row.
+    pub fn first(&self) -> SeriesRow {
+        match self {
+            Posting::One(row) => *row,
+            Posting::Few(rows) => rows[0],
+            Posting::Many(rows) => rows.bitmap.min().unwrap_or(rows.run.start),
+        }
+    }
+
+    /// How many of its rows are among these?
+    pub fn count_in(&self, rows: &RoaringBitmap) -> u64 {
+        match self {
+            Posting::One(row) => u64::from(rows.contains(*row)),
+            Posting::Few(few) => few.iter().filter(|&&row| rows.contains(row)).count() as u64,
+            Posting::Many(many) => many.count_in(rows),
+        }
+    }
+
+    /// How many rows from `first` on, up to the greatest of `rows`? Rows that come later do not count.
+    pub fn count_from(&self, first: SeriesRow, rows: &RoaringBitmap) -> u64 {
+        let Some(last) = rows.max().filter(|&last| last >= first) else { return 0 };
+        let new = first..=last;
+        match self {
+            Posting::One(row) => u64::from(new.contains(row)),
+            Posting::Few(few) => few.iter().filter(|&row| new.contains(row)).count() as u64,
+            Posting::Many(many) => {
+                let run = many.run.start.max(first)..many.run.end.min(last + 1);
+                many.bitmap.range_cardinality(new) + run.len() as u64
+            }
+        }
+    }
+
+    /// Is any of its rows among these?
+    pub fn meets(&self, rows: &RoaringBitmap) -> bool {
+        match self {
+            Posting::One(row) => rows.contains(*row),
+            Posting::Few(few) => few.iter().any(|&row| rows.contains(row)),
+            Posting::Many(many) => {
+                rows.range_cardinality(many.run.clone()) > 0 || !many.bitmap.is_disjoint(rows)
+            }
         }
     }
 
@@ -198,6 +245,19 @@ impl TenantIndex {
 
     pub fn names(&self) -> impl Iterator<Item = (Symbol, usize)> {
         self.names.iter().map(|(&name, pairs)| (name, pairs.len()))
+    }
+
+    pub fn pair_count(&self) -> usize {
+        self.pairs.len()
+    }
+
+    /// As `pairs`, of some numbers: new pairs get higher ones.
+    pub fn pairs_between(
+        &self,
+        numbers: Range<usize>,
+    ) -> impl Iterator<Item = (Symbol, Symbol, &Posting)> {
+        let pairs = self.pairs[numbers.clone()].iter().zip(&self.postings[numbers]);
+        pairs.map(|(&(name, value), rows)| (name, value, rows))
     }
 
     /// (name, value, rows) of every pair.

@@ -181,7 +181,7 @@ impl Registry {
     }
 
     /// Name and value symbols of a row.
-    fn symbols(&self, row: SeriesRow) -> impl Iterator<Item = (Symbol, Symbol)> {
+    pub(super) fn symbols(&self, row: SeriesRow) -> impl Iterator<Item = (Symbol, Symbol)> {
         let (_, names, values) = self.parts(row);
         names.iter().copied().zip(values.iter().copied())
     }

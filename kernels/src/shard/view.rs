@@ -149,6 +149,16 @@ impl ShardAccess for Shard {
         stats
     }
 
+    fn explain(
+        &self,
+        tenant: &str,
+        metric: Option<&str>,
+        top: usize,
+        check: &dyn Fn() -> Result<()>,
+    ) -> Result<String> {
+        self.explain_json(tenant, metric, top, check)
+    }
+
     fn ledger(&self, raw_scan: bool) -> Result<String> {
         self.ledger_json(raw_scan)
     }

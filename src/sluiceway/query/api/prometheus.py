@@ -15,6 +15,7 @@ import numpy as np
 from sluiceway import __version__
 from sluiceway.clock import Clock
 from sluiceway.errors import TenantFault
+from sluiceway.governance.explain import explained
 from sluiceway.kernels import LabelTable, write_series
 from sluiceway.ledger.account import account
 from sluiceway.query.api.interface import Asker, LabelReader
@@ -34,6 +35,7 @@ from sluiceway.query.promql.printer import render
 from sluiceway.query.promql.syntax import Matcher
 from sluiceway.query.spent import Asked
 
+CARDINALITY_TOP, CARDINALITY_TOP_MAX = 10, 1_000
 TRUNCATED = "results truncated due to limit"
 # What Grafana and other clients take features from: the Prometheus whose API this is.
 COMPATIBLE_VERSION = "3.5.0"
@@ -255,7 +257,16 @@ class PrometheusApi:
         )
 
     def cardinality(self, request: Request) -> Data:
-        return Data(dumps(self._stats(request)))
+        """What the tenant's active series are made of; of `metric`, which tags multiply it."""
+        top = request.parameters.count("limit", CARDINALITY_TOP_MAX)
+        if not request.parameters.text("limit"):
+            top = CARDINALITY_TOP
+        asked = {**self._common(request), "top": top}
+        if metric := request.parameters.text("metric"):
+            asked["metric"] = metric
+        warnings: list[str] = []
+        told = self._labels.cardinality(asked, request.asker.cancel, warnings)
+        return Data(dumps(explained(told)), distinct(warnings))
 
     def ledger(self, request: Request) -> Data:
         """A tenant sees its own row; movements and stock are everybody's, so they are an admin's

@@ -1,0 +1,25 @@
+"""`sluiceway cardinality`: what series are made of, what grows, and who began it."""
+
+from typing import Annotated
+
+import typer
+
+from sluiceway.commands.options import HERE, AsJson, Authority, Http, Text, ask_api, tell
+
+
+def cardinality(
+    metric: Annotated[Text, typer.Option(help="Its tags, and what each multiplies.")] = None,
+    limit: Annotated[int, typer.Option(help="Entries of a list, 1 to 1000.")] = 10,
+    http: Http = HERE,
+    key: Annotated[Text, typer.Option(envvar="SLUICEWAY_KEY", help="A key that may read.")] = None,
+    tls_ca: Authority = None,
+    as_json: AsJson = False,
+) -> None:
+    """Metrics by active and by new series, tags by values, budgets by nearness."""
+    from sluiceway.commands.cardinality_tables import cardinality_lines
+
+    query = {"limit": str(limit)}
+    if metric is not None:
+        query["metric"] = metric
+    told = ask_api(http, key, tls_ca, "GET", "/cardinality", **query)
+    tell(told, as_json, cardinality_lines(told))

@@ -1,0 +1,132 @@
+"""How cardinality looks on a terminal: tables with bars.
+
+Invariant: pure functions from the API's answer to lines; nothing here asks or decides.
+"""
+
+from collections.abc import Iterable
+from typing import Any
+
+from sluiceway.commands.tables import moment, table
+
+Told = dict[str, Any]
+BAR_WIDTH = 20
+EIGHTHS = " ▏▎▍▌▋▊▉"
+TEXT_MAX = 60
+"""Characters of a metric, tag or value in a table."""
+
+
+def bar(count: float, most: float) -> str:
+    """`count` of `most` in blocks; anything above nothing shows."""
+    if most <= 0 or count <= 0:
+        return ""
+    eighths = max(1, min(BAR_WIDTH * 8, round(BAR_WIDTH * 8 * count / most)))
+    whole, rest = divmod(eighths, 8)
+    return "█" * whole + EIGHTHS[rest].strip()
+
+
+def short(text: str) -> str:
+    """A client's text: no control characters, and not endless."""
+    clean = "".join(c if c.isprintable() else "?" for c in text)
+    return clean if len(clean) <= TEXT_MAX else clean[: TEXT_MAX - 1] + "…"
+
+
+def cardinality_lines(told: Told) -> list[str]:
+    """The whole answer."""
+    if told["hour_ms"] is None:
+        return ["no series yet"]
+    lines = [
+        f"hour of {moment(told['hour_ms'])}: {told['active']:,} active series,"
+        f" {told['new']:,} new, {told['gone']:,} of the last hour not seen yet in this one;"
+        f" {told['known']:,} known",
+    ]
+    if told["metric"] is not None:
+        lines += ["", *metric_lines(told["metric"])]
+    else:
+        lines += ["", *metric_table(told["metrics"], "active", told["metric_count"])]
+        if told["metrics_by_new"]:
+            lines += ["", *metric_table(told["metrics_by_new"], "new", None)]
+        lines += ["", *tag_table(told["tags"], told["tag_count"])]
+    if told["budgets"]:
+        lines += ["", *budget_table(told["budgets"])]
+    return lines
+
+
+def metric_table(metrics: list[Told], by: str, count: int | None) -> list[str]:
+    most = max((metric[by] for metric in metrics), default=0)
+    rows = (
+        (
+            short(metric["metric"]),
+            f"{metric['active']:,}",
+            f"+{metric['new']:,}",
+            f"-{metric['gone']:,}",
+            bar(metric[by], most),
+        )
+        for metric in metrics
+    )
+    title = "METRIC" if count is None else f"METRIC ({len(metrics)} of {count:,})"
+    return table((title, "ACTIVE", "NEW", "GONE", f"BY {by.upper()}"), rows)
+
+
+def tag_table(tags: list[Told], count: int) -> list[str]:
+    most = max((tag["values"] for tag in tags), default=0)
+    rows = (
+        (
+            short(tag["tag"]),
+            f"{tag['values']:,}",
+            f"+{tag['new_values']:,}",
+            bar(tag["values"], most),
+        )
+        for tag in tags
+    )
+    return table((f"TAG ({len(tags)} of {count:,})", "VALUES", "NEW", ""), rows)
+
+
+def metric_lines(metric: Told) -> list[str]:
+    active, examined = metric["active"], metric["examined"]
+    head = (
+        f"{short(metric['metric'])}: {active:,} active series, {metric['new']:,} new,"
+        f" {metric['gone']:,} gone"
+    )
+    lines = [head]
+    if examined < active:
+        lines.append(f"tags are counted over the newest {examined:,}")
+    rows = (
+        (
+            short(tag["tag"]),
+            f"{tag['values']:,}",
+            f"{tag['series_without']:,}",
+            f"x {multiplies(tag, examined):,.1f}",
+            bar(multiplies(tag, examined) - 1, examined),
+            short(tag["example"]),
+        )
+        for tag in metric["tags"]
+    )
+    lines += table(("TAG", "VALUES", "SERIES WITHOUT IT", "MULTIPLIES", "", "AS"), rows)
+    if metric["tags_left_off"]:
+        lines.append(f"and {metric['tags_left_off']:,} tags more")
+    return lines
+
+
+def multiplies(tag: Told, series: int) -> float:
+    """How many times more series there are with the tag than without."""
+    return float(series) / tag["series_without"] if tag["series_without"] else 1.0
+
+
+def budget_table(budgets: Iterable[Told]) -> list[str]:
+    rows = (
+        (
+            budget["budget"],
+            budget["action"],
+            f"{budget['active_series']:,} of {limits(budget['active_limit'])}",
+            f"{budget['new_series']:,} of {limits(budget['new_limit'])}",
+            f"{budget['share']:.0%}",
+            bar(budget["share"], 1.0),
+        )
+        for budget in budgets
+    )
+    return table(("BUDGET", "ACTION", "ACTIVE (SOFT / HARD)", "NEW (SOFT / HARD)", "", ""), rows)
+
+
+def limits(limit: Told) -> str:
+    soft, hard = ("-" if limit[side] is None else f"{limit[side]:,}" for side in ("soft", "hard"))
+    return f"{soft} / {hard}"

@@ -1,0 +1,93 @@
+"""Cardinality on a terminal: bars in proportion, clients' text tamed, nothing of nothing."""
+
+from sluiceway.commands.cardinality_tables import BAR_WIDTH, bar, cardinality_lines, short
+from sluiceway.governance.explain import explained
+
+EMPTY = {"hour_ms": None, "known": 0, "active": 0, "new": 0, "gone": 0, "metric": None}
+TOLD = {
+    "hour_ms": 3_600_000,
+    "known": 130,
+    "active": 120,
+    "new": 100,
+    "gone": 5,
+    "metric_count": 2,
+    "tag_count": 2,
+    "metrics": [
+        {"metric": "boom", "active": 100, "new": 100, "gone": 0},
+        {"metric": "up", "active": 20, "new": 0, "gone": 5},
+    ],
+    "metrics_by_new": [{"metric": "boom", "active": 100, "new": 100, "gone": 0}],
+    "tags": [
+        {"tag": "request_id", "values": 100, "new_values": 100},
+        {"tag": "job", "values": 2, "new_values": 0},
+    ],
+    "metric": None,
+    "budgets": [
+        {
+            "budget": "far",
+            "action": "drop",
+            "active_series": 1,
+            "new_series": 0,
+            "active_limit": {"soft": None, "hard": 100},
+            "new_limit": {"soft": None, "hard": None},
+        },
+        {
+            "budget": "near",
+            "action": "drop",
+            "active_series": 100,
+            "new_series": 100,
+            "active_limit": {"soft": 50, "hard": 200},
+            "new_limit": {"soft": 80, "hard": None},
+        },
+    ],
+}
+ONE = {
+    "metric": "boom",
+    "active": 100,
+    "new": 100,
+    "gone": 0,
+    "examined": 90,
+    "tags_left_off": 3,
+    "tags": [
+        {"tag": "id", "values": 90, "series": 90, "series_without": 2, "example": "x\x1b[2J"},
+        {"tag": "job", "values": 2, "series": 90, "series_without": 90, "example": "a"},
+    ],
+}
+
+
+def test_bars_are_in_proportion_and_bounded() -> None:
+    assert bar(10, 10) == "█" * BAR_WIDTH
+    assert bar(5, 10) == "█" * (BAR_WIDTH // 2)
+    assert bar(99, 10) == "█" * BAR_WIDTH
+    assert len(bar(1, 1_000_000)) == 1
+    assert bar(0, 10) == bar(1, 0) == ""
+
+
+def test_a_clients_text_cannot_move_the_cursor() -> None:
+    assert short("a\x1b[2J\n") == "a?[2J?"
+    assert len(short("x" * 5_000)) == 60
+
+
+def test_budgets_come_nearest_first_with_their_share() -> None:
+    near, far = explained(TOLD)["budgets"]
+    assert (near["budget"], near["share"]) == ("near", 1.25)
+    assert (far["budget"], far["share"]) == ("far", 0.01)
+
+
+def test_the_whole_answer_is_told() -> None:
+    text = "\n".join(cardinality_lines(explained(TOLD)))
+    assert "120 active series, 100 new" in text
+    assert "METRIC (2 of 2)" in text and "TAG (2 of 2)" in text
+    assert "100 of 50 / 200" in text and "125%" in text
+
+
+def test_one_metric_names_what_each_tag_multiplies() -> None:
+    lines = cardinality_lines(explained({**TOLD, "metric": ONE}))
+    text = "\n".join(lines)
+    assert "newest 90" in text and "and 3 tags more" in text
+    assert "x 45.0" in text and "x 1.0" in text
+    assert "\x1b" not in text
+
+
+def test_before_the_first_series() -> None:
+    assert cardinality_lines({**EMPTY, "budgets": []}) == ["no series yet"]
