@@ -4,8 +4,8 @@
 
 Capacity is what a few connections get that send as fast as they are answered. The overload comes
 from many agents with an interval: a connection each, a batch each interval, and what is refused
-comes back, after Retry-After or (`ignore`) at once. Each run has a server of its own. Agents and
-server share the machine: where `offered` stays below what was wanted, the agents are the limit.
+comes back, after Retry-After or (`ignore`) at once. Each run has a server of its own, on a core of
+its own: where `offered` stays below what was wanted, the agents are the limit.
 Bodies repeat, so most are dropped as duplicates once they are durable.
 """
 
@@ -13,6 +13,7 @@ from __future__ import annotations
 
 import argparse
 import json
+import os
 import sys
 import tempfile
 import time
@@ -28,9 +29,11 @@ from openloop import percentiles  # noqa: E402
 
 SERIES = 500
 """Points of a batch: decoding them is most of the work, as in life."""
-CLOSED_AGENTS = 16
+CLOSED_AGENTS = 64
 AGENTS_MAX = 4000
 WARM_S = 3
+SERVER_CORE, AGENTS_CORE = 0, 1
+"""Apart, so that more agents do not leave the server less."""
 
 
 def cpu_s(pid: int) -> float:
@@ -38,12 +41,20 @@ def cpu_s(pid: int) -> float:
     return (int(fields[11]) + int(fields[12])) / 100
 
 
+def run_on(core: int) -> None:
+    """This process, and what it starts from now on."""
+    if (os.cpu_count() or 1) > core and hasattr(os, "sched_setaffinity"):
+        os.sched_setaffinity(0, {core})
+
+
 def measure(seconds: float, plan: dict[str, Any]) -> dict[str, Any]:
     """One server, one swarm."""
     with tempfile.TemporaryDirectory(prefix="sluiceway-overload-") as base:
         data = Path(base) / "data"
         data.mkdir()
+        run_on(SERVER_CORE)
         with ServerUnderTest(data) as server:
+            run_on(AGENTS_CORE)
             assert server.process is not None
             pid = server.process.pid
             before_s = cpu_s(pid)
