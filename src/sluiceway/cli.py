@@ -164,6 +164,7 @@ def add_commands() -> None:
     from sluiceway.commands.ledger import ledger
     from sluiceway.commands.plan import apply, plan_app
     from sluiceway.commands.policy import policy_app
+    from sluiceway.commands.queries import queries
     from sluiceway.commands.tenant import tenant_app
 
     app.add_typer(tenant_app, name="tenant")
@@ -173,6 +174,7 @@ def add_commands() -> None:
     app.command()(apply)
     app.command()(ledger)
     app.command()(cardinality)
+    app.command()(queries)
 
 
 def main() -> None:

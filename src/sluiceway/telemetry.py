@@ -40,6 +40,9 @@ MetricName = Literal[
     "sluiceway_tenant_queries_refused_total",
     "sluiceway_tenant_query_seconds_total",
     "sluiceway_tenant_query_points_total",
+    "sluiceway_query_log_lines_total",
+    "sluiceway_query_log_dropped_total",
+    "sluiceway_query_log_bytes",
     # The shard, from its own figures.
     "sluiceway_journal_bytes",
     "sluiceway_journal_segments",
@@ -155,6 +158,11 @@ DEFINITIONS: dict[MetricName, Definition] = {
     "sluiceway_tenant_query_points_total": Definition(
         "counter", "Points that a tenant's queries read", ("tenant",)
     ),
+    "sluiceway_query_log_lines_total": Definition("counter", "Lines written to the query log"),
+    "sluiceway_query_log_dropped_total": Definition(
+        "counter", "Queries that are not in the query log: queue, rate, disk", ("reason",)
+    ),
+    "sluiceway_query_log_bytes": Definition("gauge", "Bytes of the query log on disk"),
     "sluiceway_journal_bytes": Definition("gauge", "Bytes of journal segments on disk"),
     "sluiceway_journal_segments": Definition("gauge", "Journal segments on disk"),
     "sluiceway_journal_sync_errors_total": Definition("counter", "Group commits that failed"),

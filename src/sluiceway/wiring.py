@@ -40,6 +40,7 @@ from sluiceway.query.limits import QueryConfig
 from sluiceway.serve import budget
 from sluiceway.serve.alert_paths import AlertPaths, largest_metrics
 from sluiceway.serve.directory import (
+    QUERIES,
     TENANTS_DATABASE,
     TENANTS_SNAPSHOT,
     open_disk,
@@ -58,6 +59,8 @@ from sluiceway.tenants.limits import WriteLimits
 
 if TYPE_CHECKING:
     from sluiceway.admin.app import AdminApp
+    from sluiceway.query.promql.engine import Engine
+    from sluiceway.query.querylog.writer import QueryLog
     from sluiceway.tenants.interface import TenantStore
     from sluiceway.tenants.publisher import Publisher
 
@@ -198,6 +201,7 @@ def read_side(settings: dict[str, Any]) -> None:
     # Imported here: the write side must not wait for numpy and the engine before its first ack.
     from sluiceway.query.api.app import QueryApp
     from sluiceway.query.api.prometheus import PrometheusApi
+    from sluiceway.query.api.query_log import QueryLogApi
     from sluiceway.query.promql.engine import Engine
     from sluiceway.serve.child import MEMORY_BYTES_MIN, serve_until_told
     from sluiceway.serve.read_paths import ReadPaths
@@ -211,14 +215,45 @@ def read_side(settings: dict[str, Any]) -> None:
     client = ShardClient(settings["evaluate_socket"])
     engine_limits = budget.engine_limits(limits, memory_bytes_max)
     engine = Engine(client, engine_limits, clock, tenants)
-    api = PrometheusApi(engine, client, limits, clock)
-    app = QueryApp(api, limits, clock, metrics, tenants)
+    log = open_query_log(settings, limits, engine, tenants, clock, metrics)
+    told = QueryLogApi(Path(settings["data_dir"]) / QUERIES, log, clock)
+    api = PrometheusApi(engine, client, limits, clock, {"query_log": told.queries})
+    app = QueryApp(api, limits, clock, metrics, tenants, log)
     publisher = open_publisher(Path(settings["data_dir"]), tenants, clock)
     tenants.start()
     publisher.start()
     paths = ReadPaths(app, lambda: admin_app(publisher, clock))
     connections_max, queries_run = settings["connections_max"], settings["queries_run"]
     serve_until_told(paths, settings["http_socket"], connections_max, queries_run)
+    if log is not None:
+        log.stop()
+
+
+def open_query_log(
+    settings: dict[str, Any],
+    limits: QueryConfig,
+    engine: "Engine",
+    tenants: SnapshotDirectory,
+    clock: Clock,
+    metrics: Metrics,
+) -> "QueryLog | None":
+    """The query log, begun; None where the settings want none."""
+    from sluiceway.query.querylog.files import LogFiles, LogLimits
+    from sluiceway.query.querylog.writer import QueryLog
+
+    bytes_max, own_max = settings["query_log_bytes_max"], limits.log_tenant_bytes_max
+    if bytes_max == 0:
+        return None
+    bounds = LogLimits(bytes_max, min(own_max, bytes_max // 4), limits.log_days_max)
+    files = LogFiles(Path(settings["data_dir"]) / QUERIES, bounds)
+
+    def deleting() -> list[str]:
+        held = tenants.snapshot().tenants.values()
+        return [tenant.name for tenant in held if tenant.status == "deleting"]
+
+    log = QueryLog(files, limits, engine.queries, clock, metrics, deleting)
+    log.start()
+    return log
 
 
 def open_directory(data_dir: Path, clock: Clock) -> SnapshotDirectory:
@@ -283,6 +318,7 @@ def read_settings(config: Config, sockets: Path) -> dict[str, Any]:
     handed_on_max = config.gateway.read_requests_max + config.gateway.read_connections_idle_max
     return {
         "query": asdict(config.query),
+        "query_log_bytes_max": budget.query_log_bytes_max(config),
         "evaluate_socket": str(sockets / "evaluate.sock"),
         "data_dir": str(config.data_dir.resolve()),
         "http_socket": str(sockets / "read.sock"),

@@ -33,3 +33,13 @@ class QueryConfig:
     text_bytes_max: int = 64 * 1024
     label_names_limit_max: int = 1_000_000
     """Names, values or series in one metadata answer."""
+    log_bytes_max: int = 64 * MIB
+    """Of the query log on disk (docs/formats/query_log.md); 0 writes none."""
+    log_tenant_bytes_max: int = 16 * MIB
+    """Of those, one tenant's; never more than a quarter of all."""
+    log_days_max: int = 30
+    log_waiting_max: int = 2_048
+    """Queries between their answer and their line; further ones are not logged, and counted."""
+    log_tenant_lines_per_minute_max: int = 1_200
+    log_fold_s: float = 60.0
+    """Repeats of a query in so long become one line."""

@@ -40,6 +40,12 @@ def disk_bytes_max(config: Config, disk: Disk) -> int:
     return config.disk_max or disk.used_bytes() + disk.free_bytes()
 
 
+def query_log_bytes_max(config: Config) -> int:
+    """Bytes of the query log: little of a disk's budget that is little."""
+    own_max = config.query.log_bytes_max
+    return min(own_max, config.disk_max // 64) if config.disk_max else own_max
+
+
 def series_cap(config: Config) -> int:
     """Series that memory has room for. Counted where records are applied, so it holds however many
     wait in the journal, and again in a replay."""

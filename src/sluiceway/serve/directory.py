@@ -16,7 +16,8 @@ TENANTS_DATABASE = "tenants.db"
 TENANTS_SNAPSHOT = "tenants.snapshot"
 OURS = {"hot", "journal", "lock"}
 TENANTS = {f"{TENANTS_DATABASE}{end}" for end in ("", "-wal", "-shm")} | {TENANTS_SNAPSHOT}
-UNOWNED = {"keys.toml", "lost+found", "run", *TENANTS}
+QUERIES = "queries"
+UNOWNED = {"keys.toml", "lost+found", "run", QUERIES, *TENANTS}
 """What a fresh data directory may hold already."""
 SOCKET_PATH_BYTES_MAX = 100  # sockaddr_un holds 108
 

@@ -25,13 +25,14 @@ from sluiceway.query.api.prometheus import Data, Endpoint, PrometheusApi, Reques
 from sluiceway.query.api.turns import FairTurns
 from sluiceway.query.api.witness import Witness
 from sluiceway.query.limits import QueryConfig
+from sluiceway.query.querylog.writer import QueryLog
 from sluiceway.query.spent import Asked
 from sluiceway.telemetry import Metrics, memory_bytes
 from sluiceway.tenants.interface import TenantDirectory
 from sluiceway.tenants.limits import NO_QUOTA, QueryLimits
 
 PREFIX = "/api/v1/"
-GET_ONLY = frozenset({"label/*/values", "metadata"})
+GET_ONLY = frozenset({"label/*/values", "metadata", "query_log"})
 JSON_TYPE = (b"content-type", b"application/json")
 TEXT_TYPE = (b"content-type", b"text/plain; version=0.0.4; charset=utf-8")
 OWN_LIMITS = {
@@ -79,6 +80,7 @@ class QueryApp:
         clock: Clock,
         metrics: Metrics,
         tenants: TenantDirectory | None = None,
+        query_log: QueryLog | None = None,
     ) -> None:
         self._api = api
         self._limits = limits
@@ -86,7 +88,7 @@ class QueryApp:
         self._metrics = metrics
         self._tenants = tenants
         self._turns = FairTurns(limits, clock)
-        self._witness = Witness(metrics)
+        self._witness = Witness(metrics, query_log)
 
     def answer(self, call: Call) -> Reply:
         """The whole answer to a request; any thread, blocks. Raises nothing that a client can
@@ -106,7 +108,7 @@ class QueryApp:
         asked = Asked(endpoint_name, tenant, key)
         reply = self._run(call, asked, endpoint, variable)
         seconds = self._clock.monotonic_s() - started_s
-        self._witness.tell(asked, reply.status, reply.reason, seconds)
+        self._witness.tell(asked, reply.status, reply.reason, seconds, len(reply.body))
         return reply
 
     def withdraw(self, call: Call) -> None:

@@ -5,7 +5,7 @@ and statuses are in app.py. Label strings are written by kernels wherever there 
 """
 
 import json
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from typing import Any
@@ -71,8 +71,14 @@ class PrometheusApi:
     """The endpoints. Each is called on a worker thread."""
 
     def __init__(
-        self, engine: Engine, labels: LabelReader, limits: QueryConfig, clock: Clock
+        self,
+        engine: Engine,
+        labels: LabelReader,
+        limits: QueryConfig,
+        clock: Clock,
+        more: Mapping[str, Endpoint] | None = None,
     ) -> None:
+        """`more`: endpoints of ours that are in modules of their own."""
         self._engine = engine
         self._labels = labels
         self._limits = limits
@@ -98,6 +104,7 @@ class PrometheusApi:
             "status/tsdb": self.tsdb,
             "cardinality": self.cardinality,
             "ledger": self.ledger,
+            **(more or {}),
         }
 
     def query(self, request: Request) -> Data:

@@ -1,0 +1,1 @@
+"""Which queries were asked, by whom and at what cost. Format: docs/formats/query_log.md."""
