@@ -28,6 +28,8 @@ budgets:
 
 SECRET = "s3cret"
 REFUSED = "SluicewaySeriesRefused"
+PROMETHEUS = shutil.which("prometheus")
+RULES = Path(__file__).resolve().parents[2] / "deploy" / "prometheus" / "sluiceway-rules.yml"
 ALERTMANAGER = shutil.which("prometheus-alertmanager")
 ROUTES = """
 route: {receiver: nobody, group_wait: 0s}
@@ -92,9 +94,9 @@ def test_a_budget_that_is_passed(alerting: Alerting) -> None:
     root, acme, globex = alerting.keyed.root, alerting.keys["acme"], alerting.keys["globex"]
     alerting.apply(POLICY)
     alerting.push("globex", "requests_total", 30)
-    assert alerting.names(root) <= {"SluicewayNotReady"}
-    alerting.push("acme", "requests_total", 13)
     wanted = {"SluicewayBudgetSoftLimit", "SluicewaySeriesRefused", "SluicewayDeadLettersGrow"}
+    assert not wanted & alerting.names(root)
+    alerting.push("acme", "requests_total", 13)
     within(lambda: wanted <= alerting.names(acme))
     assert alerting.names(globex) == set()
     assert wanted <= alerting.names(root)
@@ -162,6 +164,61 @@ def test_the_real_alertmanager_takes_what_fires_and_what_ends(tmp_path: Path) ->
             within(lambda: soft not in names_at(port))
 
 
+@pytest.mark.skipif(PROMETHEUS is None, reason="NO prometheus ON THIS MACHINE")
+def test_a_real_prometheus_judges_by_the_rules_of_deploy(tmp_path: Path) -> None:
+    with serving(tmp_path / "data") as alerting:
+        alerting.apply(POLICY)
+        alerting.push("acme", "requests_total", 13)
+        with prometheus(tmp_path, alerting) as port:
+
+            def listed() -> list[dict[str, Any]]:
+                groups = json.loads(answer_of(port, "/api/v1/rules") or b"{}").get("data", {})
+                return [rule for group in groups.get("groups", []) for rule in group["rules"]]
+
+            within(lambda: {rule["health"] for rule in listed()} == {"ok"})
+
+            def found() -> set[tuple[str, str]]:
+                return {
+                    (rule["name"], alert["labels"].get("tenant", ""))
+                    for rule in listed()
+                    for alert in rule["alerts"]
+                }
+
+            within(lambda: ("SluicewayBudgetSoftLimit", "acme") in found())
+            assert ("SluicewayBudgetNearlyFull", "acme") in found()
+            assert not {name for name, tenant in found() if tenant != "acme"}
+
+
+@contextmanager
+def prometheus(place: Path, alerting: Alerting) -> Iterator[int]:
+    """The real one, with the rules that we ship, scraping a server of ours."""
+    port, settings = free_port(), place / "prometheus.yml"
+    settings.write_text(f"""
+global: {{scrape_interval: 1s, evaluation_interval: 1s}}
+rule_files: ["{RULES}"]
+scrape_configs:
+  - job_name: sluiceway
+    authorization: {{credentials: "{alerting.keyed.root}"}}
+    static_configs: [{{targets: ["127.0.0.1:{alerting.keyed.server.port}"]}}]
+""")
+    command = [str(PROMETHEUS), f"--config.file={settings}"]
+    command += [f"--storage.tsdb.path={place / 'tsdb'}", f"--web.listen-address=127.0.0.1:{port}"]
+    with running(command, place / "prometheus.log"):
+        within(lambda: answer_of(port, "/-/ready") is not None)
+        yield port
+
+
+@contextmanager
+def running(command: list[str], log_path: Path) -> Iterator[None]:
+    with log_path.open("wb") as log:
+        process = subprocess.Popen(command, stdout=log, stderr=log)
+    try:
+        yield
+    finally:
+        process.kill()
+        process.wait()
+
+
 @contextmanager
 def alertmanager(place: Path) -> Iterator[int]:
     """The real one, by itself."""
@@ -169,22 +226,25 @@ def alertmanager(place: Path) -> Iterator[int]:
     routes.write_text(ROUTES)
     command = [str(ALERTMANAGER), f"--config.file={routes}", f"--storage.path={place / 'am'}"]
     command += [f"--web.listen-address=127.0.0.1:{port}", "--cluster.listen-address="]
-    with (place / "alertmanager.log").open("wb") as log:
-        process = subprocess.Popen(command, stdout=log, stderr=log)
-    try:
+    with running(command, place / "alertmanager.log"):
         within(lambda: held_at(port) == [])
         yield port
-    finally:
-        process.kill()
-        process.wait()
 
 
 def held_at(port: int) -> list[dict[str, Any]] | None:
     """What it holds as firing; None while it does not answer."""
+    body = answer_of(port, "/api/v2/alerts")
+    return None if body is None else list(json.loads(body))
+
+
+def answer_of(port: int, path: str) -> bytes | None:
+    """A body that came with 200, or None."""
     connection = http.client.HTTPConnection("127.0.0.1", port, timeout=5)
     try:
-        connection.request("GET", "/api/v2/alerts")
-        return list(json.loads(connection.getresponse().read()))
+        connection.request("GET", path)
+        answer = connection.getresponse()
+        body = answer.read()
+        return body if answer.status == 200 else None
     except OSError:
         return None
     finally:
