@@ -38,7 +38,7 @@ from sluiceway.processor.policy_follower import PolicyFollower
 from sluiceway.processor.worker import Pace, unpaced
 from sluiceway.query.limits import QueryConfig
 from sluiceway.serve import budget
-from sluiceway.serve.alert_paths import AlertPaths, largest_metrics
+from sluiceway.serve.alert_paths import AlertPaths, explaining
 from sluiceway.serve.directory import (
     QUERIES,
     TENANTS_DATABASE,
@@ -188,7 +188,7 @@ def open_alerts(
     """The paths of alerts, and the loop that judges what the house tells of itself."""
     settings, book = config.alerts, AlertBook()
     explosions = Explosions(settings.explosion_series_per_min, settings.explosion_factor)
-    watch = AlertWatch(book, explosions, largest_metrics(ShardClient(evaluate_socket)), clock)
+    watch = AlertWatch(book, explosions, explaining(ShardClient(evaluate_socket)), clock)
     notifier = Notifier(settings, jitter(), metrics, clock)
     paths = AlertPaths(watch, book, notifier, settings.interval_s, metrics, clock)
     paths.start(own.facts)

@@ -164,6 +164,20 @@ def test_the_real_alertmanager_takes_what_fires_and_what_ends(tmp_path: Path) ->
             within(lambda: soft not in names_at(port))
 
 
+def test_an_explosion_names_tenant_metric_and_tag(tmp_path: Path) -> None:
+    with serving(tmp_path / "data", "explosion_series_per_min = 50") as alerting:
+        acme, globex = alerting.keys["acme"], alerting.keys["globex"]
+        alerting.push("globex", "requests_total", 100)
+        alerting.push("acme", "steady", 20)
+        alerting.push("acme", "requests_total", 600)
+        within(lambda: "SluicewayExplosion" in alerting.names(acme))
+        (explosion,) = alerting.listed(acme)
+        summary = explosion["annotations"]["summary"]
+        assert "requests_total has 600 new in this hour, most by its tag i (" in summary
+        assert explosion["labels"]["tenant"] == "acme"
+        assert alerting.names(globex) == set(), "everybody's series are new once"
+
+
 @pytest.mark.skipif(PROMETHEUS is None, reason="NO prometheus ON THIS MACHINE")
 def test_a_real_prometheus_judges_by_the_rules_of_deploy(tmp_path: Path) -> None:
     with serving(tmp_path / "data") as alerting:

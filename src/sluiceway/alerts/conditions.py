@@ -12,7 +12,7 @@ from sluiceway.governance.nearness import BudgetRow
 from sluiceway.governance.policy import Limit
 
 Condition = Callable[[Judged], Iterable[Finding]]
-METRICS_NAMED_MAX = 3
+WORD_MAX = 100
 SUMMARY_MAX = 1_000
 
 
@@ -137,5 +137,13 @@ def exploding(judged: Judged) -> Iterable[Finding]:
 def explosion_words(of: Exploding) -> str:
     usual = f"{of.usual_per_min:,.0f}" if of.usual_per_min else "hardly any"
     words = f"{of.tenant}: {of.series_per_min:,.0f} new series in a minute, usual are {usual}"
-    named = ", ".join(f"{name} +{count:,}" for name, count in of.metrics[:METRICS_NAMED_MAX])
-    return f"{words}; most of them: {named}" if named else words
+    why = of.explanation
+    if not why.metric:
+        return words
+    words = f"{words}; {cut(why.metric)} has {why.new:,} new in this hour"
+    return f"{words}, most by its tag {cut(why.tag)} ({cut(why.example)})" if why.tag else words
+
+
+def cut(text: str) -> str:
+    """A name or a value that a client chose."""
+    return text if len(text) <= WORD_MAX else f"{text[:WORD_MAX]}…"

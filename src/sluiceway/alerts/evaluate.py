@@ -4,11 +4,11 @@ Invariant: what cannot be judged now (a counter by tenant while the journal is r
 it was; a look changes nothing but the book, the windows and what is returned.
 """
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from dataclasses import replace
 
 from sluiceway.alerts.explosions import Explosions
-from sluiceway.alerts.facts import Exploding, Facts, Judged, TenantCounter
+from sluiceway.alerts.facts import Explanation, Exploding, Facts, Judged, TenantCounter
 from sluiceway.alerts.recent import Recent
 from sluiceway.alerts.rules import INSTALLATION, RULES
 from sluiceway.alerts.state import AlertBook, Changes
@@ -16,11 +16,13 @@ from sluiceway.clock import Clock
 
 COUNTERS_MAX = 5_000
 """Counters by tenant that are looked at: the largest."""
-NAMED_TENANTS_MAX = 8
-"""Of those that explode: whose metrics are asked for."""
+EXPLAINED_MAX = 2
+"""Tenants that explode and are explained in one look: to explain one walks all of its series."""
+EXPLAINED_FOR_S = 60.0
+"""Then it is explained anew."""
 ALWAYS_FOUND = {rule.name for rule in INSTALLATION.rules}
-SeriesByMetric = Callable[[str], Mapping[str, int]]
-"""A tenant's series by metric, the largest metrics. May block; raises nothing."""
+Explain = Callable[[str], Explanation]
+"""What a tenant's new series are made of. May block; raises nothing."""
 
 
 class AlertWatch:
@@ -30,15 +32,15 @@ class AlertWatch:
         self,
         book: AlertBook,
         explosions: Explosions,
-        series_by_metric: SeriesByMetric,
+        explain: Explain,
         clock: Clock,
     ) -> None:
         self._book = book
         self._explosions = explosions
-        self._series_by_metric = series_by_metric
+        self._explain = explain
         self._clock = clock
         self._recent: Recent[TenantCounter] = Recent(clock)
-        self._metrics_before: dict[str, Mapping[str, int]] = {}
+        self._explained: dict[str, tuple[float, Explanation]] = {}
         self._for_s = {rule.name: rule.for_s for rule in RULES}
 
     def look(self, facts: Facts) -> tuple[Judged, Changes]:
@@ -65,23 +67,18 @@ class AlertWatch:
         return Judged(facts, grown, tuple(self._name(exploding)))
 
     def _name(self, exploding: list[Exploding]) -> list[Exploding]:
-        """With the metrics that gained most since the look before, where there was one."""
-        before, self._metrics_before = (
-            self._metrics_before,
-            {of.tenant: self._series_by_metric(of.tenant) for of in exploding[:NAMED_TENANTS_MAX]},
-        )
-        return [
-            replace(of, metrics=gained(before.get(of.tenant), self._metrics_before.get(of.tenant)))
-            for of in exploding
+        """With what they explode by; the worst first, those not explained yet before others."""
+        now_s = self._clock.monotonic_s()
+        known = {of.tenant: self._explained.get(of.tenant) for of in exploding}
+        self._explained = {name: told for name, told in known.items() if told is not None}
+        due = [
+            name
+            for name, told in known.items()
+            if told is None or now_s - told[0] >= EXPLAINED_FOR_S
         ]
-
-
-def gained(
-    before: Mapping[str, int] | None, now: Mapping[str, int] | None
-) -> tuple[tuple[str, int], ...]:
-    """(metric, series it gained), the most first; one not seen before was not among the largest."""
-    if not before or not now:
-        return ()
-    grown = {name: count - before.get(name, 0) for name, count in now.items()}
-    most = sorted(grown.items(), key=lambda item: (-item[1], item[0]))
-    return tuple(item for item in most if item[1] > 0)
+        for name in sorted(due, key=lambda name: known[name] is not None)[:EXPLAINED_MAX]:
+            self._explained[name] = (now_s, self._explain(name))
+        unknown = (now_s, Explanation())
+        return [
+            replace(of, explanation=self._explained.get(of.tenant, unknown)[1]) for of in exploding
+        ]

@@ -35,14 +35,25 @@ class Facts:
 
 
 @dataclass(frozen=True)
+class Explanation:
+    """What a tenant's new series are made of, as far as that is known."""
+
+    metric: str = ""
+    """The one with most new series in this journal hour: `new` of them."""
+    new: int = 0
+    tag: str = ""
+    """The tag that multiplies it most, and a value of it."""
+    example: str = ""
+
+
+@dataclass(frozen=True)
 class Exploding:
     """A tenant whose new series of the last minute are far more than it is used to."""
 
     tenant: str
     series_per_min: float
     usual_per_min: float
-    metrics: tuple[tuple[str, int], ...] = ()
-    """(name, series it gained), the most first, where that is known."""
+    explanation: Explanation = Explanation()
 
 
 @dataclass(frozen=True)

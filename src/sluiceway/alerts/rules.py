@@ -13,8 +13,6 @@ from sluiceway.alerts import thresholds as at
 Severity = Literal["critical", "warning", "info"]
 RUNBOOK = "docs/operations.md#alerts"
 GROWN = "in the last 5 min"
-SECOND_LOOK_S = 1.0
-"""The look after the one that found it can say which metric gained."""
 POINTS = "sluiceway_tenant_points_total"
 PAST = "sluiceway_budget_series_past_limit_total"
 
@@ -171,7 +169,6 @@ TENANTS = Group(
             "sum by (tenant) (increase(sluiceway_tenant_series_created_total[1m])) > 10000",
             "a label with ids in it: /api/v1/cardinality names it. Mend the sender, or set a "
             "budget with sluiceway policy apply; known series flow on",
-            for_s=SECOND_LOOK_S,
         ),
         Rule(
             "SluicewayBudgetSoftLimit",

@@ -6,14 +6,15 @@ the alerts as they were, and the next one comes.
 
 import asyncio
 import contextlib
-from collections.abc import Awaitable, Callable, Mapping
+from collections.abc import Awaitable, Callable
 from concurrent.futures import ThreadPoolExecutor
+from dataclasses import replace
 from typing import Any, Protocol
 
 import structlog
 
 from sluiceway.alerts.evaluate import AlertWatch
-from sluiceway.alerts.facts import Facts
+from sluiceway.alerts.facts import Explanation, Facts
 from sluiceway.alerts.listing import alerts_data, rules_data
 from sluiceway.alerts.notify import Notifier
 from sluiceway.alerts.state import AlertBook, State
@@ -28,15 +29,14 @@ from sluiceway.serve.letter_paths import only_get, success
 from sluiceway.serve.own_paths import parameter
 from sluiceway.telemetry import Metrics
 
-METRICS_MAX = 50
-METRICS_WAIT_MS = 2_000
+EXPLAIN_WAIT_MS = 5_000
 log = structlog.get_logger()
 
 
-class ShardStats(Protocol):
+class Cardinalities(Protocol):
     """What these paths ask of a shard. Thread-safe; waits for the answer."""
 
-    def stats(self, request: dict[str, Any]) -> dict[str, Any]: ...
+    def cardinality(self, request: dict[str, Any]) -> dict[str, Any]: ...
 
 
 class AlertPaths:
@@ -99,9 +99,9 @@ class AlertPaths:
             try:
                 seen = await facts()
                 await loop.run_in_executor(self._looker, self._look, seen)
-            except (SluicewayError, OSError, ArithmeticError, LookupError, ValueError) as error:
+            except Exception as error:  # Whatever it is: who watches must not fall asleep.
                 self._metrics.count("sluiceway_alert_looks_failed_total")
-                log.error("alerts_not_judged", error=str(error))
+                log.error("alerts_not_judged", error=repr(error))
             await asyncio.sleep(self._interval_s)
 
     def _look(self, facts: Facts) -> None:
@@ -120,13 +120,17 @@ class AlertPaths:
         self._metrics.count("sluiceway_alerts_untracked_total", by=changes.untracked)
 
 
-def largest_metrics(shard: ShardStats) -> Callable[[str], Mapping[str, int]]:
-    """Asks the shard for a tenant's series by metric; nothing where it does not answer."""
+def explaining(shard: Cardinalities) -> Callable[[str], Explanation]:
+    """Asks the shard what a tenant's new series are made of; nothing where it does not answer."""
 
-    def series_by_metric(tenant: str) -> Mapping[str, int]:
-        asked = {"tenant": tenant, "timeout_ms": METRICS_WAIT_MS, "top": METRICS_MAX}
-        with contextlib.suppress(SluicewayError, OSError):
-            return dict(shard.stats(asked)["series_by_metric"])
-        return {}
+    def explain(tenant: str) -> Explanation:
+        asked = {"tenant": tenant, "timeout_ms": EXPLAIN_WAIT_MS, "top": 1}
+        why = Explanation()
+        with contextlib.suppress(SluicewayError, OSError, LookupError):
+            most = shard.cardinality(asked)["metrics_by_new"][0]
+            why = Explanation(most["metric"], most["new"])
+            tag = shard.cardinality({**asked, "metric": why.metric})["metric"]["tags"][0]
+            why = replace(why, tag=tag["tag"], example=tag["example"])
+        return why
 
-    return series_by_metric
+    return explain

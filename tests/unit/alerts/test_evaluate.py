@@ -8,7 +8,7 @@ import pytest
 
 from sluiceway.alerts.evaluate import AlertWatch
 from sluiceway.alerts.explosions import Explosions
-from sluiceway.alerts.facts import Facts, TenantCounter
+from sluiceway.alerts.facts import Explanation, Facts, TenantCounter
 from sluiceway.alerts.listing import alerts_data, labels_of, rules_data
 from sluiceway.alerts.rules import RULES
 from sluiceway.alerts.state import AlertBook, State
@@ -28,10 +28,14 @@ class House:
     def __init__(self) -> None:
         self.clock = ManualClock(1_700_000_000_000)
         self.book = AlertBook()
-        self.metrics: dict[str, int] = {}
+        self.explained: list[str] = []
         explosions = Explosions(series_per_min=1_000, factor=10)
-        self.watch = AlertWatch(self.book, explosions, lambda _: dict(self.metrics), self.clock)
+        self.watch = AlertWatch(self.book, explosions, self.explain, self.clock)
         self.counters: dict[TenantCounter, float] = {("created", "acme"): 500.0}
+
+    def explain(self, tenant: str) -> Explanation:
+        self.explained.append(tenant)
+        return Explanation("requests_total", 20_000, "request_id", "x" * 500)
 
     def look(self, **figures: Any) -> list[str]:
         """Names of the alerts that fire, after another interval."""
@@ -126,21 +130,23 @@ def test_nothing_of_tenants_is_judged_during_a_replay() -> None:
     assert house.look(recovered=False) == ["SluicewayPointsDiscarded"], "not resolved by ignorance"
 
 
-def test_an_explosion_names_its_metric_within_a_minute() -> None:
+def test_an_explosion_names_its_metric_and_tag_at_once() -> None:
     house = House()
     for _ in range(40):
         house.counters[("created", "acme")] += 20
         house.look()
-    house.metrics = {"requests_total": 400, "up": 100}
     names: list[str] = []
     for _ in range(4):
         house.counters[("created", "acme")] += 5_000
-        house.metrics["requests_total"] += 5_000
         names = house.look()
     assert names == ["SluicewayExplosion"]
     (alert,) = (a for a in house.book.alerts if a.state is State.FIRING)
     assert alert.finding.value == 20_000
-    assert alert.finding.summary.endswith("most of them: requests_total +5,000")
+    assert alert.finding.summary == (
+        "acme: 20,000 new series in a minute, usual are 80; requests_total has 20,000 new in this "
+        f"hour, most by its tag request_id ({'x' * 100}…)"
+    )
+    assert house.explained == ["acme"], "it costs a walk over all series"
     assert house.looks(6) == []
 
 
