@@ -123,7 +123,7 @@ def demo(
     port: Annotated[Optional[int], typer.Option(help="Of the server; a free one.")] = None,  # noqa: UP045
     keep: Annotated[bool, typer.Option("--keep", help="Leave the data behind.")] = False,
 ) -> None:
-    """Start a server, push a small fleet's life, show the answers."""
+    """Start a server, push a small fleet's life with a deploy that explodes, show the answers."""
     from sluiceway.demo.run import run
 
     raise typer.Exit(run(data_dir, port, keep))

@@ -12,7 +12,7 @@ from collections import defaultdict
 from dataclasses import dataclass, field
 from enum import Enum
 
-from sluiceway.demo.push import snappy_literals
+from sluiceway.client.encode import snappy_literals
 
 METRIC = "oracle_points_total"
 

@@ -1,5 +1,7 @@
 """The demo's story: start a server, push an hour of a fleet's life, show the answers, stay live.
 
+A deploy in that hour is slow, fails, and adds a label with request ids: a policy contains it.
+
 Without a terminal it ends by itself after the answers (exit code 0 only if every answer held what
 was pushed); with one it goes on pushing live until Ctrl-C.
 """
@@ -14,18 +16,30 @@ import subprocess
 import sys
 import tempfile
 import time
+from collections.abc import Mapping
 from pathlib import Path
 
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
+from sluiceway.client import (
+    ClientError,
+    Reader,
+    ReaderConfig,
+    Series,
+    Statistics,
+    Writer,
+    WriterConfig,
+)
+from sluiceway.demo.explosion import LABEL, METRIC, ROOM_SERIES, Explosion, contained, policy
 from sluiceway.demo.fleet import Deploy, Fleet
-from sluiceway.demo.push import Pusher
-from sluiceway.demo.show import Asker, ledger_table, show_fleet
+from sluiceway.demo.show import explosion_table, ledger_table, show_fleet
 
 STEP_S = 10.0
 HISTORY_S = 3600.0
 READY_WAIT_S = 30.0
+FLUSH_WAIT_S = 60.0
+ASK_S_MAX = 120.0
 DEPLOY = Deploy(start_s=2100.0, rollback_s=3000.0)
 
 
@@ -48,15 +62,15 @@ class DemoServer:
 
     def wait_ready(self) -> None:
         """Block until it acks and answers. Raises RuntimeError when it does not start."""
-        asker = Asker("127.0.0.1", self.port)
+        reader = Reader(f"http://127.0.0.1:{self.port}", config=ReaderConfig(timeout_s=1.0))
         deadline = time.monotonic() + READY_WAIT_S
         while time.monotonic() < deadline:
             if self._process.poll() is not None:
                 raise RuntimeError(f"the server ended: see {self._log.name}")
             try:
-                asker.get("/api/v1/query", query="1+1", time="4")
+                reader.query("1+1", 4.0)
                 return
-            except (OSError, RuntimeError, ValueError):
+            except ClientError:
                 time.sleep(0.1)
         raise RuntimeError(f"the server is not ready after {READY_WAIT_S:.0f} s")
 
@@ -72,15 +86,63 @@ class DemoServer:
         self._log.close()
 
 
-def _push_history(console: Console, fleet: Fleet, pusher: Pusher, start_s: float) -> float:
+class Load:
+    """The fleet's and the explosion's points, on their way through the client."""
+
+    def __init__(self, url: str, start_s: float) -> None:
+        self.start_s = start_s
+        self.fleet = Fleet(STEP_S, DEPLOY)
+        self.explosion = Explosion(self.fleet.labels, DEPLOY)
+        self._series = [_series(labels) for labels in self.fleet.labels]
+        self.writer = Writer(url, config=WriterConfig(when_full="wait"))
+        self.fleet_points = 0
+
+    def push(self, at_s: float) -> None:
+        """A step: every series of the fleet, and what the deploy does."""
+        time_ms = int((self.start_s + at_s) * 1000)
+        values = self.fleet.step(at_s).tolist()
+        self.writer.add_many(zip(self._series, values, strict=True), time_ms)
+        self.fleet_points += len(values)
+        self.writer.add_many(self.explosion.step(at_s), time_ms)
+
+    def acked(self) -> Statistics:
+        """Once all of it is. Raises: RuntimeError when the server does not take it."""
+        if not self.writer.flush(FLUSH_WAIT_S):
+            raise RuntimeError(f"not acked: {self.writer.statistics().last_error}")
+        return self.writer.statistics()
+
+
+def _series(labels: Mapping[str, str]) -> Series:
+    others = {name: value for name, value in labels.items() if name != "__name__"}
+    return Series(labels["__name__"], others)
+
+
+def _set_budget(console: Console, reader: Reader, explosion: Explosion) -> None:
+    """Apply the policy, and wait until the write side judges by it."""
+    document = policy(explosion.known_series)
+    made = reader.request("POST", "/admin/v1/policies", body=document, kind="application/yaml")
+    deadline = time.monotonic() + READY_WAIT_S
+    while reader.request("GET", "/admin/v1/budgets")["version"] != made["version"]:
+        if time.monotonic() > deadline:
+            raise RuntimeError("the policy is not in force")
+        time.sleep(0.05)
+    hard = explosion.known_series + ROOM_SERIES
+    console.print(
+        f"policy {made['version']} in force: at most {hard} series of {METRIC}, which has "
+        f"{explosion.known_series}"
+    )
+
+
+def _push_history(console: Console, load: Load) -> float:
     steps = int(HISTORY_S / STEP_S)
     columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn())
     began = time.monotonic()
     with Progress(*columns, TimeRemainingColumn(), console=console) as progress:
         task = progress.add_task("pushing an hour of history (steps)", total=steps + 1)
-        for at_s, values in fleet.steps(0.0, steps + 1):
-            pusher.push(int((start_s + at_s) * 1000), values)
+        for index in range(steps + 1):
+            load.push(index * STEP_S)
             progress.advance(task)
+    load.acked()
     return time.monotonic() - began
 
 
@@ -88,30 +150,41 @@ def _stored_bytes(directory: Path) -> int:
     return sum(f.stat().st_blocks * 512 for f in directory.rglob("*") if f.is_file())
 
 
-def _report(
-    console: Console, asker: Asker, pusher: Pusher, directory: Path, start_s: float
-) -> bool:
-    end_s = start_s + HISTORY_S
-    show_fleet(console, asker, start_s, end_s)
-    ledger = asker.get("/api/v1/ledger")["data"]
+def _count(reader: Reader, selector: str, end_s: float) -> int:
+    counted = reader.query(f"sum(count_over_time({selector}[2h]))", end_s)
+    return int(float(counted[0]["value"][1])) if counted else 0
+
+
+def _report(console: Console, reader: Reader, load: Load, directory: Path) -> bool:
+    end_s = load.start_s + HISTORY_S
+    show_fleet(console, reader, load.start_s, end_s)
+    reader.request("POST", "/admin/v1/flush")
+    told = contained(reader, end_s)
+    known = _count(reader, f'{{job="shop",{LABEL}=""}}', end_s)
+    console.print(explosion_table(load.explosion, told, known))
+    ledger = reader.ledger()
     console.print(ledger_table(ledger))
-    counted = asker.instant('sum(count_over_time({job="shop"}[2h]))', end_s)
-    points = int(float(counted[0]["value"][1])) if counted else 0
+    sent = load.acked()
+    points = _count(reader, '{job="shop"}', end_s)
+    outcomes = ledger["tenants"]["default"]
+    aside = outcomes["dead_lettered"] + outcomes["discarded"]
+    equal = points == sent.points_acked - aside and known == load.fleet_points
     console.print(
-        f"{points:,} points answer a count over everything; {pusher.points_acked:,} were acked: "
-        + ("equal" if points == pusher.points_acked else "[red]NOT EQUAL[/red]")
+        f"{points:,} points answer a count over everything; {sent.points_acked:,} were acked, "
+        f"{aside:,} of them kept aside: " + ("equal" if equal else "[red]NOT EQUAL[/red]")
     )
-    asker.flush()
+    reader.request("POST", "/admin/v1/flush", {"merge": "all"})
     stored = _stored_bytes(directory)
     console.print(
-        f"after merging: {stored / 2**20:.1f} MiB on disk, "
+        f"after merging: {stored / 2**20:.1f} MiB on disk with the dead letters, "
         f"{stored / max(points, 1):.2f} bytes a point, index and all "
-        f"({pusher.bytes_sent / max(pusher.points_acked, 1):.0f} on the wire, uncompressed)"
+        f"({sent.bytes_acked / max(sent.points_acked, 1):.1f} on the wire)"
     )
-    return points == pusher.points_acked
+    held = told.dead_lettered > 0 and told.let_in <= ROOM_SERIES and told.tag == LABEL
+    return equal and held and bool(ledger["balanced"])
 
 
-def _stay_live(console: Console, fleet: Fleet, pusher: Pusher, port: int, start_s: float) -> None:
+def _stay_live(console: Console, load: Load, port: int) -> None:
     console.print(
         f"live: a step every {STEP_S:.0f} s. Ask http://127.0.0.1:{port}/api/v1/query?query=up "
         "or point Grafana's Prometheus data source there. Ctrl-C ends it."
@@ -119,9 +192,32 @@ def _stay_live(console: Console, fleet: Fleet, pusher: Pusher, port: int, start_
     at_s = HISTORY_S
     while True:
         at_s += STEP_S
-        time.sleep(max(0.0, start_s + at_s - time.time()))
-        pusher.push(int((start_s + at_s) * 1000), fleet.step(at_s))
-        console.print(f"  {pusher.points_acked:,} points acked", end="\r")
+        time.sleep(max(0.0, load.start_s + at_s - time.time()))
+        load.push(at_s)
+        console.print(f"  {load.acked().points_acked:,} points acked", end="\r")
+
+
+def _story(console: Console, port: int, directory: Path) -> bool:
+    """All of it; True when every answer held what was pushed."""
+    url = f"http://127.0.0.1:{port}"
+    reader = Reader(url, config=ReaderConfig(timeout_s=ASK_S_MAX))
+    load = Load(url, float(int(time.time() - HISTORY_S)))
+    with load.writer:
+        _set_budget(console, reader, load.explosion)
+        took_s = _push_history(console, load)
+        acked = load.acked().points_acked
+        console.print(
+            f"{load.fleet.series_count:,} series and {load.explosion.series_made:,} that a deploy "
+            f"tried to add: {acked:,} points acked after fsync in {took_s:.1f} s "
+            f"({acked / took_s:,.0f} points/s, one client)\n"
+        )
+        good = _report(console, reader, load, directory)
+        if sys.stdout.isatty() and os.environ.get("CI") is None:
+            try:
+                _stay_live(console, load, port)
+            except KeyboardInterrupt:
+                console.print("\nstopping")
+    return good
 
 
 def run(directory: Path | None, port: int | None, keep: bool) -> int:
@@ -137,20 +233,7 @@ def run(directory: Path | None, port: int | None, keep: bool) -> int:
     try:
         server.wait_ready()
         console.print(f"server ready on 127.0.0.1:{chosen_port}, data in {data}")
-        fleet = Fleet(STEP_S, DEPLOY)
-        pusher = Pusher("127.0.0.1", chosen_port, fleet.labels)
-        start_s = float(int(time.time() - HISTORY_S))
-        took_s = _push_history(console, fleet, pusher, start_s)
-        console.print(
-            f"{fleet.series_count:,} series, {pusher.points_acked:,} points acked after fsync in "
-            f"{took_s:.1f} s ({pusher.points_acked / took_s:,.0f} points/s, one client)\n"
-        )
-        good = _report(console, Asker("127.0.0.1", chosen_port), pusher, data, start_s)
-        if sys.stdout.isatty() and os.environ.get("CI") is None:
-            try:
-                _stay_live(console, fleet, pusher, chosen_port, start_s)
-            except KeyboardInterrupt:
-                console.print("\nstopping")
+        good = _story(console, chosen_port, data)
         return 0 if good else 1
     finally:
         server.stop()

@@ -1,67 +1,19 @@
-"""Answers as tables and small plots in a terminal. Asks the public HTTP API as any client would."""
+"""Answers as tables and small plots in a terminal, asked for as any program would."""
 
 from __future__ import annotations
 
-import http.client
-import json
-import urllib.parse
 from collections.abc import Sequence
 from typing import Any
 
 from rich.console import Console
 from rich.table import Table
 
+from sluiceway.client import Reader
+from sluiceway.demo.explosion import LABEL, METRIC, Containment, Explosion
+from sluiceway.demo.fleet import DEPLOYED
+
 BARS = "▁▂▃▄▅▆▇█"
 Json = dict[str, Any]
-
-
-class Asker:
-    """A client of the query API."""
-
-    def __init__(self, host: str, port: int) -> None:
-        self.host, self.port = host, port
-
-    def get(self, path: str, **parameters: str) -> Any:
-        """The decoded JSON answer. Raises RuntimeError on any status but 200."""
-        connection = http.client.HTTPConnection(self.host, self.port, timeout=60)
-        try:
-            query = f"?{urllib.parse.urlencode(parameters)}" if parameters else ""
-            connection.request("GET", path + query)
-            answer = connection.getresponse()
-            text = answer.read()
-        finally:
-            connection.close()
-        if answer.status != 200:
-            raise RuntimeError(f"{path}: {answer.status} {text[:300]!r}")
-        return json.loads(text)
-
-    def flush(self) -> None:
-        """Seal and merge everything; returns when it is durable."""
-        connection = http.client.HTTPConnection(self.host, self.port, timeout=120)
-        try:
-            connection.request("POST", "/admin/v1/flush?merge=all")
-            answer = connection.getresponse()
-            text = answer.read()
-        finally:
-            connection.close()
-        if answer.status >= 300:
-            raise RuntimeError(f"flush: {answer.status} {text[:300]!r}")
-
-    def instant(self, query: str, at_s: float) -> list[Json]:
-        answer = self.get("/api/v1/query", query=query, time=f"{at_s:.3f}")
-        result: list[Json] = answer["data"]["result"]
-        return result
-
-    def over_range(self, query: str, start_s: float, end_s: float, step_s: float) -> list[Json]:
-        answer = self.get(
-            "/api/v1/query_range",
-            query=query,
-            start=f"{start_s:.3f}",
-            end=f"{end_s:.3f}",
-            step=f"{step_s:g}",
-        )
-        result: list[Json] = answer["data"]["result"]
-        return result
 
 
 def sparkline(values: Sequence[float]) -> str:
@@ -123,14 +75,32 @@ def ledger_table(ledger: Json) -> Table:
     return table
 
 
-def show_fleet(console: Console, asker: Asker, start_s: float, end_s: float) -> None:
+def explosion_table(explosion: Explosion, told: Containment, known_points: int) -> Table:
+    """The deploy that exploded: what it tried, what came in, what stopped it, who went on."""
+    budget, made = told.budget, explosion.series_made
+    title = f"exploding deploy, contained: {DEPLOYED} adds {LABEL} to {METRIC}"
+    table = Table(title=title, title_justify="left", show_header=False)
+    table.add_row("new series attempted", f"{made:,}")
+    table.add_row("let in, up to the budget", f"{told.let_in:,}")
+    table.add_row("refused", f"{made - told.let_in:,}, no trace of them in index and blocks")
+    table.add_row("their points", f"{told.dead_lettered:,} kept aside as dead letters, replayable")
+    limit = f"{budget['active_series']:,} of {budget['active_limit']['hard']:,} active series"
+    stopped = f"{budget['budget']}: {limit}, {budget['action']}; policy {told.version}"
+    table.add_row("the budget", f"{stopped}, {told.stage}")
+    tag = f"{told.tag}: {told.tag_values:,} values in {told.letters:,} dead letters"
+    table.add_row("the tag", tag)
+    table.add_row("known series", f"flowed on: {known_points:,} points of the fleet stored")
+    return table
+
+
+def show_fleet(console: Console, reader: Reader, start_s: float, end_s: float) -> None:
     """The demo's answers: rates, p99, errors, top series."""
     step_s = max(10.0, (end_s - start_s) / 48)
-    rate = asker.over_range(
+    rate = reader.query_range(
         "sum by (service) (rate(http_requests_total[2m]))", start_s + 120, end_s, step_s
     )
     console.print(plot_table("requests by service", "req/s", 1.0, "service", rate))
-    p99 = asker.over_range(
+    p99 = reader.query_range(
         "histogram_quantile(0.99, sum by (le, service) "
         "(rate(http_request_duration_seconds_bucket[2m])))",
         start_s + 120,
@@ -138,7 +108,7 @@ def show_fleet(console: Console, asker: Asker, start_s: float, end_s: float) -> 
         step_s,
     )
     console.print(plot_table("p99 latency by service", "ms", 1000.0, "service", p99))
-    errors = asker.over_range(
+    errors = reader.query_range(
         'sum by (service) (rate(http_requests_total{code="500"}[2m]))'
         " / sum by (service) (rate(http_requests_total[2m]))",
         start_s + 120,
@@ -146,11 +116,11 @@ def show_fleet(console: Console, asker: Asker, start_s: float, end_s: float) -> 
         step_s,
     )
     console.print(plot_table("errors by service", "%", 100.0, "service", errors))
-    top = asker.instant(
+    top = reader.query(
         "topk(5, sum by (service, handler) (increase(http_requests_total[10m])))", end_s
     )
     console.print(
         vector_table("busiest handlers, last 10 min", "requests", ("service", "handler"), top)
     )
-    counts = asker.instant('topk(5, count by (__name__) ({__name__=~".+"}))', end_s)
+    counts = reader.query('topk(5, count by (__name__) ({__name__=~".+"}))', end_s)
     console.print(vector_table("metrics with most series", "series", ("__name__",), counts))

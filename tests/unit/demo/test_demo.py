@@ -1,25 +1,48 @@
-"""The demo's own arithmetic: bodies decode to what was put in, counters never fall."""
+"""The demo's own arithmetic: counters never fall, the explosion is one, the budget leaves room."""
 
 import itertools
+from collections import Counter
 
-import cramjam
 import numpy as np
 
-from sluiceway.demo.fleet import Deploy, Fleet
-from sluiceway.demo.push import Template, snappy_literals
+from sluiceway.demo.explosion import (
+    IDS_PER_STEP,
+    LIFE_STEPS,
+    ROOM_SERIES,
+    Explosion,
+    policy,
+    widest_label,
+)
+from sluiceway.demo.fleet import DEPLOYED, Deploy, Fleet
 from sluiceway.demo.show import sparkline
+from sluiceway.governance.document import parse_policy
+
+DEPLOY = Deploy(20.0, 50.0)
 
 
-def test_snappy_literals_decode_to_the_input() -> None:
-    data = bytes(range(256)) * 700
-    assert bytes(cramjam.snappy.decompress_raw(snappy_literals(data))) == data
+def test_each_request_id_is_a_new_series_for_a_few_steps() -> None:
+    fleet = Fleet(10.0, DEPLOY)
+    explosion = Explosion(fleet.labels, DEPLOY)
+    steps = [explosion.step(at_s) for at_s in (0.0, 10.0, 20.0, 30.0, 40.0, 50.0, 60.0, 70.0)]
+    lives = Counter(series.encoded for step in steps for series, _ in step)
+    assert len(lives) == explosion.series_made == 3 * IDS_PER_STEP
+    assert set(lives.values()) == {LIFE_STEPS}
+    assert explosion.points_made == sum(lives.values())
+    assert [len(step) // IDS_PER_STEP for step in steps] == [0, 0, 1, 2, 3, 2, 1, 0]
+    assert {series.labels["service"] for step in steps for series, _ in step} == {DEPLOYED}
 
 
-def test_template_holds_value_and_time() -> None:
-    template = Template([{"__name__": "up", "instance": "a"}])
-    body = bytes(cramjam.snappy.decompress_raw(template.fill(1_700_000_000_000, np.array([2.5]))))
-    assert np.array([2.5]).tobytes() in body
-    assert b"instance" in body and b"up" in body
+def test_the_budget_leaves_the_fleet_its_series() -> None:
+    explosion = Explosion(Fleet(10.0, DEPLOY).labels, DEPLOY)
+    read = parse_policy(policy(explosion.known_series).decode())
+    (budget,) = read.budgets
+    assert budget.active_series.hard == explosion.known_series + ROOM_SERIES
+
+
+def test_the_widest_label_is_the_culprit() -> None:
+    sets = [{"a": "1", "b": str(i), "c": str(i % 3)} for i in range(9)]
+    assert widest_label(sets) == ("b", 9)
+    assert widest_label([]) == ("", 0)
 
 
 def test_counters_never_fall_and_buckets_are_cumulative() -> None:
