@@ -14,6 +14,7 @@ pub mod model;
 pub mod mutants;
 pub mod priority;
 pub mod shard;
+pub mod sketch;
 pub mod wire;
 
 #[cfg(feature = "python")]

@@ -140,6 +140,11 @@ class Shard:
     def publish(self, publication: str) -> None:
         """Show readers a committed manifest: {"blocks", "blocks_removed", "sealed",
         "movements"}, all at once."""
+    def explosions(self) -> str:
+        """JSON: [{"explosion", "ticket"}] of those that nobody is named for; waits for a slice of
+        records."""
+    def name_writer(self, explosion: int, writer: str) -> bool:
+        """`writer` is JSON of at most 1 KiB. False where the explosion is forgotten."""
     def loaded(self) -> None:
         """Registry and blocks are whole; queries waited for it."""
     def set_policies(self, policies: str, current: int, refusing: str) -> None:
@@ -242,6 +247,20 @@ class EvaluateServer:
         """Cancels what runs and waits for it, at most 5 s."""
     def stats(self) -> dict[str, int]:
         """{"connections", "query_bytes"} right now."""
+
+class HyperLogLog:
+    """Distinct values in 2^precision registers; kernels/src/sketch/hll.rs."""
+
+    def __init__(self, precision: int) -> None:
+        """Raises: ValueError (not from 4 to 16)."""
+    @staticmethod
+    def decode(bytes: bytes) -> HyperLogLog:
+        """Raises: Corruption."""
+    def encode(self) -> bytes: ...
+    def add(self, values: list[bytes]) -> None: ...
+    def merge(self, other: HyperLogLog) -> bool:
+        """Become the sketch of the union; False where the precisions differ."""
+    def estimate(self) -> float: ...
 
 class CancelToken:
     def __init__(self) -> None: ...

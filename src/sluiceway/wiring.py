@@ -52,6 +52,7 @@ from sluiceway.serve.logs import set_up_logs
 from sluiceway.serve.own_paths import OwnPaths
 from sluiceway.serve.priority import start_behind
 from sluiceway.serve.read_process import ReadProcess
+from sluiceway.services.culprits import Culprits
 from sluiceway.services.replays import Replays
 from sluiceway.telemetry import Metrics
 from sluiceway.tenants.directory import SnapshotDirectory
@@ -132,17 +133,12 @@ async def write_side(config: Config, clock: Clock | None = None, pace: Pace = un
         admission = Admission(config.gateway, clock, jitter(), limits_of, limiter)
         receiver = Receiver(hot.shard, acks, admission, keyring, config.gateway, clock, metrics)
 
-        def figures() -> dict[str, Any]:
-            used, free = disk.used_bytes(), disk.free_bytes()
-            told = {"disk_bytes": used, "disk_bytes_max": disk_bytes_max, "disk_free_bytes": free}
-            told["tenants"] = len(tenants.snapshot().tenants)
-            told["tenants_deleting"] = len(deletions.pending())
-            told["policy_pending"] = int(follower.pending)
-            return {**hot.stats(), **told}
+        figures = figures_of(hot, disk, disk_bytes_max, tenants, deletions, follower)
 
         def budgets() -> Nearness:
             return nearness(*hot.policy(), hot.governance())
 
+        open_culprits(stack, hot, receiver)
         letter_paths = open_letters(stack, disk, hot, receiver, keyring, clock)
         watched = (hot, figures, budgets, read, proxy, admission, metrics)
         own = OwnPaths(*watched, lambda: receiver.accepting, clock)
@@ -157,6 +153,34 @@ async def write_side(config: Config, clock: Clock | None = None, pace: Pace = un
         files: list[Reloadable] = [keyring] if tls is None else [keyring, tls]
         await life.serve(server, listener, (receiver, acks, own), stop_grpc, files)
     life.check()
+
+
+def figures_of(
+    hot: HotShard,
+    disk: Disk,
+    disk_bytes_max: int,
+    tenants: SnapshotDirectory,
+    deletions: Deletions,
+    follower: PolicyFollower,
+) -> Callable[[], dict[str, Any]]:
+    """What /metrics and status ask the write side for."""
+
+    def figures() -> dict[str, Any]:
+        used, free = disk.used_bytes(), disk.free_bytes()
+        told = {"disk_bytes": used, "disk_bytes_max": disk_bytes_max, "disk_free_bytes": free}
+        told["tenants"] = len(tenants.snapshot().tenants)
+        told["tenants_deleting"] = len(deletions.pending())
+        told["policy_pending"] = int(follower.pending)
+        return {**hot.stats(), **told}
+
+    return figures
+
+
+def open_culprits(stack: contextlib.AsyncExitStack, hot: HotShard, receiver: Receiver) -> None:
+    """Whoever names the first writer of an explosion."""
+    culprits = Culprits(hot.shard, receiver.writers)
+    culprits.start()
+    stack.push_async_callback(asyncio.to_thread, culprits.stop)
 
 
 def open_letters(

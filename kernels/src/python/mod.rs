@@ -12,6 +12,7 @@ mod journal;
 mod labels;
 mod range_function;
 mod shard;
+mod sketch;
 mod stop;
 mod wire;
 
@@ -43,6 +44,7 @@ fn _kernels(module: &Bound<'_, PyModule>) -> PyResult<()> {
     labels::register(module)?;
     shard::register(module)?;
     evaluate::register(module)?;
+    sketch::register(module)?;
     wire::register(module)?;
     range_function::register(module)?;
     Ok(())

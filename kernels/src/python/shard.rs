@@ -153,6 +153,14 @@ impl Shard {
         detached(py, || self.inner.governance_json())
     }
 
+    fn explosions(&self, py: Python<'_>) -> String {
+        detached(py, || self.inner.explosions_json())
+    }
+
+    fn name_writer(&self, py: Python<'_>, explosion: u64, writer: &str) -> bool {
+        detached(py, || self.inner.name_writer(explosion, writer))
+    }
+
     fn loaded(&self, py: Python<'_>) {
         detached(py, || self.inner.loaded());
     }

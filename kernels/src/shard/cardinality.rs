@@ -89,6 +89,8 @@ struct Explained {
     #[serde(flatten)]
     cardinality: Cardinality,
     policy_version: u32,
+    /// The newest first.
+    explosions: Vec<super::explosions::Told>,
     budgets: Vec<serde_json::Value>,
 }
 
@@ -140,12 +142,14 @@ impl Shard {
         check: Check<'_>,
     ) -> Result<String> {
         let cardinality = self.cardinality_of(tenant, metric, top, check)?;
-        let (version, budgets) = {
+        let (policy_version, budgets, explosions) = {
             let applier = self.applier.lock();
+            let governor = &applier.governor;
             let registry = self.registry.read();
-            (applier.governor.version, applier.governor.standings(&registry, tenant))
+            let budgets = governor.standings(&registry, tenant);
+            (governor.version, budgets, governor.explosions.told(Some(tenant)))
         };
-        let explained = Explained { cardinality, policy_version: version, budgets };
+        let explained = Explained { cardinality, policy_version, explosions, budgets };
         serde_json::to_string(&explained).map_err(|error| KernelError::Backend(error.to_string()))
     }
 

@@ -106,6 +106,22 @@ impl Shard {
         .to_string()
     }
 
+    /// Explosions of all tenants that nobody is named for, each with the ticket of its first record.
+    pub fn explosions_json(&self) -> String {
+        let told = self.applier.lock().governor.explosions.told(None);
+        let unnamed = told.into_iter().filter(|explosion| explosion.writer.is_none());
+        let with_ticket = unnamed.map(|explosion| {
+            let ticket = self.inbox.ticket_of(explosion.first_sequence);
+            serde_json::json!({"explosion": explosion, "ticket": ticket})
+        });
+        serde_json::Value::from(with_ticket.collect::<Vec<_>>()).to_string()
+    }
+
+    /// Name who sent the first record of an explosion; false where it is forgotten.
+    pub fn name_writer(&self, explosion: u64, writer: &str) -> bool {
+        self.applier.lock().governor.explosions.name_writer(explosion, writer)
+    }
+
     /// Stop taking requests; what was appended is still decided.
     pub fn close(&self) -> Result<()> {
         self.inbox.interrupt();

@@ -5,6 +5,7 @@
 //! a seal came; so a replay judges as the first time. docs/formats/policy.md.
 
 use super::budget::{Action, Meters, NO_METERS, Stage, Table, Tally};
+use super::explosions::{Explosions, Past};
 use super::letters::LetterReason;
 use super::registry::Registry;
 use crate::model::{SeriesRow, TenantNumber};
@@ -48,6 +49,7 @@ pub struct Governor {
     /// Of budgets and tenants that no meter stands for now.
     pub(super) tallies: Tallies,
     pub(super) letter_bytes: LetterBytes,
+    pub(super) explosions: Explosions,
 }
 
 impl Default for Governor {
@@ -63,6 +65,7 @@ impl Default for Governor {
             stale: true,
             tallies: BTreeMap::new(),
             letter_bytes: BTreeMap::new(),
+            explosions: Explosions::default(),
         }
     }
 }
@@ -187,6 +190,36 @@ impl Governor {
         found.filter(|verdict| verdict.action != Action::Observe)
     }
 
+    /// The first of a series' meters that one more is past a soft limit of; a hard one stands for
+    /// it where there is no other.
+    #[inline]
+    pub fn past_soft(&self, set: u32) -> Option<u32> {
+        let meters = self.meters.as_ref()?;
+        let past = |&&number: &&u32| {
+            let (meter, budget) = (&meters.meters[number as usize], meters.budget(number));
+            let active = budget.active_soft.or(budget.active_hard);
+            let new = budget.new_soft.or(budget.new_hard);
+            active.is_some_and(|soft| meter.active() >= soft)
+                || new.is_some_and(|soft| meter.new >= soft)
+        };
+        meters.set(set).iter().find(past).copied()
+    }
+
+    /// A new series of these labels was let in, or refused, past a limit of a meter.
+    #[cold]
+    pub fn note_explosion(
+        &mut self,
+        registry: &Registry,
+        meter: u32,
+        labels: &[u8],
+        refused: bool,
+    ) {
+        let Some(meters) = &self.meters else { return };
+        let tenant = registry.tenant_name(meters.meters[meter as usize].tenant);
+        let budget = &meters.budget(meter).name;
+        self.explosions.note(&Past { tenant, budget, labels, refused });
+    }
+
     /// A series got the next row.
     #[inline]
     pub fn registered(&mut self, set: u32) {
@@ -288,6 +321,8 @@ impl Governor {
     }
 
     pub fn memory_bytes(&self) -> usize {
-        self.activity.capacity() + self.meters.as_ref().map_or(0, Meters::memory_bytes)
+        self.explosions.memory_bytes()
+            + self.activity.capacity()
+            + self.meters.as_ref().map_or(0, Meters::memory_bytes)
     }
 }

@@ -35,6 +35,9 @@ pub struct Decoded {
     pub undecodable: bool,
 }
 
+/// Failed groups that are remembered for `ticket_of`.
+const RUNS_MAX: usize = 64;
+
 /// (first ticket, last ticket, error), both ends inclusive.
 pub type Failure = (u64, u64, String);
 
@@ -47,6 +50,8 @@ struct InboxState {
     /// Every ticket below is durable or among the failures.
     tickets_decided: u64,
     failures: Vec<Failure>,
+    /// (first sequence, first ticket) from where on both go up together; the last `RUNS_MAX`.
+    ticket_runs: VecDeque<(u64, u64)>,
     interrupted: bool,
 }
 
@@ -105,6 +110,13 @@ impl Inbox {
         self.state.lock().decoded_bytes
     }
 
+    /// The ticket that became a record; None of an earlier life's.
+    pub fn ticket_of(&self, sequence: u64) -> Option<u64> {
+        let state = self.state.lock();
+        let run = state.ticket_runs.iter().rev().find(|&&(first, _)| first <= sequence);
+        run.map(|&(first, ticket)| ticket + (sequence - first))
+    }
+
     /// Make a waiting `next` return at once.
     pub fn interrupt(&self) {
         self.state.lock().interrupted = true;
@@ -144,6 +156,18 @@ impl Inbox {
 }
 
 impl InboxState {
+    /// A failed group's tickets have no sequences: the two part there.
+    fn note_run(&mut self, sequence: u64, ticket: u64) {
+        let same = |&(s, t): &(u64, u64)| sequence.wrapping_sub(s) == ticket.wrapping_sub(t);
+        if self.ticket_runs.back().is_some_and(same) {
+            return;
+        }
+        if self.ticket_runs.len() >= RUNS_MAX {
+            self.ticket_runs.pop_front();
+        }
+        self.ticket_runs.push_back((sequence, ticket));
+    }
+
     fn pop(&mut self) -> Option<(RecordHeader, Decoded)> {
         let popped = self.decoded.pop_front();
         if let Some((_, decoded)) = &popped {
@@ -156,6 +180,9 @@ impl InboxState {
 impl GroupSink<Decoded> for Inbox {
     fn committed(&self, records: Vec<(RecordHeader, Decoded)>, last_ticket: u64) {
         let mut state = self.state.lock();
+        if let Some((header, _)) = records.first() {
+            state.note_run(header.sequence, last_ticket + 1 - records.len() as u64);
+        }
         for (header, decoded) in records {
             state.durable_next = header.sequence + 1;
             let bytes = decoded.batch.memory_bytes();

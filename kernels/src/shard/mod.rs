@@ -11,6 +11,7 @@ pub mod buffer;
 pub mod cardinality;
 pub mod dedup;
 mod dedup_shares;
+mod explosions;
 pub mod figures;
 pub mod freeze;
 pub mod governor;

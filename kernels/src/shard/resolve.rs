@@ -71,6 +71,7 @@ impl Shard {
         let tenant = {
             let registry = self.registry.read();
             let table = policy.map_or(0, |policy| policy.table);
+            governor.explosions.begin(header.sequence, header.received_ms);
             governor.begin(&registry, header.received_ms, header.policy_version, table);
             let tenant = registry.tenant_number(&header.tenant);
             for (index, series) in batch.series.iter().enumerate() {
@@ -251,6 +252,7 @@ fn admit(
     }
     let set = governor.set_of(registry, new.tenant, new.labels);
     if let Some(verdict) = governor.judge(set) {
+        governor.note_explosion(registry, verdict.meter, new.labels, true);
         return Err(Refused::Governed(verdict));
     }
     let row = registry
@@ -259,6 +261,9 @@ fn admit(
             KernelError::Overloaded { .. } => Refused::Rejected(Refusal::SeriesMax),
             _ => Refused::Rejected(Refusal::Labels),
         })?;
+    if let Some(meter) = governor.past_soft(set) {
+        governor.note_explosion(registry, meter, new.labels, false);
+    }
     governor.registered(set);
     Ok(row)
 }

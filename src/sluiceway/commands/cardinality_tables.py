@@ -46,6 +46,8 @@ def cardinality_lines(told: Told) -> list[str]:
         if told["metrics_by_new"]:
             lines += ["", *metric_table(told["metrics_by_new"], "new", None)]
         lines += ["", *tag_table(told["tags"], told["tag_count"])]
+    for explosion in told["explosions"]:
+        lines += ["", *explosion_lines(explosion)]
     if told["budgets"]:
         lines += ["", *budget_table(told["budgets"])]
     return lines
@@ -110,6 +112,24 @@ def metric_lines(metric: Told) -> list[str]:
 def multiplies(tag: Told, series: int) -> float:
     """How many times more series there are with the tag than without."""
     return float(series) / tag["series_without"] if tag["series_without"] else 1.0
+
+
+def explosion_lines(explosion: Told) -> list[str]:
+    """When, which metric, which tag, and who was first."""
+    writer = explosion["writer"] or {}
+    who = writer.get("key") or "unknown: before a restart, or too long ago"
+    lines = [
+        f"explosion of {short(explosion['metric'])} past budget {explosion['budget']} since"
+        f" {moment(explosion['first_ms'])}, last {moment(explosion['last_ms'])}",
+        f"  about {explosion['series']:,} series past the limit, {explosion['refused']:,} refusals",
+    ]
+    tags = ", ".join(f"{short(tag)} (about {values:,} values)" for tag, values in explosion["tags"])
+    lines += [f"  worst tags: {tags}"] if tags else []
+    lines.append(f"  first writer: {short(who)}")
+    for field in ("address", "agent"):
+        if writer.get(field):
+            lines[-1] += f", {field} {short(writer[field])}"
+    return lines
 
 
 def budget_table(budgets: Iterable[Told]) -> list[str]:

@@ -18,8 +18,10 @@ from sluiceway.gateway.interface import Receipt, WriteShard
 from sluiceway.gateway.keys import Keyring
 from sluiceway.gateway.lanes import Room, too_long
 from sluiceway.gateway.limits import GatewayConfig
+from sluiceway.gateway.writers import Writers
 from sluiceway.kernels import is_quick
 from sluiceway.telemetry import Metrics, TenantLabels
+from sluiceway.tenants.model import Principal
 
 Scope = MutableMapping[str, Any]
 Receive = Callable[[], Awaitable[MutableMapping[str, Any]]]
@@ -64,6 +66,7 @@ class Receiver:
         self._metrics = metrics
         self._labels = TenantLabels()
         self._decoders = ThreadPoolExecutor(limits.decode_threads, "decode")
+        self.writers = Writers()
         self.accepting = True
 
     async def take(self, door: Door, scope: Scope, receive: Receive, send: Send) -> None:
@@ -77,7 +80,8 @@ class Receiver:
                 raise TenantFault(405, "sluiceway-method", "only POST is taken here")
             if not self.accepting:
                 raise Overloaded(1.0, "shutting down")
-            tenant = self._keyring.authorize(headers, "write").tenant
+            sender = self._keyring.authorize(headers, "write")
+            tenant = sender.tenant
             payload = door.payload(headers)
             room = admission.enter(tenant, self._declared(headers), started_s)
             if not room.taken:
@@ -90,6 +94,7 @@ class Receiver:
                     body = await self._rest(message, room, receive)
                 unread = False
                 receipt = await self._enqueue(body, tenant, payload)
+                self.writers.note(receipt.ticket, sender.name, scope.get("client"), headers)
                 await self._acks.wait(receipt.ticket)
                 points = receipt.points_received
             finally:
@@ -119,30 +124,38 @@ class Receiver:
         Raises: TenantFault, Refused; the door words them.
         """
 
-        def sender() -> str:
-            return self._keyring.authorize(headers, "write").tenant
+        def sender() -> Principal:
+            return self._keyring.authorize(headers, "write")
 
-        return await self._take_read(door_name, payload, sender, body)
+        return await self._take_read(door_name, payload, sender, body, headers)
 
     async def take_again(self, tenant: str, payload: Payload, body: bytes) -> Receipt:
         """The same journey for what was acked to `tenant` once and comes back (a replay): without
         a key, within the tenant's rate. Raises: as `take_whole`."""
-        return await self._take_read(REPLAY_DOOR, payload, lambda: tenant, body)
+        replay = Principal(tenant, frozenset(("write",)), REPLAY_DOOR)
+        return await self._take_read(REPLAY_DOOR, payload, lambda: replay, body)
 
     async def _take_read(
-        self, door_name: str, payload: Payload, sender: Callable[[], str], body: bytes
+        self,
+        door_name: str,
+        payload: Payload,
+        sender: Callable[[], Principal],
+        body: bytes,
+        headers: Headers | None = None,
     ) -> Receipt:
         admission, tenant, status = self._admission, None, "failed"
         try:
             if not self.accepting:
                 raise Overloaded(1.0, "shutting down")
-            tenant = sender()
+            principal = sender()
+            tenant = principal.tenant
             room = admission.enter(tenant, len(body), self._clock.monotonic_s())
             if not room.taken:
                 await self._park(room)
             points = None
             try:
                 receipt = await self._enqueue(body, tenant, payload)
+                self.writers.note(receipt.ticket, principal.name, None, headers or {})
                 await self._acks.wait(receipt.ticket)
                 points = receipt.points_received
             finally:

@@ -22,6 +22,19 @@ TOLD = {
         {"tag": "job", "values": 2, "new_values": 0},
     ],
     "metric": None,
+    "explosions": [
+        {
+            "metric": "boom",
+            "budget": "near",
+            "first_ms": 3_600_000,
+            "last_ms": 3_660_000,
+            "series": 97,
+            "noted": 100,
+            "refused": 7,
+            "tags": [["request_id", 96], ["job", 1]],
+            "writer": {"key": "ci (ab12)", "address": "10.0.0.7", "agent": "evil\x1b[2J/1.0"},
+        }
+    ],
     "budgets": [
         {
             "budget": "far",
@@ -79,6 +92,8 @@ def test_the_whole_answer_is_told() -> None:
     assert "120 active series, 100 new" in text
     assert "METRIC (2 of 2)" in text and "TAG (2 of 2)" in text
     assert "100 of 50 / 200" in text and "125%" in text
+    assert "first writer: ci (ab12), address 10.0.0.7, agent evil?[2J/1.0" in text
+    assert "request_id (about 96 values)" in text
 
 
 def test_one_metric_names_what_each_tag_multiplies() -> None:
