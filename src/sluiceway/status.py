@@ -33,9 +33,9 @@ class Line:
 
 
 def judge(told: Mapping[str, Any]) -> list[Line]:
-    """At most ten lines out of the answer of `/admin/v1/status`, and one of budgets where there
-    are any, the worst first. A counter is judged by what it grew by lately: what was wrong once and
-    is over is told, and is no alarm."""
+    """At most ten lines out of the answer of `/admin/v1/status`, one of budgets where there are
+    any, one of the tenant that is worst off where one is in trouble; the worst first. A counter is
+    judged by what it grew by lately: what was wrong once and is over is told, and is no alarm."""
     figures = told["metrics"]
     recent = told["recent"]
     window = f"in the last {told['recent_s'] / 60:.0f} min"
@@ -67,6 +67,8 @@ def judge(told: Mapping[str, Any]) -> list[Line]:
     ]
     if told.get("budgets"):
         lines.append(_budgets(told["budgets"], figure("policy_pending")))
+    if told.get("worst"):
+        lines.append(_worst(told["worst"], window))
     order: list[Level] = ["error", "warning", "ok"]
     return sorted(lines, key=lambda line: order.index(line.level))
 
@@ -94,6 +96,26 @@ def _budgets(budgets: Sequence[Mapping[str, Any]], pending: float) -> Line:
     late = "a published policy is not in force yet; " if pending else ""
     near = max(budget["share"] for budget in budgets) >= SHARE_WARNING
     return Line("warning" if near or pending else "ok", f"budgets: {late}{'; '.join(told)}")
+
+
+TROUBLES = {
+    "discarded": "points discarded",
+    "rejected": "points rejected",
+    "dead_lettered": "points became dead letters",
+    "series_refused": "new series refused",
+    "refused": "requests answered 429 or 503",
+}
+
+
+def _worst(trouble: Mapping[str, Any], window: str) -> Line:
+    """Who it is and why; an error where points are lost for good."""
+    counts = [f"{trouble[name]:,} {words}" for name, words in TROUBLES.items() if trouble[name]]
+    why = [f"{', '.join(counts)} {window}"] if counts else []
+    if trouble["budget"]:
+        why.append(f"budget {trouble['budget']} at {trouble['share']:.0%}")
+    others = f" (and {trouble['others']:,} others)" if trouble["others"] else ""
+    level: Level = "error" if trouble["discarded"] else "warning"
+    return Line(level, f"worst tenant: {trouble['tenant']}{others}: {'; '.join(why)}")
 
 
 def _memory(sides: Mapping[str, Sequence[float]]) -> Line:

@@ -141,8 +141,9 @@ async def write_side(config: Config, clock: Clock | None = None, pace: Pace = un
         open_culprits(stack, hot, receiver)
         letter_paths = open_letters(stack, disk, hot, receiver, keyring, clock)
         watched = (hot, figures, budgets, read, proxy, admission, metrics)
-        own = OwnPaths(*watched, lambda: receiver.accepting, clock)
-        alert_paths = open_alerts(stack, config, own, evaluate_socket, metrics, clock)
+        alert_paths = open_alerts(stack, config, evaluate_socket, metrics, clock)
+        own = OwnPaths(*watched, lambda: receiver.accepting, clock, alert_paths.grown)
+        alert_paths.start(own.facts)
         paths = {**own.table(), **letter_paths.table(), **alert_paths.table()}
         app = GatewayApp(receiver, proxy, keyring, paths, metrics)
         context = None if tls is None else tls.context
@@ -204,18 +205,16 @@ def open_letters(
 def open_alerts(
     stack: contextlib.AsyncExitStack,
     config: Config,
-    own: OwnPaths,
     evaluate_socket: Path,
     metrics: Metrics,
     clock: Clock,
 ) -> AlertPaths:
-    """The paths of alerts, and the loop that judges what the house tells of itself."""
+    """The paths of alerts and the loop, not started yet, that judges the house's figures."""
     settings, book = config.alerts, AlertBook()
     explosions = Explosions(settings.explosion_series_per_min, settings.explosion_factor)
     watch = AlertWatch(book, explosions, explaining(ShardClient(evaluate_socket)), clock)
     notifier = Notifier(settings, jitter(), metrics, clock)
     paths = AlertPaths(watch, book, notifier, settings.interval_s, metrics, clock)
-    paths.start(own.facts)
     stack.callback(paths.close)
     return paths
 

@@ -105,6 +105,9 @@ def test_a_budget_that_is_passed(alerting: Alerting) -> None:
     )
     assert (soft["state"], soft["value"]) == ("firing", "1.000000e+01")
     assert soft["labels"]["budget"] == "ids" and soft["labels"]["tenant"] == "acme"
+    for key, name in ((root, "acme"), (acme, "acme"), (globex, None)):
+        status = json.loads(alerting.keyed.call(key, "GET", "/admin/v1/status")[1])
+        assert (status["worst"] or {}).get("tenant") == name
     body = alerting.keyed.get(acme, "rules", type="alert")[1]
     rules = [rule for group in json.loads(body)["data"]["groups"] for rule in group["rules"]]
     assert "SluicewaySeriesRefused" in {r["name"] for r in rules if r["state"] == "firing"}

@@ -102,3 +102,25 @@ def test_the_nearest_budgets() -> None:
     assert full.text == "budgets: acme/ids 100%, 1,234 series refused ever; acme/ids 10%"
     late = judge({**told(policy_pending=1), "budgets": [budget(0.1)]})[0]
     assert (late.level, "not in force yet" in late.text) == ("warning", True)
+
+
+def test_the_worst_tenant_and_why() -> None:
+    trouble = {
+        "tenant": "acme",
+        "discarded": 0,
+        "rejected": 0,
+        "dead_lettered": 4_000,
+        "series_refused": 7,
+        "refused": 0,
+        "budget": "ids",
+        "share": 1.2,
+        "others": 2,
+    }
+    first = judge({**told(), "worst": trouble})[0]
+    assert (first.level, first.text) == (
+        "warning",
+        "worst tenant: acme (and 2 others): 4,000 points became dead letters, 7 new series refused "
+        "in the last 5 min; budget ids at 120%",
+    )
+    assert judge({**told(), "worst": {**trouble, "discarded": 1}})[0].level == "error"
+    assert not any("worst" in line.text for line in judge({**told(), "worst": None}))

@@ -6,7 +6,7 @@ the alerts as they were, and the next one comes.
 
 import asyncio
 import contextlib
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 from typing import Any, Protocol
@@ -14,7 +14,7 @@ from typing import Any, Protocol
 import structlog
 
 from sluiceway.alerts.evaluate import AlertWatch
-from sluiceway.alerts.facts import Explanation, Facts
+from sluiceway.alerts.facts import Explanation, Facts, TenantCounter
 from sluiceway.alerts.listing import alerts_data, rules_data
 from sluiceway.alerts.notify import Notifier
 from sluiceway.alerts.state import AlertBook, State
@@ -61,9 +61,14 @@ class AlertPaths:
         self._task: asyncio.Task[None] | None = None
         self._looked_ms = clock.now_ms()
         self._look_s = 0.0
+        self._grown: Mapping[TenantCounter, float] = {}
 
     def table(self) -> dict[str, tuple[Own, KeyScope | None]]:
         return {"/api/v1/alerts": (self.alerts, "read"), "/api/v1/rules": (self.rules, "read")}
+
+    def grown(self) -> Mapping[TenantCounter, float]:
+        """What counters by tenant grew by lately, as of the last look."""
+        return self._grown
 
     def start(self, facts: Callable[[], Awaitable[Facts]]) -> None:
         self._notifier.start()
@@ -106,7 +111,8 @@ class AlertPaths:
 
     def _look(self, facts: Facts) -> None:
         began_s = self._clock.monotonic_s()
-        _, changes = self._watch.look(facts)
+        judged, changes = self._watch.look(facts)
+        self._grown = judged.grown
         self._look_s = self._clock.monotonic_s() - began_s
         self._looked_ms = self._clock.now_ms()
         self._notifier.tell(self._book.alerts, changes)

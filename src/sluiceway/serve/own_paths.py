@@ -14,8 +14,9 @@ from urllib.parse import parse_qs, quote
 
 import msgspec
 
-from sluiceway.alerts.facts import Facts
+from sluiceway.alerts.facts import Facts, TenantCounter
 from sluiceway.alerts.recent import SAMPLE_S, WINDOW_S, Recent
+from sluiceway.alerts.worst import worst
 from sluiceway.clock import Clock
 from sluiceway.errors import BackendUnavailable, SluicewayError, TenantFault
 from sluiceway.gateway.admission import Admission
@@ -67,6 +68,7 @@ class OwnPaths:
         metrics: Metrics,
         accepting: Callable[[], bool],
         clock: Clock,
+        grown: Callable[[], Mapping[TenantCounter, float]] = dict,
     ) -> None:
         self._worker = worker
         self._figures = figures
@@ -77,6 +79,7 @@ class OwnPaths:
         self._admission = admission
         self._metrics = metrics
         self._accepting = accepting
+        self._grown = grown
         # Flushes are long and rare: one at a time, on a thread of their own.
         self._admin = ThreadPoolExecutor(1, "admin")
         # Figures take the shard's locks: not on the loop.
@@ -170,6 +173,7 @@ class OwnPaths:
             "recent_s": WINDOW_S,
             "memory": await self._memory(),
             "budgets": told(self._near, tenant_of(scope)),
+            "worst": msgspec.to_builtins(worst(self._grown(), self._near, tenant_of(scope))),
         }
         return Answer(200, JSON, json.dumps(answer).encode())
 
