@@ -4,7 +4,7 @@ Invariant: it imports nothing of the server, and nothing outside the standard li
 is installed, `zstandard`.
 """
 
-from sluiceway.client.delivery import RetryLimits
+from sluiceway.client.config import WriterConfig
 from sluiceway.client.encode import Series
 from sluiceway.client.errors import (
     AnswerTooLarge,
@@ -16,7 +16,8 @@ from sluiceway.client.errors import (
 )
 from sluiceway.client.figures import Statistics
 from sluiceway.client.reader import Reader, ReaderConfig
-from sluiceway.client.writer import Writer, WriterConfig
+from sluiceway.client.retry import RetryLimits
+from sluiceway.client.writer import Writer
 
 __all__ = [
     "AnswerTooLarge",

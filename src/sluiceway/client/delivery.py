@@ -12,7 +12,7 @@ from enum import Enum
 from sluiceway.client.batch import Batch
 from sluiceway.client.encode import CONTENT_ENCODINGS
 from sluiceway.client.errors import AnswerTooLarge, Refused, Unavailable
-from sluiceway.client.retry import pause_s, retry_after_s
+from sluiceway.client.retry import RetryLimits, pause_s, retry_after_s
 from sluiceway.client.transport import Reply, Transport
 from sluiceway.clock import Clock
 
@@ -85,17 +85,6 @@ def _reasons(text: str) -> tuple[tuple[str, int], ...]:
         if count.isdigit():
             told.append((reason, int(count)))
     return tuple(told)
-
-
-@dataclass(frozen=True, slots=True)
-class RetryLimits:
-    """How a client comes back. Pauses double from `backoff_base_s` to `backoff_s_max`."""
-
-    backoff_base_s: float = 0.5
-    backoff_s_max: float = 30.0
-    retry_after_s_max: float = 300.0
-    failures_max: int = 10
-    """Answers 500 to one batch, before it is given up as refused."""
 
 
 class Delivery:

@@ -13,9 +13,9 @@ from dataclasses import dataclass, field
 from typing import Any
 from urllib.parse import urlencode
 
-from sluiceway.client.delivery import LATER, STABLE_ID, RetryLimits
+from sluiceway.client.delivery import LATER, STABLE_ID
 from sluiceway.client.errors import ClientError, Refused, Unavailable
-from sluiceway.client.retry import pause_s, retry_after_s
+from sluiceway.client.retry import RetryLimits, pause_s, retry_after_s
 from sluiceway.client.transport import HttpTransport, Reply, Transport
 from sluiceway.clock import Clock, SystemClock, jitter
 

@@ -5,10 +5,22 @@ is full, from nothing to the whole exponential pause.
 """
 
 import random
+from dataclasses import dataclass
 from datetime import UTC
 from email.utils import parsedate_to_datetime
 
 DOUBLINGS_MAX = 30
+
+
+@dataclass(frozen=True, slots=True)
+class RetryLimits:
+    """How a client comes back. Pauses double from `backoff_base_s` to `backoff_s_max`."""
+
+    backoff_base_s: float = 0.5
+    backoff_s_max: float = 30.0
+    retry_after_s_max: float = 300.0
+    failures_max: int = 10
+    """Answers 500 to one batch, before it is given up as refused."""
 
 
 def retry_after_s(header: str | None, now_ms: int, s_max: float) -> float:

@@ -107,11 +107,12 @@ class Spool:
             self._clear()
         if len(body) > PAYLOAD_BYTES_MAX or not self.has_room(len(body)):
             return None
+        # Used up also where the disk fails: what it kept all the same must not share a number.
         sequence = self._next_sequence
+        self._next_sequence += 1
         segment = self._append(record(KIND_BATCH, encoding, points, sequence, body))
         if segment is None:
             return None
-        self._next_sequence += 1
         payload_at = segment.byte_size - len(body)
         self._wait(_Entry(sequence, segment, encoding, points, payload_at, len(body)))
         return sequence

@@ -57,6 +57,8 @@ class HttpTransport:
         parts = urlsplit(url if "://" in url else f"http://{url}")
         if parts.scheme not in ("http", "https") or not parts.hostname:
             raise ValueError(f"not a URL of http or https: {url}")
+        if key is not None and not (key.isascii() and key.isprintable()):
+            raise ValueError("not a key: it has characters that no header may have")
         self._host, self._port = parts.hostname, parts.port
         self._prefix = parts.path.rstrip("/")
         self._request_s_max = request_s_max

@@ -12,53 +12,22 @@ import ssl
 import threading
 from collections import Counter
 from collections.abc import Iterable
-from dataclasses import dataclass, field
 from pathlib import Path
 from types import TracebackType
-from typing import Literal, Self
+from typing import Self
 
 from sluiceway.client.batch import Batch, BatchQueue, MemoryQueue, OpenBatch
-from sluiceway.client.delivery import Delivery, Outcome, RetryLimits, Verdict
-from sluiceway.client.encode import Compression, Series, compressor, write_request
+from sluiceway.client.config import WriterConfig
+from sluiceway.client.delivery import Delivery, Outcome, Verdict
+from sluiceway.client.encode import Series, compressor, write_request
 from sluiceway.client.errors import ClientError, Closed, Refused, Undelivered
 from sluiceway.client.figures import Statistics
 from sluiceway.client.spool import Spool
 from sluiceway.client.transport import HttpTransport, Transport
 from sluiceway.clock import Clock, SystemClock, jitter
 
-WhenFull = Literal["wait", "newest", "oldest"]
-BATCHES_KEPT_MIN = 4
 ABORTED_S_MAX = 5.0
 """How long `close` waits for the thread once its request was ended."""
-
-
-@dataclass(frozen=True)
-class WriterConfig:
-    """Limits. A batch is closed by whichever of points, bytes (uncompressed) and age is first."""
-
-    batch_points_max: int = 5_000
-    batch_bytes_max: int = 1 << 20
-    batch_s_max: float = 1.0
-    queue_bytes_max: int = 64 << 20
-    """Of closed batches in memory, without a spool."""
-    spool_directory: Path | None = None
-    spool_bytes_max: int = 1 << 30
-    spool_sync: bool = False
-    """Sync each batch: the spool outlives a power cut too, not only the process."""
-    when_full: WhenFull = "newest"
-    """What goes where there is no room: `newest`, `oldest`; with `wait` none, but `add` blocks."""
-    compression: Compression = "auto"
-    """`auto`: zstd where the package `zstandard` is installed, else snappy that saves nothing."""
-    request_s_max: float = 60.0
-    retry: RetryLimits = field(default_factory=RetryLimits)
-    close_s_max: float = 10.0
-
-    def __post_init__(self) -> None:
-        room = self.spool_bytes_max if self.spool_directory else self.queue_bytes_max
-        if not 0 < self.batch_bytes_max <= 8 << 20 or self.batch_points_max < 1:
-            raise ValueError("batch_points_max is at least 1, batch_bytes_max 1 to 8 MiB")
-        if room < BATCHES_KEPT_MIN * self.batch_bytes_max:
-            raise ValueError(f"no room for {BATCHES_KEPT_MIN} batches of batch_bytes_max")
 
 
 class Writer:
@@ -97,6 +66,7 @@ class Writer:
         self._last_error = ""
         self._refusal: Refused | None = None
         self._held: Refused | None = None
+        self._broken: ClientError | None = None
         self._closed = self._ended = False
         self._changed = threading.Condition()
         self._open = self._new_batch()
@@ -115,8 +85,8 @@ class Writer:
         stamp = self._clock.now_ms() if time_ms is None else time_ms
         with self._changed:
             for series, value in points:
-                if self._closed:
-                    raise Closed("the client is closed")
+                if self._closed or self._broken is not None:
+                    raise self._broken or Closed("the client is closed")
                 if not self._open.points:
                     self._open.started_s = self._clock.monotonic_s()
                     self._changed.notify_all()
@@ -133,8 +103,9 @@ class Writer:
         with self._changed:
             decided = self._close_batch(until_s) and self._wait_decided(until_s)
             refusal, self._refusal = self._refusal or self._held, None
-        if refusal is not None:
-            raise refusal
+            failure = self._broken or refusal
+        if failure is not None:
+            raise failure
         return decided
 
     def statistics(self) -> Statistics:
@@ -165,7 +136,7 @@ class Writer:
         limit_s = self._config.close_s_max if timeout_s is None else timeout_s
         try:
             self.flush(limit_s)
-        except Refused as error:
+        except ClientError as error:
             refusal = error
         with self._changed:
             self._closed = True
@@ -199,6 +170,16 @@ class Writer:
                 raise
 
     def _run(self) -> None:
+        try:
+            self._send_all()
+        except BaseException as error:
+            # A bug, or memory is out: whoever adds or flushes must hear that nothing is sent.
+            with self._changed:
+                self._broken = ClientError(f"the sending thread ended: {error!r}")
+                self._changed.notify_all()
+            raise
+
+    def _send_all(self) -> None:
         while True:
             with self._changed:
                 batch = self._next()
@@ -269,7 +250,8 @@ class Writer:
 
     def _wait_room(self, until_s: float | None) -> bool:
         while not self._queue.has_room(self._open.body_bytes_max()):
-            if self._closed or (until_s is not None and self._left_s(until_s) == 0):
+            late = until_s is not None and self._left_s(until_s) == 0
+            if self._closed or self._broken is not None or late:
                 return False
             self._changed.wait(None if until_s is None else self._left_s(until_s))
         return True
@@ -290,7 +272,7 @@ class Writer:
             first = self._queue.first_sequence()
             if first is None or first > last:
                 return True
-            if self._held is not None or self._left_s(until_s) == 0:
+            if self._held or self._broken or self._left_s(until_s) == 0:
                 return False
             self._changed.wait(self._left_s(until_s))
         return True

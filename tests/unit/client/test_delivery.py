@@ -4,9 +4,9 @@ import pytest
 
 from fakes.answering import Answering, answer
 from sluiceway.client.batch import Batch
-from sluiceway.client.delivery import Delivery, Outcome, RetryLimits, Verdict, judge
+from sluiceway.client.delivery import Delivery, Outcome, Verdict, judge
 from sluiceway.client.encode import ENCODING_ZSTD
-from sluiceway.client.retry import pause_s, retry_after_s
+from sluiceway.client.retry import RetryLimits, pause_s, retry_after_s
 from sluiceway.clock import ManualClock, jitter
 
 LIMITS = RetryLimits(backoff_base_s=1.0, backoff_s_max=8.0, failures_max=3)

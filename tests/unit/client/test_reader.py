@@ -105,3 +105,5 @@ def test_nobody_there_is_unavailable() -> None:
         reader.query("up")
     with pytest.raises(ValueError, match="URL"):
         HttpTransport("ftp://x", None, 1.0)
+    with pytest.raises(ValueError, match="key"):
+        HttpTransport("http://x", "a\nb", 1.0)

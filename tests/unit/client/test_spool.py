@@ -151,6 +151,28 @@ def test_a_full_disk_refuses_a_batch_and_nothing_else(
     assert waiting(again) == [b"before", b"after"]
 
 
+def test_a_failed_sync_takes_no_other_batch_with_it(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def fail(descriptor: object) -> None:
+        raise OSError(errno.EIO, "sync")
+
+    spool = Spool(tmp_path, 10_000, sync=True)
+    spool.put(3, 1, b"before")
+    with monkeypatch.context() as patched:
+        patched.setattr("os.fdatasync", fail)
+        assert spool.put(3, 1, b"refused, and on the disk") is None
+    assert spool.put(3, 1, b"after") is not None
+    spool.close()
+    again = Spool(tmp_path, 10_000)
+    for _ in range(2):
+        head = again.head()
+        assert head is not None
+        again.done(head.sequence)
+    again.close()
+    assert waiting(Spool(tmp_path, 10_000)) == [b"after"]
+
+
 def test_files_of_others_are_left_alone(tmp_path: Path) -> None:
     for name in ("notes.spool", "1.spool", "readme"):
         (tmp_path / name).write_text("mine")

@@ -12,6 +12,7 @@ import pytest
 
 from fakes.answering import Answering, answer
 from sluiceway.client import (
+    ClientError,
     Closed,
     Refused,
     RetryLimits,
@@ -196,6 +197,20 @@ def test_a_spool_outlives_its_client(tmp_path: Path) -> None:
         add(client, 5)
     assert len(second.bodies) == 4
     assert first.bodies[0] == second.bodies[0], "the same bytes, so the server keeps one"
+
+
+@pytest.mark.filterwarnings("ignore::pytest.PytestUnhandledThreadExceptionWarning")
+def test_a_thread_that_broke_is_told(tmp_path: Path) -> None:
+    client = writer(Answering(), spool_directory=tmp_path, spool_bytes_max=8 << 20)
+    add(client, 10)
+    with pytest.raises(ClientError, match="IndexError"):
+        client.flush(5.0)
+    with pytest.raises(ClientError, match="IndexError"):
+        add(client, 1)
+    with pytest.raises(ClientError, match="IndexError"):
+        client.close()
+    with writer(Answering(TAKEN), spool_directory=tmp_path, spool_bytes_max=8 << 20) as again:
+        assert again.flush(5.0) and again.statistics().points_acked == 10
 
 
 def test_many_threads_lose_no_point() -> None:
