@@ -105,6 +105,13 @@ def test_a_budget_that_is_passed(alerting: Alerting) -> None:
     )
     assert (soft["state"], soft["value"]) == ("firing", "1.000000e+01")
     assert soft["labels"]["budget"] == "ids" and soft["labels"]["tenant"] == "acme"
+
+    def refused() -> str:
+        rows = {a["labels"]["alertname"]: a for a in alerting.listed(acme)}
+        return str(rows[REFUSED]["annotations"]["summary"])
+
+    within(lambda: "first sent by" in refused())
+    assert "; requests_total, most by its tag i (8 values), first sent by acme-agent (" in refused()
     for key, name in ((root, "acme"), (acme, "acme"), (globex, None)):
         status = json.loads(alerting.keyed.call(key, "GET", "/admin/v1/status")[1])
         assert (status["worst"] or {}).get("tenant") == name

@@ -6,7 +6,7 @@ installation's and for admins only.
 
 from collections.abc import Callable, Iterable
 
-from sluiceway.alerts.facts import Exploding, Judged, TenantCounter
+from sluiceway.alerts.facts import Explanation, Exploding, Judged, TenantCounter
 from sluiceway.alerts.state import Finding
 from sluiceway.governance.nearness import BudgetRow
 from sluiceway.governance.policy import Limit
@@ -83,7 +83,8 @@ def tenant_grew(what: str, words: str) -> Condition:
     def condition(judged: Judged) -> Iterable[Finding]:
         found = [(key, grown) for key, grown in judged.grown.items() if key[0] == what and grown]
         for key, grown in sorted(found, key=lambda item: (-item[1], item[0])):
-            yield finding(grown, f"{key[1]}: {words.format(f'{grown:,.0f}')}", **named(key))
+            told = f"{key[1]}: {words.format(f'{grown:,.0f}')}{culprit_words(judged, key)}"
+            yield finding(grown, told, **named(key))
 
     return condition
 
@@ -103,6 +104,7 @@ def budgets(judge: Callable[[str, int, Limit], float | None], words: str) -> Con
                 if value is not None:
                     told = words.format(of=of, count=f"{count:,}", soft=limit.soft, hard=limit.hard)
                     summary = f"{row.tenant}: budget {row.budget}: {told}"
+                    summary += culprit_words(judged, ("", row.tenant, row.budget))
                     yield finding(value, summary, tenant=row.tenant, budget=row.budget, of=of)
 
     return condition
@@ -131,17 +133,29 @@ def near_hard(nearness: float) -> Callable[[str, int, Limit], float | None]:
 
 def exploding(judged: Judged) -> Iterable[Finding]:
     for tenant in judged.exploding:
-        yield finding(tenant.series_per_min, explosion_words(tenant), tenant=tenant.tenant)
+        why = judged.explanations.get(tenant.tenant, Explanation())
+        words = explosion_words(tenant, why)
+        yield finding(tenant.series_per_min, words, tenant=tenant.tenant)
 
 
-def explosion_words(of: Exploding) -> str:
+def explosion_words(of: Exploding, why: Explanation) -> str:
     usual = f"{of.usual_per_min:,.0f}" if of.usual_per_min else "hardly any"
     words = f"{of.tenant}: {of.series_per_min:,.0f} new series in a minute, usual are {usual}"
-    why = of.explanation
     if not why.metric:
         return words
     words = f"{words}; {cut(why.metric)} has {why.new:,} new in this hour"
     return f"{words}, most by its tag {cut(why.tag)} ({cut(why.example)})" if why.tag else words
+
+
+def culprit_words(judged: Judged, key: TenantCounter) -> str:
+    """Which metric, tag and first writer pass this tenant's budget, where the shard tells."""
+    why = judged.explanations.get(key[1], Explanation())
+    for culprit in why.culprits:
+        if key[2:] == (culprit.budget,):
+            tag = f", most by its tag {cut(culprit.tag)} ({culprit.values:,} values)"
+            writer = f", first sent by {cut(culprit.writer)}" if culprit.writer else ""
+            return f"; {cut(culprit.metric)}{tag if culprit.tag else ''}{writer}"
+    return ""
 
 
 def cut(text: str) -> str:

@@ -5,10 +5,9 @@ it was; a look changes nothing but the book, the windows and what is returned.
 """
 
 from collections.abc import Callable
-from dataclasses import replace
 
 from sluiceway.alerts.explosions import Explosions
-from sluiceway.alerts.facts import Explanation, Exploding, Facts, Judged, TenantCounter
+from sluiceway.alerts.facts import Explanation, Facts, Judged, TenantCounter
 from sluiceway.alerts.recent import Recent
 from sluiceway.alerts.rules import INSTALLATION, RULES
 from sluiceway.alerts.state import AlertBook, Changes
@@ -20,6 +19,7 @@ EXPLAINED_MAX = 2
 """Tenants that explode and are explained in one look: to explain one walks all of its series."""
 EXPLAINED_FOR_S = 60.0
 """Then it is explained anew."""
+PAST_A_LIMIT = ("series_refused", "series_observed", "series_over_soft")
 ALWAYS_FOUND = {rule.name for rule in INSTALLATION.rules}
 Explain = Callable[[str], Explanation]
 """What a tenant's new series are made of. May block; raises nothing."""
@@ -64,21 +64,22 @@ class AlertWatch:
         largest = sorted(others, key=lambda key: (-counters[key], key))[:COUNTERS_MAX]
         grown = self._recent.note_since_zero({key: counters[key] for key in largest})
         exploding = self._explosions.note(self._clock.monotonic_s(), created)
-        return Judged(facts, grown, tuple(self._name(exploding)))
+        culprits = [key[1] for key in grown if key[0] in PAST_A_LIMIT and grown[key]]
+        explanations = self._explanations([*(of.tenant for of in exploding), *culprits])
+        return Judged(facts, grown, tuple(exploding), explanations)
 
-    def _name(self, exploding: list[Exploding]) -> list[Exploding]:
-        """With what they explode by; the worst first, those not explained yet before others."""
+    def _explanations(self, tenants: list[str]) -> dict[str, Explanation]:
+        """What each brings, as far as it was asked: those not explained yet come first."""
         now_s = self._clock.monotonic_s()
-        known = {of.tenant: self._explained.get(of.tenant) for of in exploding}
-        self._explained = {name: told for name, told in known.items() if told is not None}
-        due = [
-            name
-            for name, told in known.items()
-            if told is None or now_s - told[0] >= EXPLAINED_FOR_S
-        ]
-        for name in sorted(due, key=lambda name: known[name] is not None)[:EXPLAINED_MAX]:
+        wanted = dict.fromkeys(tenants)
+        self._explained = {name: of for name, of in self._explained.items() if name in wanted}
+        due = [name for name in wanted if self._is_due(name, now_s)]
+        for name in sorted(due, key=lambda name: name in self._explained)[:EXPLAINED_MAX]:
             self._explained[name] = (now_s, self._explain(name))
-        unknown = (now_s, Explanation())
-        return [
-            replace(of, explanation=self._explained.get(of.tenant, unknown)[1]) for of in exploding
-        ]
+        return {name: of for name, (_, of) in self._explained.items()}
+
+    def _is_due(self, tenant: str, now_s: float) -> bool:
+        if tenant not in self._explained:
+            return True
+        at_s, explanation = self._explained[tenant]
+        return not explanation.is_whole or now_s - at_s >= EXPLAINED_FOR_S

@@ -35,6 +35,19 @@ class Facts:
 
 
 @dataclass(frozen=True)
+class Culprit:
+    """A metric that makes new series past a budget's limit, as the shard tells it."""
+
+    budget: str
+    metric: str
+    tag: str = ""
+    """With most distinct values."""
+    values: int = 0
+    writer: str | None = None
+    """Who sent the first of them, in words; empty where nobody knows, None where not asked yet."""
+
+
+@dataclass(frozen=True)
 class Explanation:
     """What a tenant's new series are made of, as far as that is known."""
 
@@ -44,6 +57,13 @@ class Explanation:
     tag: str = ""
     """The tag that multiplies it most, and a value of it."""
     example: str = ""
+    culprits: tuple[Culprit, ...] = ()
+    """The newest first."""
+
+    @property
+    def is_whole(self) -> bool:
+        known = all(culprit.writer is not None for culprit in self.culprits)
+        return known and bool(self.metric or self.culprits)
 
 
 @dataclass(frozen=True)
@@ -53,7 +73,6 @@ class Exploding:
     tenant: str
     series_per_min: float
     usual_per_min: float
-    explanation: Explanation = Explanation()
 
 
 @dataclass(frozen=True)
@@ -64,3 +83,5 @@ class Judged:
     grown: Mapping[TenantCounter, float] = field(default_factory=dict)
     """What counters by tenant grew by in Recent's window."""
     exploding: tuple[Exploding, ...] = ()
+    explanations: Mapping[str, Explanation] = field(default_factory=dict)
+    """By tenant, of those that bring too many series."""

@@ -14,7 +14,7 @@ from typing import Any, Protocol
 import structlog
 
 from sluiceway.alerts.evaluate import AlertWatch
-from sluiceway.alerts.facts import Explanation, Facts, TenantCounter
+from sluiceway.alerts.facts import Culprit, Explanation, Facts, TenantCounter
 from sluiceway.alerts.listing import alerts_data, rules_data
 from sluiceway.alerts.notify import Notifier
 from sluiceway.alerts.state import AlertBook, State
@@ -133,10 +133,30 @@ def explaining(shard: Cardinalities) -> Callable[[str], Explanation]:
         asked = {"tenant": tenant, "timeout_ms": EXPLAIN_WAIT_MS, "top": 1}
         why = Explanation()
         with contextlib.suppress(SluicewayError, OSError, LookupError):
-            most = shard.cardinality(asked)["metrics_by_new"][0]
-            why = Explanation(most["metric"], most["new"])
+            told = shard.cardinality(asked)
+            why = Explanation(culprits=culprits_of(told))
+            most = told["metrics_by_new"][0]
+            why = replace(why, metric=most["metric"], new=most["new"])
             tag = shard.cardinality({**asked, "metric": why.metric})["metric"]["tags"][0]
             why = replace(why, tag=tag["tag"], example=tag["example"])
         return why
 
     return explain
+
+
+def culprits_of(told: Mapping[str, Any]) -> tuple[Culprit, ...]:
+    """Out of the shard's explosions: metrics past a budget's limit, the newest first."""
+    rows = sorted(told.get("explosions", ()), key=lambda row: -row["last_ms"])
+    return tuple(culprit_of(row) for row in rows)
+
+
+def culprit_of(row: Mapping[str, Any]) -> Culprit:
+    tag, values = row["tags"][0] if row["tags"] else ("", 0)
+    return Culprit(row["budget"], row["metric"], tag, values, writer_words(row["writer"]))
+
+
+def writer_words(writer: Mapping[str, str] | None) -> str | None:
+    if writer is None:
+        return None
+    known = (writer["key"], writer["address"], writer["agent"])
+    return " ".join(part for part in known if part)

@@ -78,6 +78,7 @@ def tenant_counters(
         counters[("created", tenant)] = created
     for row in near.budgets:
         counters[("series_refused", row.tenant, row.budget)] = row.refused_series
+        counters[("series_over_soft", row.tenant, row.budget)] = row.over_soft
         counters[("series_observed", row.tenant, row.budget)] = row.observed
     for labels, count in metrics.labelled("sluiceway_tenant_refused_total").items():
         counters[("refused", *labels)] = count

@@ -8,7 +8,7 @@ import pytest
 
 from sluiceway.alerts.evaluate import AlertWatch
 from sluiceway.alerts.explosions import Explosions
-from sluiceway.alerts.facts import Explanation, Facts, TenantCounter
+from sluiceway.alerts.facts import Culprit, Explanation, Facts, TenantCounter
 from sluiceway.alerts.listing import alerts_data, labels_of, rules_data
 from sluiceway.alerts.rules import RULES
 from sluiceway.alerts.state import AlertBook, State
@@ -29,13 +29,14 @@ class House:
         self.clock = ManualClock(1_700_000_000_000)
         self.book = AlertBook()
         self.explained: list[str] = []
+        self.explanation = Explanation("requests_total", 20_000, "request_id", "x" * 500)
         explosions = Explosions(series_per_min=1_000, factor=10)
         self.watch = AlertWatch(self.book, explosions, self.explain, self.clock)
         self.counters: dict[TenantCounter, float] = {("created", "acme"): 500.0}
 
     def explain(self, tenant: str) -> Explanation:
         self.explained.append(tenant)
-        return Explanation("requests_total", 20_000, "request_id", "x" * 500)
+        return self.explanation
 
     def look(self, **figures: Any) -> list[str]:
         """Names of the alerts that fire, after another interval."""
@@ -148,6 +149,27 @@ def test_an_explosion_names_its_metric_and_tag_at_once() -> None:
     )
     assert house.explained == ["acme"], "it costs a walk over all series"
     assert house.looks(6) == []
+
+
+def test_who_passes_a_budget_is_named_as_soon_as_it_is_known() -> None:
+    house = House()
+    house.look()
+    house.counters[("series_refused", "acme", "ids")] = 3.0
+    told = []
+    for writer in (None, "agent-key 10.1.2.3", "somebody else"):
+        culprit = Culprit("ids", "requests_total", "request_id", 3_012, writer)
+        house.explanation = Explanation(culprits=(culprit,))
+        house.look(budgets=row(11, 10, None))
+        told += [alert.finding.summary for alert in house.book.alerts]
+    metric = "requests_total, most by its tag request_id (3,012 values)"
+    refused, soft = "acme: 3 new series refused in the last 5 min", "acme: budget ids: "
+    assert [words for words in told if words.startswith(refused)] == [
+        f"{refused}; {metric}",
+        f"{refused}; {metric}, first sent by agent-key 10.1.2.3",
+        f"{refused}; {metric}, first sent by agent-key 10.1.2.3",
+    ]
+    assert [metric in words for words in told if words.startswith(soft)] == [True] * 3
+    assert house.explained == ["acme"] * 2, "what is whole is not asked for again at once"
 
 
 def test_a_new_tenant_is_not_an_explosion_but_a_flood_is() -> None:
