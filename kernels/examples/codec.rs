@@ -170,7 +170,7 @@ fn run(
     let start = cpu_ns();
     let options = BlockOptions { codec: Codec::Dense, page_points_max };
     let paths = ["merged".to_owned()];
-    let report = merge(&disk, &readers, &[], &paths, options, &AtomicBool::new(false))?;
+    let report = merge(&disk, &readers, (&[], &paths), options, &[], &AtomicBool::new(false))?;
     let merge_ns = ns(start);
     let merged = BlockReader::open(&disk as &dyn Disk, "merged", &cache)?;
     let start = cpu_ns();

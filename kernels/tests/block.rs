@@ -197,7 +197,7 @@ proptest! {
         let cuts: Vec<i64> = cuts.into_iter().collect();
         let paths: Vec<String> = (0..=cuts.len()).map(|i| format!("out{i}")).collect();
         let report = merge(
-            &disk, &readers, &cuts, &paths, options(codec, page), &AtomicBool::new(false),
+            &disk, &readers, (&cuts, &paths), options(codec, page), &[], &AtomicBool::new(false),
         ).expect("merge");
         let kept: u64 = report.outputs.iter().map(|meta| meta.points + meta.histogram_points).sum();
         prop_assert_eq!(kept + report.superseded, written);
@@ -384,7 +384,7 @@ fn seals(disk: &dyn Disk) -> Vec<Arc<BlockReader>> {
 fn merge_all(disk: &dyn Disk, readers: &[Arc<BlockReader>]) -> Result<Vec<BlockMeta>, KernelError> {
     let paths = ["out0".to_owned(), "out1".to_owned()];
     let options = BlockOptions::new(Codec::Dense);
-    Ok(merge(disk, readers, &[150], &paths, options, &AtomicBool::new(false))?.outputs)
+    Ok(merge(disk, readers, (&[150], &paths), options, &[], &AtomicBool::new(false))?.outputs)
 }
 
 #[test]
@@ -402,7 +402,7 @@ fn a_merge_that_fails_leaves_no_file_behind() {
     let memory = MemoryDisk::new();
     let readers = seals(&memory);
     let (paths, options) = (["out".to_owned()], BlockOptions::new(Codec::Fast));
-    let stopped = merge(&memory, &readers, &[], &paths, options, &AtomicBool::new(true));
+    let stopped = merge(&memory, &readers, (&[], &paths), options, &[], &AtomicBool::new(true));
     assert!(matches!(stopped, Err(KernelError::Cancelled(_))));
     assert_eq!(merge_all(&memory, &readers).expect("merge").len(), 2);
 }

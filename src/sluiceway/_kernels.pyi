@@ -183,6 +183,13 @@ class Shard:
         The first two only where there is something to write."""
     def merge(self, request: str) -> str:
         """Write the merger of blocks, durably; a MergeReport in JSON. Raises: Cancelled."""
+    def count_ordered(self, tenant: str, matchers: str) -> int:
+        """Series that an order would take; `matchers` in JSON. Raises: TenantFault 400."""
+
+    def knows_tenant(self, tenant: str) -> bool: ...
+    def erasing(self) -> tuple[list[tuple[int, int]], list[str]]:
+        """Pending orders with the series that they take; blocks that may hold their points."""
+
     def cancel_merges(self) -> None:
         """For good: the shard is about to close."""
     def truncate_journal(self, sequence: int) -> None:

@@ -76,6 +76,7 @@ MetricName = Literal[
     # Tenants.
     "sluiceway_tenants",
     "sluiceway_tenants_deleting",
+    "sluiceway_deletions_pending",
     "sluiceway_policy_version",
     "sluiceway_policy_pending",
     "sluiceway_budget_series",
@@ -217,6 +218,7 @@ DEFINITIONS: dict[MetricName, Definition] = {
     ),
     "sluiceway_processor_errors_total": Definition("counter", "Errors of the processor thread"),
     "sluiceway_tenants": Definition("gauge", "Tenants that have a record"),
+    "sluiceway_deletions_pending": Definition("gauge", "Orders to delete that are not done"),
     "sluiceway_tenants_deleting": Definition("gauge", "Tenants whose data has to go"),
     "sluiceway_policy_version": Definition("gauge", "Policy that new records are judged by"),
     "sluiceway_policy_pending": Definition("gauge", "1 while a published policy is not in force"),

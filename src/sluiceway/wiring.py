@@ -39,6 +39,7 @@ from sluiceway.processor.worker import Pace, unpaced
 from sluiceway.query.limits import QueryConfig
 from sluiceway.serve import budget
 from sluiceway.serve.alert_paths import AlertPaths, explaining
+from sluiceway.serve.deletion_paths import DeletionPaths
 from sluiceway.serve.directory import (
     QUERIES,
     TENANTS_DATABASE,
@@ -57,6 +58,7 @@ from sluiceway.services.replays import Replays
 from sluiceway.telemetry import Metrics
 from sluiceway.tenants.directory import SnapshotDirectory
 from sluiceway.tenants.limits import WriteLimits
+from sluiceway.tenants.model import DEFAULT_TENANT
 
 if TYPE_CHECKING:
     from sluiceway.admin.app import AdminApp
@@ -66,6 +68,8 @@ if TYPE_CHECKING:
     from sluiceway.tenants.publisher import Publisher
 
 SWITCH_INTERVAL_S = 0.0005
+LEDGER_MS_MAX = 10_000
+"""Of a look at the orders to delete."""
 READ_CONNECTIONS_SPARE = 32
 """Of the read side, beside those that hand requests on: for readiness and metrics."""
 READ_SIDE_MAIN = """
@@ -114,12 +118,7 @@ async def write_side(config: Config, clock: Clock | None = None, pace: Pace = un
         start_behind(evaluate.start, config.queries_run)
         stack.callback(evaluate.stop)
 
-        deletions, follower = Deletions(), PolicyFollower(hot, clock)
-        for take in (deletions.take, follower.take):
-            tenants.watch(take)
-            take(tenants.snapshot())
-        follower.start()
-        stack.push_async_callback(asyncio.to_thread, follower.stop)
+        deletions, follower = open_followers(stack, hot, tenants, clock)
 
         # The gateway and its doors.
         acks = Acks(hot.shard, clock, config.gateway.ack_s_max)
@@ -144,7 +143,10 @@ async def write_side(config: Config, clock: Clock | None = None, pace: Pace = un
         alert_paths = open_alerts(stack, config, evaluate_socket, metrics, clock)
         own = OwnPaths(*watched, lambda: receiver.accepting, clock, alert_paths.grown)
         alert_paths.start(own.facts)
-        paths = {**own.table(), **letter_paths.table(), **alert_paths.table()}
+        deletion_paths = DeletionPaths(hot)
+        stack.callback(deletion_paths.close)
+        tables = (own, letter_paths, alert_paths, deletion_paths)
+        paths = {path: take for paths in tables for path, take in paths.table().items()}
         app = GatewayApp(receiver, proxy, keyring, paths, metrics)
         context = None if tls is None else tls.context
         server = http_server(app, config.gateway, context, config.drain_s_max)
@@ -182,6 +184,21 @@ def open_culprits(stack: contextlib.AsyncExitStack, hot: HotShard, receiver: Rec
     culprits = Culprits(hot.shard, receiver.writers)
     culprits.start()
     stack.push_async_callback(asyncio.to_thread, culprits.stop)
+
+
+def open_followers(
+    stack: contextlib.AsyncExitStack, hot: HotShard, tenants: SnapshotDirectory, clock: Clock
+) -> tuple[Deletions, PolicyFollower]:
+    """What brings the records of tenants, and the policy, to the shard."""
+    deletions, follower = Deletions(hot), PolicyFollower(hot, clock)
+    for take in (deletions.take, follower.take):
+        tenants.watch(take)
+        take(tenants.snapshot())
+    follower.start()
+    stack.push_async_callback(asyncio.to_thread, follower.stop)
+    deletions.start()
+    stack.push_async_callback(asyncio.to_thread, deletions.stop)
+    return deletions, follower
 
 
 def open_letters(
@@ -245,6 +262,7 @@ def read_side(settings: dict[str, Any]) -> None:
     publisher = open_publisher(Path(settings["data_dir"]), tenants, clock)
     tenants.start()
     publisher.start()
+    start_forgetting(publisher, client, clock)
     paths = ReadPaths(app, lambda: admin_app(publisher, clock))
     connections_max, queries_run = settings["connections_max"], settings["queries_run"]
     serve_until_told(paths, settings["http_socket"], connections_max, queries_run)
@@ -277,6 +295,14 @@ def open_query_log(
     log = QueryLog(files, limits, engine.queries, clock, metrics, deleting)
     log.start()
     return log
+
+
+def start_forgetting(publisher: "Publisher", client: ShardClient, clock: Clock) -> None:
+    """Records of tenants go when their data has."""
+    from sluiceway.admin.forgetting import Forgetting
+
+    asked = {"tenant": DEFAULT_TENANT, "timeout_ms": LEDGER_MS_MAX, "raw_scan": False}
+    Forgetting(publisher, lambda: client.ledger(asked), clock).start()
 
 
 def open_directory(data_dir: Path, clock: Clock) -> SnapshotDirectory:

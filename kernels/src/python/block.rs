@@ -158,7 +158,7 @@ fn merge_blocks<'py>(
             .map(|path| BlockReader::open(disk, path, &cache).map(Arc::new))
             .collect::<Result<Vec<_>>>()?;
         let options = options(dense, page_points_max);
-        merge(disk, &readers, &cuts_ms, &paths, options, &AtomicBool::new(false))
+        merge(disk, &readers, (&cuts_ms, &paths), options, &[], &AtomicBool::new(false))
     })?;
     let outputs = report.outputs.iter().map(|meta| meta_dict(py, meta)).collect::<PyResult<_>>()?;
     Ok((outputs, report.superseded))

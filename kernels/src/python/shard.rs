@@ -53,6 +53,8 @@ struct MergeRequest {
     cuts_ms: Vec<i64>,
     paths: Vec<String>,
     codec: String,
+    #[serde(default)]
+    erase: bool,
 }
 
 #[pyclass(frozen, module = "sluiceway._kernels")]
@@ -231,10 +233,33 @@ impl Shard {
             _ => return Err(PyValueError::new_err("codec is fast or dense")),
         };
         let cancel = &self.merge_cancelled;
-        let merge =
-            || self.inner.merge(&request.inputs, &request.cuts_ms, &request.paths, codec, cancel);
+        let merge = || {
+            self.inner.merge(
+                &request.inputs,
+                &request.cuts_ms,
+                &request.paths,
+                codec,
+                request.erase,
+                cancel,
+            )
+        };
         let report = call(py, || behind_acks("merge", merge))?;
         to_json(&report)
+    }
+
+    /// How many series an order would take; `matchers` in JSON.
+    fn count_ordered(&self, py: Python<'_>, tenant: &str, matchers: &str) -> PyResult<u64> {
+        let matchers: Vec<_> = from_json(matchers)?;
+        call(py, || self.inner.count_ordered(tenant, &matchers))
+    }
+
+    fn knows_tenant(&self, py: Python<'_>, tenant: &str) -> bool {
+        detached(py, || self.inner.knows_tenant(tenant))
+    }
+
+    /// ([(pending order, series that it takes)], paths of blocks that may hold their points).
+    fn erasing(&self, py: Python<'_>) -> (Vec<(u64, u64)>, Vec<String>) {
+        detached(py, || self.inner.erasing())
     }
 
     /// Every merge that runs or begins ends soon with `Cancelled`: for shutting down.

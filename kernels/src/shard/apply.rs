@@ -7,6 +7,7 @@
 
 use super::alive::day_of;
 use super::dedup::DedupWindow;
+use super::deletion::Followed;
 use super::governor::Governor;
 use super::intake::Decoded;
 use super::ledger::Ledger;
@@ -19,6 +20,7 @@ use crate::journal::Gap;
 use crate::journal::record::RecordHeader;
 use crate::model::{Batch, SeriesRow};
 use crate::mutants;
+use roaring::RoaringBitmap;
 use serde::{Deserialize, Serialize};
 use std::collections::BTreeMap;
 use std::time::{Duration, Instant};
@@ -65,6 +67,7 @@ pub struct Applier {
     pub payload_bytes: u64,
     /// Day each row was last noted alive on.
     noted_days: Vec<i32>,
+    pub(super) followed: Followed,
     /// Damage in the journal that was read past and not come to yet.
     pub(super) gaps: Vec<Gap>,
     pub(super) reread: Reread,
@@ -84,6 +87,7 @@ impl Applier {
             policies: BTreeMap::new(),
             payload_bytes: 0,
             noted_days: Vec::new(),
+            followed: Followed::default(),
             gaps: Vec::new(),
             reread: Reread::default(),
             rows: Vec::new(),
@@ -109,6 +113,17 @@ impl Applier {
                 outcomes.reject_at_gateway(&header.points_rejected);
                 let lost = u64::from(header.points_received).saturating_sub(refused);
                 outcomes.reject("journal_damage", lost);
+            }
+        }
+    }
+}
+
+impl Applier {
+    /// The next points of these rows are noted again.
+    pub(super) fn forget_days(&mut self, rows: &RoaringBitmap) {
+        for row in rows {
+            if let Some(day) = self.noted_days.get_mut(row as usize) {
+                *day = NO_DAY;
             }
         }
     }

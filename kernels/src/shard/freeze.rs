@@ -12,8 +12,8 @@ use super::letters::{Letters, LettersMeta};
 use super::owner::Shard;
 use super::registry_state::Mark;
 use super::state_file::{
-    self, SECTION_DEDUP, SECTION_GOVERNANCE, SECTION_LEDGER, SECTION_REGISTRY, SECTION_SEAL,
-    StateHeader,
+    self, SECTION_DEDUP, SECTION_DELETED, SECTION_GOVERNANCE, SECTION_LEDGER, SECTION_REGISTRY,
+    SECTION_SEAL, StateHeader,
 };
 use crate::codec::Codec;
 use crate::disk::Disk;
@@ -38,6 +38,7 @@ pub struct Frozen {
     /// their replay judges them as the first time.
     pub registry: Mark,
     dedup: Vec<u8>,
+    deleted: Vec<u8>,
     pub ledger: Vec<u8>,
     governor: GovernorState,
     letters: Letters,
@@ -95,9 +96,10 @@ impl Shard {
     pub fn freeze(&self, snapshot: bool) -> bool {
         self.sort_tail();
         let mut applier = self.applier.lock();
-        let (registry, governor) = {
+        let (registry, governor, deleted) = {
             let registry = self.registry.read();
-            (registry.mark(), applier.governor.state(&registry))
+            let deleted = applier.followed.encode(&registry);
+            (registry.mark(), applier.governor.state(&registry), deleted)
         };
         let mut points = self.points.write();
         if !points.frozen.is_empty() || applier.next_sequence == applier.frozen_sequence {
@@ -113,6 +115,7 @@ impl Shard {
             snapshot,
             registry,
             governor,
+            deleted,
             letters: std::mem::take(&mut applier.letters),
             dedup: applier.dedup.encode(snapshot),
             ledger: applier.ledger.to_json(),
@@ -215,8 +218,9 @@ impl Shard {
         let governance = frozen.governor.encode();
         let header =
             StateHeader { snapshot: frozen.snapshot, next_sequence: frozen.next_sequence, fence };
-        let sections: [(u16, &[u8]); 5] = [
+        let sections: [(u16, &[u8]); 6] = [
             (SECTION_SEAL, &seal),
+            (SECTION_DELETED, &frozen.deleted),
             (SECTION_REGISTRY, &registry),
             (SECTION_DEDUP, &frozen.dedup),
             (SECTION_LEDGER, &frozen.ledger),

@@ -297,6 +297,7 @@ impl Governor {
     pub fn readings(&self, registry: &Registry) -> Vec<(String, u32, u64, u64)> {
         let meters = self.meters.iter().flat_map(|meters| &meters.meters);
         meters
+            .filter(|meter| !registry.is_retired(meter.tenant))
             .map(|m| (registry.tenant_name(m.tenant).to_owned(), m.budget, m.active(), m.new))
             .collect()
     }

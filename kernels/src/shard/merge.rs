@@ -6,10 +6,12 @@
 use super::block::{BlockMeta, BlockOptions};
 use super::block_reader::{BlockReader, Kind};
 use super::block_writer::BlockWriter;
+use super::deletion::{Tombstone, kept_from};
 use crate::codec::page::Page;
 use crate::disk::Disk;
 use crate::error::{KernelError, Result};
 use crate::model::SeriesKey;
+use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 
@@ -18,6 +20,8 @@ pub struct MergeReport {
     /// The blocks written, by time; ranges without a point have none.
     pub outputs: Vec<BlockMeta>,
     pub superseded: u64,
+    /// Points left out, by the order that took them.
+    pub deleted: BTreeMap<u64, u64>,
 }
 
 /// Merge `inputs`, oldest first, into at most `cuts_ms.len() + 1` blocks: output `i` takes times in
@@ -26,9 +30,9 @@ pub struct MergeReport {
 pub fn merge(
     disk: &dyn Disk,
     inputs: &[Arc<BlockReader>],
-    cuts_ms: &[i64],
-    paths: &[String],
+    (cuts_ms, paths): (&[i64], &[String]),
     options: BlockOptions,
+    tombstones: &[Arc<Tombstone>],
     cancel: &AtomicBool,
 ) -> Result<MergeReport> {
     if paths.len() != cuts_ms.len() + 1 || cuts_ms.windows(2).any(|pair| pair[0] >= pair[1]) {
@@ -36,11 +40,12 @@ pub fn merge(
     }
     let writers = paths.iter().map(|_| None).collect();
     let mut outputs = Outputs { disk, cuts_ms, paths, options, writers };
-    let merged = merge_into(&mut outputs, inputs, cancel).and_then(|superseded| {
-        let writers = outputs.writers.iter_mut().filter_map(Option::take);
-        let metas = writers.map(BlockWriter::finish).collect::<Result<Vec<_>>>()?;
-        Ok(MergeReport { outputs: metas, superseded })
-    });
+    let merged =
+        merge_into(&mut outputs, inputs, tombstones, cancel).and_then(|(superseded, deleted)| {
+            let writers = outputs.writers.iter_mut().filter_map(Option::take);
+            let metas = writers.map(BlockWriter::finish).collect::<Result<Vec<_>>>()?;
+            Ok(MergeReport { outputs: metas, superseded, deleted })
+        });
     if merged.is_err() {
         for path in paths {
             // Best effort: what cannot be removed is an orphan that no manifest names.
@@ -223,22 +228,45 @@ impl<'a> Input<'a> {
 fn merge_into(
     outputs: &mut Outputs,
     inputs: &[Arc<BlockReader>],
+    tombstones: &[Arc<Tombstone>],
     cancel: &AtomicBool,
-) -> Result<u64> {
+) -> Result<(u64, BTreeMap<u64, u64>)> {
     // Both kinds advance together by key, as the writers ask.
     let mut floats = Side::<f64>::open(inputs)?;
     let mut histograms = Side::<Box<[u8]>>::open(inputs)?;
+    let mut erased = Erased { tombstones, points: BTreeMap::new() };
     loop {
         if cancel.load(Ordering::Relaxed) {
             return Err(KernelError::Cancelled("merge".into()));
         }
         match (floats.key(), histograms.key()) {
-            (None, None) => return Ok(floats.superseded + histograms.superseded),
-            (Some(key), other) if other.is_none_or(|other| key <= other) => {
-                floats.step(key, outputs)?;
+            (None, None) => {
+                return Ok((floats.superseded + histograms.superseded, erased.points));
             }
-            (_, Some(key)) => histograms.step(key, outputs)?,
-            (Some(key), None) => floats.step(key, outputs)?,
+            (Some(key), other) if other.is_none_or(|other| key <= other) => {
+                floats.step(key, outputs, &mut erased)?;
+            }
+            (_, Some(key)) => histograms.step(key, outputs, &mut erased)?,
+            (Some(key), None) => floats.step(key, outputs, &mut erased)?,
+        }
+    }
+}
+
+/// What orders take, as it goes by.
+struct Erased<'a> {
+    tombstones: &'a [Arc<Tombstone>],
+    points: BTreeMap<u64, u64>,
+}
+
+impl Erased<'_> {
+    fn take<V>(&mut self, key: SeriesKey, points: &mut Points<V>) {
+        // They were chosen for these inputs: every sequence in them is before their ends.
+        let (kept_ms, Some(order)) = kept_from(self.tombstones, key.row, 0) else { return };
+        let count = points.times.partition_point(|&time_ms| time_ms < kept_ms);
+        points.times.drain(..count);
+        points.values.drain(..count);
+        if count > 0 {
+            *self.points.entry(order).or_default() += count as u64;
         }
     }
 }
@@ -273,7 +301,12 @@ where
     }
 
     /// Merge and write the series `key`, the lowest of all inputs.
-    fn step(&mut self, key: SeriesKey, outputs: &mut Outputs) -> Result<()> {
+    fn step(
+        &mut self,
+        key: SeriesKey,
+        outputs: &mut Outputs,
+        erased: &mut Erased<'_>,
+    ) -> Result<()> {
         self.points.clear();
         for input in self.inputs.iter_mut().filter(|input| input.key == Some(key)) {
             if self.points.times.is_empty() {
@@ -284,6 +317,7 @@ where
                 self.superseded += self.points.overlay(&self.newer, &mut self.scratch);
             }
         }
+        erased.take(key, &mut self.points);
         outputs.push(key, &self.points)
     }
 }

@@ -7,6 +7,7 @@
 use super::apply::{Applier, Policy};
 use super::budget::Table;
 use super::buffer::Buffer;
+use super::deletion::{Order, Tombstone};
 use super::freeze::Frozen;
 use super::intake::{Decoded, Inbox, Receipt};
 use super::ledger::Ledger;
@@ -22,6 +23,7 @@ use crate::model::{PayloadEncoding, PayloadFormat, REJECT_REASON_NAMES, Signal};
 use crate::wire::{self, Decoder};
 use parking_lot::{Condvar, Mutex, RwLock};
 use serde::{Deserialize, Serialize};
+use std::collections::BTreeMap;
 use std::sync::atomic::{AtomicU32, Ordering};
 use std::sync::{Arc, OnceLock};
 use std::time::{Duration, Instant};
@@ -75,6 +77,11 @@ pub struct Points {
     pub blocks: Vec<Arc<HeldBlock>>,
     /// Points that left or entered the stock, as the last manifest counts them.
     pub movements: Movements,
+    /// Orders to delete that the manifest names, and those of them that are pending.
+    pub orders: Vec<Order>,
+    pub tombstones: Vec<Arc<Tombstone>>,
+    /// Points deleted since the beginning, by tenant.
+    pub deleted: BTreeMap<String, u64>,
     /// The ledger as of the last manifest.
     pub committed: Committed,
 }

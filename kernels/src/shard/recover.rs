@@ -6,20 +6,22 @@
 use super::apply::Event;
 use super::block::{BlockMeta, BlockOptions};
 use super::block_reader::{BlockReader, Kind};
+use super::deletion::Order;
 use super::freeze::{FileReport, Seal, SealReport, read_checked};
 use super::ledger::Ledger;
 use super::merge::{MergeReport, merge};
 use super::owner::{Committed, Movements, Shard};
 use super::page_cache::PageCache;
 use super::state_file::{
-    self, SECTION_DEDUP, SECTION_DEDUP_NAMELESS, SECTION_GOVERNANCE, SECTION_LEDGER,
-    SECTION_REGISTRY, SECTION_SEAL,
+    self, SECTION_DEDUP, SECTION_DEDUP_NAMELESS, SECTION_DELETED, SECTION_GOVERNANCE,
+    SECTION_LEDGER, SECTION_REGISTRY, SECTION_SEAL,
 };
 use super::view::HeldBlock;
 use crate::codec::Codec;
 use crate::disk::Disk;
 use crate::error::{KernelError, Result};
 use serde::Deserialize;
+use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::sync::atomic::AtomicBool;
 use std::time::Duration;
@@ -42,6 +44,8 @@ pub struct Publication {
     /// The frozen buffer is in `blocks` now.
     pub sealed: bool,
     pub movements: Movements,
+    pub deletions: Vec<Order>,
+    pub deleted: BTreeMap<String, u64>,
 }
 
 /// What the state file at `path` says of its seal, and of itself; (report, fence). None where it was
@@ -107,6 +111,10 @@ impl Shard {
                     applier.governor.load(&section, rows)?;
                     true
                 }
+                SECTION_DELETED => {
+                    let mut registry = self.registry.write();
+                    applier.followed.load(&section, &mut registry).is_some()
+                }
                 SECTION_SEAL => true,
                 _ => false,
             };
@@ -147,19 +155,23 @@ impl Shard {
             points.committed = Committed { next_sequence: sealed.next_sequence, ledger };
         }
         points.movements = publication.movements;
-        Ok(())
+        points.deleted = publication.deleted;
+        drop(points);
+        self.follow(&publication.deletions)
     }
 
     /// Merge published blocks (paths, oldest data first) into files cut at `cuts_ms`. Blocks for
-    /// the whole merge; changes nothing for readers until `publish`.
+    /// the whole merge; `erase` leaves out what orders took; changes nothing for readers until `publish`.
     pub fn merge(
         &self,
         inputs: &[String],
         cuts_ms: &[i64],
         paths: &[String],
         codec: Codec,
+        erase: bool,
         cancel: &AtomicBool,
     ) -> Result<MergeReport> {
+        let tombstones = if erase { self.tombstones_of(inputs) } else { Vec::new() };
         let readers = {
             let points = self.points.read();
             let find = |path: &String| {
@@ -171,7 +183,7 @@ impl Shard {
         let readers = readers.ok_or_else(|| KernelError::Backend("merge: unknown block".into()))?;
         let mut options = BlockOptions::new(codec);
         options.page_points_max = self.options.page_points_max;
-        let report = merge(&*self.disk, &readers, cuts_ms, paths, options, cancel)?;
+        let report = merge(&*self.disk, &readers, (cuts_ms, paths), options, &tombstones, cancel)?;
         if let Some(path) = paths.first() {
             self.sync_parent(path)?;
         }

@@ -14,6 +14,7 @@ use crate::labels::{Interner, METRIC_NAME, Shapes};
 use crate::model::{SeriesKey, SeriesRow, Symbol, TenantNumber};
 use hashbrown::{HashMap, HashTable};
 use parking_lot::Mutex;
+use roaring::RoaringBitmap;
 use xxhash_rust::xxh3::xxh3_128;
 
 /// What every row has; its values are `Registry::values[value_start..]`, one a name of its shape.
@@ -27,6 +28,8 @@ pub(super) struct Row {
 
 pub(super) struct Tenant {
     pub name: String,
+    /// The order that deleted it: no name leads to it.
+    pub retired: Option<u64>,
     pub index: TenantIndex,
 }
 
@@ -34,7 +37,7 @@ pub struct Registry {
     pub(super) strings: Interner,
     pub(super) shapes: Shapes,
     pub(super) tenants: Vec<Tenant>,
-    tenant_numbers: HashMap<String, TenantNumber>,
+    pub(super) tenant_numbers: HashMap<String, TenantNumber>,
     pub(super) rows: Vec<Row>,
     pub(super) values: Vec<Symbol>,
     /// Series id of each row, in halves.
@@ -44,6 +47,8 @@ pub struct Registry {
     pub(super) types: RowTypes,
     pub(super) families: Families,
     pub(super) alive: AliveDays,
+    /// Rows without a point since an order took them all (retire.rs).
+    pub(super) gone: RoaringBitmap,
     /// (hour since 1970, first row registered in it): rows ascend with time.
     pub(super) hours: Vec<(i64, SeriesRow)>,
     /// Grows with every change of something that exists; new things are told by their number.
@@ -92,6 +97,7 @@ impl Registry {
             types: RowTypes::default(),
             families: Families::default(),
             alive: AliveDays::default(),
+            gone: RoaringBitmap::new(),
             hours: Vec::new(),
             version: 1,
             metric_name,
@@ -108,7 +114,7 @@ impl Registry {
             return number;
         }
         let number = self.tenants.len() as TenantNumber;
-        self.tenants.push(Tenant { name: name.to_owned(), index: TenantIndex::default() });
+        self.tenants.push(Tenant::new(name, None));
         self.tenant_numbers.insert(name.to_owned(), number);
         number
     }

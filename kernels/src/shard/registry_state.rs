@@ -56,7 +56,9 @@ impl Registry {
             out.number(before as u64);
             out.number((now - before) as u64);
         }
-        self.tenants[from.tenants..to.tenants].iter().for_each(|tenant| out.text(&tenant.name));
+        self.tenants[from.tenants..to.tenants]
+            .iter()
+            .for_each(|tenant| out.text(&tenant.written()));
         let new = strings as u32..to.strings as u32;
         new.clone().for_each(|symbol| out.number(self.strings.bytes(symbol).len() as u64));
         new.for_each(|symbol| out.0.extend_from_slice(self.strings.bytes(symbol)));
@@ -147,6 +149,9 @@ impl Registry {
         let [tenants, strings, shapes, rows] = new;
         for _ in 0..tenants {
             let name = input.text()?;
+            if self.restore_retired(name) {
+                continue;
+            }
             if self.tenant_number(name).is_some() {
                 return Err(corrupt("tenant given twice"));
             }

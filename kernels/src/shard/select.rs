@@ -44,7 +44,17 @@ impl Registry {
         Ok(keys.into_iter().map(|key| key as SeriesRow).collect())
     }
 
-    fn find_rows(
+    /// `matching_rows` but for those that have no point any more.
+    pub(super) fn find_rows(
+        &self,
+        tenant: TenantNumber,
+        matchers: &[Matcher],
+        range: TimeRange,
+    ) -> Result<RoaringBitmap> {
+        Ok(self.matching_rows(tenant, matchers, range)? - &self.gone)
+    }
+
+    pub(super) fn matching_rows(
         &self,
         tenant: TenantNumber,
         matchers: &[Matcher],
@@ -98,7 +108,7 @@ impl Registry {
         let (Some(name), Some(index)) = (self.strings.find(name.as_bytes()), index) else {
             return Ok(Vec::new());
         };
-        if matchers.is_empty() && range.is_none() {
+        if matchers.is_empty() && range.is_none() && self.gone.is_empty() {
             return Ok(self.sorted_strings(index.values(name).map(|(value, _)| value).collect()));
         }
         let rows = self.find_rows(tenant, matchers, range)?;

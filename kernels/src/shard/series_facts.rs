@@ -58,6 +58,7 @@ impl Registry {
     /// These rows have points on this UTC day (`alive::day_of`). Call it before the points can be
     /// asked for; a row noted before for the same day costs a nanosecond.
     pub fn note_alive(&mut self, day: i32, rows: &[SeriesRow]) {
+        self.show(rows);
         if self.alive.note(day, rows, self.version + 1) {
             self.version += 1;
         }

@@ -21,6 +21,8 @@ pub const SECTION_LEDGER: u16 = 3;
 pub const SECTION_SEAL: u16 = 4;
 pub const SECTION_GOVERNANCE: u16 = 5;
 pub const SECTION_DEDUP: u16 = 6;
+/// Stands before the registry's.
+pub const SECTION_DELETED: u16 = 8;
 
 pub struct StateHeader {
     pub snapshot: bool,

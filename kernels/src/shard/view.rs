@@ -5,6 +5,7 @@
 
 use super::block_reader::{BlockReader, Kind, PageCursor};
 use super::buffer::{BufferedHistogram, RowSet, Run, append_newer};
+use super::deletion::{Tombstone, kept_from};
 use super::matcher::Matcher;
 use super::owner::Shard;
 use crate::error::Result;
@@ -36,6 +37,7 @@ struct Snapshot {
     keys: Vec<SeriesKey>,
     range_ms: Range<i64>,
     blocks: Vec<Arc<HeldBlock>>,
+    tombstones: Vec<Arc<Tombstone>>,
     runs: Vec<Arc<Run>>,
     /// Rows with a buffered histogram in the range.
     histogram_rows: BTreeSet<SeriesRow>,
@@ -82,6 +84,7 @@ impl ShardAccess for Shard {
         runs.extend(points.buffer.runs.iter().cloned());
         histograms.extend(matching(&points.buffer.histograms, &rows, &range_ms));
         let tail = points.buffer.tail_copy(Some(&rows));
+        let tombstones = points.tombstones.clone();
         drop(points);
         runs.push(Arc::new(Run::build(&tail.0, &tail.1, &tail.2)));
         runs.retain(|run| run.overlaps(range_ms.start, range_ms.end));
@@ -89,6 +92,7 @@ impl ShardAccess for Shard {
             keys: keys.to_vec(),
             range_ms,
             blocks,
+            tombstones,
             runs,
             histogram_rows: histograms.into_iter().collect(),
         }))
@@ -187,6 +191,7 @@ impl Shard {
         let (ledger, sequence) = (applier.ledger.clone(), applier.next_sequence);
         let blocks = points.blocks.clone();
         let (movements, committed) = (points.movements, points.committed.clone());
+        let (deleted, orders) = (points.deleted.clone(), points.orders.clone());
         let frozen_rows: u64 = points.frozen.iter().map(|frozen| frozen.row_points()).sum();
         let frozen_added: u64 = points.frozen.iter().map(|frozen| frozen.points_added).sum();
         let buffer_rows = frozen_rows + points.buffer.row_points();
@@ -241,6 +246,8 @@ impl Shard {
                 "raw_scan": raw_scan,
             },
             "balanced": balanced,
+            "deleted": deleted,
+            "deletions": orders,
         });
         Ok(answer.to_string())
     }
@@ -250,13 +257,14 @@ impl PointSource for Snapshot {
     fn read(&self, range: Range<usize>, out: &mut PointColumns) -> Result<u64> {
         let before = out.times_ms.len();
         let (from_ms, until_ms) = (self.range_ms.start, self.range_ms.end);
-        let cursors = self.blocks.iter().map(|block| block.reader.cursor(Kind::Floats));
-        let mut blocks: Vec<PageCursor<'_>> = cursors.collect();
+        let cursors = self.blocks.iter().map(|b| (b.reader.cursor(Kind::Floats), b.last_sequence));
+        let mut blocks: Vec<(PageCursor<'_>, u64)> = cursors.collect();
         let mut run_cursors = vec![0_usize; self.runs.len()];
         for key in &self.keys[range] {
             let start = out.times_ms.len();
-            for block in &mut blocks {
-                block.series(*key, from_ms, until_ms, &mut |page, series, part| {
+            for (block, last_sequence) in &mut blocks {
+                let (kept_ms, _) = kept_from(&self.tombstones, key.row, *last_sequence);
+                block.series(*key, from_ms.max(kept_ms), until_ms, &mut |page, series, part| {
                     let times_ms = &page.times(series)[part.clone()];
                     let values = &page.values(series)[part];
                     append_newer(&mut out.times_ms, &mut out.values, start, times_ms, values);
@@ -283,10 +291,19 @@ impl PointSource for Snapshot {
         for block in &self.blocks {
             if block.reader.meta().histogram_points > 0 {
                 let (from_ms, until_ms) = (self.range_ms.start, self.range_ms.end);
-                block.reader.read_histograms(keys, from_ms, until_ms, &mut |index, _, _| {
-                    found.insert(index);
-                    Ok(())
-                })?;
+                block.reader.read_histograms(
+                    keys,
+                    from_ms,
+                    until_ms,
+                    &mut |index, time_ms, _| {
+                        let row = keys[index].row;
+                        let kept = kept_from(&self.tombstones, row, block.last_sequence);
+                        if time_ms >= kept.0 {
+                            found.insert(index);
+                        }
+                        Ok(())
+                    },
+                )?;
             }
         }
         Ok(found.len() as u64)

@@ -117,7 +117,7 @@ def tenant_delete(
     if not yes:
         typer.confirm(f"Delete tenant {name} and all of its data?", abort=True)
     ask(http, key, tls_ca, "DELETE", f"/tenants/{quote(name, safe='')}")
-    print(f"tenant {name} is being deleted")
+    print(f"tenant {name} is being deleted; how far: sluiceway series deletions")
 
 
 @tenant_app.command("override")

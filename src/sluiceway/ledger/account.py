@@ -4,9 +4,10 @@ Invariant: `tenants` = `committed` + `pending`, outcome by outcome; a tenant is 
 and nothing of others, stock and movements being everybody's.
 """
 
-from typing import Any
+from typing import Any, TypeVar
 
 Row = dict[str, Any]
+T = TypeVar("T")
 
 
 def account(statement: dict[str, Any], tenant: str | None) -> dict[str, Any]:
@@ -15,6 +16,7 @@ def account(statement: dict[str, Any], tenant: str | None) -> dict[str, Any]:
     committed = statement.get("committed", {"next_sequence": 0, "tenants": {}})
     before = own(committed["tenants"], tenant)
     told = statement if tenant is None else {"next_sequence": statement["next_sequence"]}
+    deleted = own(statement.get("deleted", {}), tenant)
     gaps = {name: flow_gap(row) for name, row in now.items()}
     return {
         **told,
@@ -24,12 +26,13 @@ def account(statement: dict[str, Any], tenant: str | None) -> dict[str, Any]:
             "records": statement["next_sequence"] - committed["next_sequence"],
             "tenants": {name: minus(row, before.get(name, {})) for name, row in now.items()},
         },
+        "deleted": deleted,
         "flow_gaps": gaps,
         "balanced": statement["balanced"] if tenant is None else not any(gaps.values()),
     }
 
 
-def own(rows: dict[str, Row], tenant: str | None) -> dict[str, Row]:
+def own(rows: dict[str, T], tenant: str | None) -> dict[str, T]:
     return {name: row for name, row in rows.items() if tenant in (None, name)}
 
 

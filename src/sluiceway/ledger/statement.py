@@ -76,6 +76,8 @@ class Statement(msgspec.Struct, frozen=True):
     """Acked records that damage in the journal took. Where a record's header survives its points
     are `rejected: journal_damage`; of the others nothing is known."""
     committed: Committed = Committed(0, {})
+    deleted: dict[str, int] = {}
+    """Stored points that orders to delete took out of the stock, by tenant."""
 
     def stock_gap(self) -> int:
         """Rows too many (or, negative, missing); 0 unless something is wrong."""

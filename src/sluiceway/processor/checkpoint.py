@@ -7,11 +7,13 @@ a state from which the next try, or a restart, goes on.
 
 import threading
 import zlib
-from collections.abc import Iterable
+from collections import Counter
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 
 import msgspec
 
+from sluiceway.deadletters.purge import Purged
 from sluiceway.errors import SluicewayError
 from sluiceway.kernels import Disk, mutant_on
 from sluiceway.tiers.hot import MergeTask, add_days
@@ -19,6 +21,7 @@ from sluiceway.tiers.interface import BlockMeta, MergeReport, SealReport, TierKe
 from sluiceway.tiers.manifest import (
     BlockEntry,
     Change,
+    Deletion,
     LettersEntry,
     ManifestStore,
     Policy,
@@ -120,6 +123,70 @@ class Checkpointer:
         """
         self._commit(Change("replay", replays=replays, replayed=points))
 
+    def order(self, make: Callable[[Version], tuple[Deletion, ...]]) -> None:
+        """Commit orders to delete; `make` sees the version before, to which nothing is added until
+        the orders are in. Raises: OSError; then they may or may not survive a crash."""
+        self._commit(lambda before: Change("delete", deletions=make(before)))
+
+    def erase(self, block: BlockEntry) -> bool:
+        """Write a block anew without the points that pending orders take; false where it holds
+        none of them. Raises: BackendUnavailable, OSError, Corruption, Cancelled."""
+        self._publish()
+        task, path = MergeTask((block,), (), block.codec), self._name("blocks", "block")
+        request = {"inputs": [block.path], "cuts_ms": [], "paths": [path], "codec": block.codec}
+        text = self._kernel.merge(msgspec.json.encode({**request, "erase": True}).decode())
+        report = msgspec.json.decode(text, type=MergeReport)
+        if not report.deleted:
+            self._unlink([path])
+            return False
+
+        def change(before: Version) -> Change:
+            orders = {order.number: order for order in before.deletions}
+            gone = Counter[str]()
+            for number, points in report.deleted.items():
+                order = orders[number]
+                orders[number] = msgspec.structs.replace(order, points=order.points + points)
+                gone[order.tenant] += points
+            return Change(
+                "delete",
+                blocks=tuple(merged_block(task, meta) for meta in report.outputs),
+                blocks_removed=(block.path,),
+                superseded=report.superseded,
+                deletions=tuple(orders.values()),
+                deleted=dict(gone),
+            )
+
+        self._commit(change)
+        return True
+
+    def purge(self, file: LettersEntry, rest: Purged, order: int) -> None:
+        """Put the rest of a file of dead letters in its place. Raises: OSError."""
+        made: tuple[LettersEntry, ...] = ()
+        if rest.letters:
+            path = self._name("letters", "letters")
+            self._disk.write_new(path, rest.data)
+            changed = msgspec.structs.replace(
+                file,
+                path=path,
+                bytes=len(rest.data),
+                crc32=zlib.crc32(rest.data),
+                letters=rest.letters,
+                points=rest.points,
+                first_received_ms=rest.first_received_ms,
+                last_received_ms=rest.last_received_ms,
+            )
+            made = (changed,)
+
+        def purged(held: Deletion) -> Deletion:
+            points = held.letter_points + rest.points_gone
+            return msgspec.structs.replace(held, letter_points=points)
+
+        def change(before: Version) -> Change:
+            orders = tuple(purged(o) if o.number == order else o for o in before.deletions)
+            return Change("delete", letters=made, letters_removed=(file.path,), deletions=orders)
+
+        self._commit(change)
+
     def change_policies(self, policies: tuple[Policy, ...], version: int, table: bytes) -> None:
         """Commit policies that name a new compiled one: durable before any record names it.
 
@@ -133,9 +200,11 @@ class Checkpointer:
         gone = tuple(table.path for table in tables if table.version not in named)
         self._commit(Change("policy", policies=policies, tables=(entry,), tables_removed=gone))
 
-    def _commit(self, change: Change, sealed: bool = False) -> None:
-        made, gone = change.made(), change.gone()
+    def _commit(self, change: Change | Callable[[Version], Change], sealed: bool = False) -> None:
         with self._committing:
+            if not isinstance(change, Change):
+                change = change(self._manifests.version)
+            made, gone = change.made(), change.gone()
             if mutant_on("unlink_before_manifest"):
                 self._unlink(gone)
             try:
@@ -264,5 +333,7 @@ def encode_publication(version: Version, change: Change, sealed: bool) -> str:
         "blocks_removed": change.blocks_removed,
         "sealed": sealed,
         "movements": version.movements,
+        "deletions": version.deletions,
+        "deleted": version.deleted,
     }
     return msgspec.json.encode(value).decode()

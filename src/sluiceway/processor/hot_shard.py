@@ -21,6 +21,7 @@ from sluiceway.governance.reading import Reading
 from sluiceway.kernels import Disk, Shard
 from sluiceway.ledger.statement import Statement
 from sluiceway.processor.checkpoint import Checkpointer
+from sluiceway.processor.eraser import Eraser, mergeable
 from sluiceway.processor.figures import figures
 from sluiceway.processor.guard import Guard
 from sluiceway.processor.policies import (
@@ -41,7 +42,7 @@ from sluiceway.tiers.hot import (
     plan_merge,
     plan_merge_all,
 )
-from sluiceway.tiers.manifest import ManifestStore, Replay, Version
+from sluiceway.tiers.manifest import Deletion, ManifestStore, Matcher, Replay, Version
 
 DIRECTORY = "hot/metrics"
 JOURNAL_DIRECTORY = "journal/metrics"
@@ -88,6 +89,7 @@ class HotShard:
         report = self.shard.open_journal(self._opened.next_sequence, self._opened.fence)
         self._replay_until: int = msgspec.json.decode(report)["next_sequence"]
         self._checkpointer = Checkpointer(disk, self.shard, self.manifests, directory)
+        self._eraser = Eraser(disk, self.shard, self.manifests, self._checkpointer, clock)
         self._worker = Worker(
             self.shard, config, clock, self._snapshot_due, self._parts, self._frozen_now, pace
         )
@@ -154,7 +156,9 @@ class HotShard:
         """Merge until no two blocks overlap in time. Blocks; raises as a merge does."""
         with self._merging:
             self._expire()
-            task = plan_merge_all(self.manifests.version.blocks, self._config)
+            while self._eraser.step():
+                pass
+            task = plan_merge_all(mergeable(self.manifests.version), self._config)
             if task is not None:
                 self._checkpointer.merge(task)
 
@@ -195,6 +199,23 @@ class HotShard:
         BackendUnavailable."""
         self._checkpointer.note_replays(replays, points)
 
+    def delete(
+        self,
+        tenant: str,
+        matchers: tuple[Matcher, ...],
+        before_ms: int | None,
+        actor: str,
+        whole: bool = False,
+    ) -> Deletion:
+        """Delete points of all that was acked before: durable and hidden from queries when it
+        returns, gone from the blocks later. Blocks. Raises: BackendUnavailable, OSError,
+        Overloaded."""
+        self.flush(False)
+        order = self._eraser.order(tenant, matchers, before_ms, actor, whole)
+        self._log.info("deletion_ordered", number=order.number, tenant=tenant, actor=actor)
+        self._merge_wanted.set()
+        return order
+
     # --- one step of each thread, also driven by hand in simulations ---------------------------
 
     def step(self, wait_ms: int = 0) -> str:
@@ -217,7 +238,10 @@ class HotShard:
         """One planned merge; false where none is worth doing."""
         with self._merging:
             self._expire()
-            task = plan_merge(self.manifests.version.blocks, self._config, self._damaged)
+            if self._eraser.step():
+                return True
+            blocks = mergeable(self.manifests.version)
+            task = plan_merge(blocks, self._config, self._damaged)
             if task is not None:
                 try:
                     self._checkpointer.merge(task)
@@ -335,6 +359,14 @@ class HotShard:
         """What the meters of the policy in force count, and all tallies."""
         return msgspec.json.decode(self.shard.governance(), type=Reading)
 
+    def knows_tenant(self, tenant: str) -> bool:
+        """Has it series, with points or without, that no deletion took?"""
+        return self.shard.knows_tenant(tenant)
+
+    def count_ordered(self, tenant: str, matchers: tuple[Matcher, ...]) -> int:
+        """Series that a deletion would take. Raises: TenantFault (a regular expression)."""
+        return self.shard.count_ordered(tenant, msgspec.json.encode(matchers).decode())
+
     def version(self) -> Version:
         return self.manifests.version
 
@@ -349,5 +381,6 @@ class HotShard:
             "dead_letters": sum(file.letters for file in letters),
             "dead_letter_bytes": sum(file.bytes for file in letters),
             "processor_errors_total": self._guard.errors,
+            "deletions_pending": len(self.version().pending()),
             "failure": self._guard.failure,
         }

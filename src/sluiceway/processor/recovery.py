@@ -55,6 +55,6 @@ def load_tier(shard: Shard, version: Version) -> None:
     """
     for state in version.states:
         shard.load_state(state.path, state.bytes, state.crc32)
-    change = Change("open", blocks=version.blocks)
+    change = Change("open", blocks=version.blocks)  # encoded with the version's orders
     shard.publish(encode_publication(version, change, sealed=False))
     shard.loaded()

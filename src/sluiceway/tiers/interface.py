@@ -59,6 +59,8 @@ class SealReport(msgspec.Struct, frozen=True):
 class MergeReport(msgspec.Struct, frozen=True):
     outputs: list[BlockMeta]
     superseded: int
+    deleted: dict[int, int] = {}
+    """Points left out, by the order that took them."""
 
 
 class TierKernel(Protocol):
@@ -73,4 +75,8 @@ class TierKernel(Protocol):
     ) -> str: ...
     def merge(self, request: str) -> str: ...
     def publish(self, publication: str) -> None: ...
+    def erasing(self) -> tuple[list[tuple[int, int]], list[str]]:
+        """Pending orders with the series that they take; blocks that may hold their points."""
+        ...
+
     def truncate_journal(self, sequence: int) -> None: ...

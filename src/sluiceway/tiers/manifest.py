@@ -7,6 +7,7 @@ file and directory entry are durable, and not before. docs/formats/manifest.md h
 import re
 import threading
 import zlib
+from collections import Counter
 from dataclasses import dataclass, field, replace
 
 import msgspec
@@ -99,12 +100,15 @@ class Movements(msgspec.Struct, frozen=True):
     derived: int = 0
     replayed: int = 0
 
-    def plus(self, superseded: int = 0, expired: int = 0, replayed: int = 0) -> "Movements":
+    def plus(
+        self, superseded: int = 0, expired: int = 0, replayed: int = 0, deleted: int = 0
+    ) -> "Movements":
         return msgspec.structs.replace(
             self,
             superseded=self.superseded + superseded,
             expired=self.expired + expired,
             replayed=self.replayed + replayed,
+            deleted=self.deleted + deleted,
         )
 
 
@@ -128,6 +132,35 @@ class Replay(msgspec.Struct, frozen=True):
     @property
     def done(self) -> bool:
         return self.next_sequence >= self.end_sequence
+
+
+class Matcher(msgspec.Struct, frozen=True):
+    """One condition on a label, as PromQL writes it: `op` is `=`, `!=`, `=~` or `!~`."""
+
+    name: str
+    op: str
+    value: str
+
+
+class Deletion(msgspec.Struct, frozen=True):
+    """An order to delete points of records before `end_sequence`; pending until `done_ms`.
+
+    `whole`: the tenant with its name and dead letters. `points` and `letter_points` grow as files
+    are written anew; `series` is what the order selected.
+    """
+
+    number: int
+    tenant: str
+    whole: bool
+    matchers: tuple[Matcher, ...]
+    before_ms: int | None
+    end_sequence: int
+    asked_ms: int
+    actor: str
+    series: int = 0
+    points: int = 0
+    letter_points: int = 0
+    done_ms: int | None = None
 
 
 class Versioned(msgspec.Struct):
@@ -157,6 +190,9 @@ class ManifestFile(msgspec.Struct, forbid_unknown_fields=True):
     tables: list[TableEntry] = []
     tables_removed: list[str] = []
     replays: list[Replay] = []
+    deletions: list[Deletion] = []
+    deleted: dict[str, int] = {}
+    """Points deleted since the beginning, by tenant."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -174,6 +210,11 @@ class Version:
     letters: tuple[LettersEntry, ...] = ()
     tables: tuple[TableEntry, ...] = ()
     replays: tuple[Replay, ...] = ()
+    deletions: tuple[Deletion, ...] = ()
+    deleted: dict[str, int] = field(default_factory=dict)
+
+    def pending(self) -> tuple[Deletion, ...]:
+        return tuple(order for order in self.deletions if order.done_ms is None)
 
     def files(self) -> set[str]:
         return set(paths_of(self))
@@ -203,6 +244,9 @@ class Change:
     tables_removed: tuple[str, ...] = ()
     replays: tuple[Replay, ...] | None = None
     replayed: int = 0
+    deletions: tuple[Deletion, ...] | None = None
+    deleted: dict[str, int] = field(default_factory=dict)
+    """Points that go, by tenant."""
 
     def made(self) -> list[str]:
         return paths_of(self)
@@ -242,10 +286,14 @@ def apply_change(version: Version, change: Change) -> Version:
         blocks=tuple(sorted([*blocks, *change.blocks], key=block_order)),
         states=(*states, *change.states),
         policies=version.policies if change.policies is None else change.policies,
-        movements=version.movements.plus(change.superseded, change.expired, change.replayed),
-        letters=(*letters, *change.letters),
+        movements=version.movements.plus(
+            change.superseded, change.expired, change.replayed, sum(change.deleted.values())
+        ),
+        letters=tuple(sorted([*letters, *change.letters], key=lambda file: file.first_sequence)),
         tables=(*tables, *change.tables),
         replays=version.replays if change.replays is None else change.replays,
+        deletions=version.deletions if change.deletions is None else change.deletions,
+        deleted=dict(Counter(version.deleted) + Counter(change.deleted)),
     )
 
 
@@ -364,6 +412,8 @@ class ManifestStore:
                 policies=list(after.policies),
                 movements=after.movements,
                 replays=list(after.replays),
+                deletions=list(after.deletions),
+                deleted=after.deleted,
                 letters=list(after.letters if snapshot else change.letters),
                 letters_removed=[] if snapshot else list(change.letters_removed),
                 tables=list(after.tables if snapshot else change.tables),
@@ -431,8 +481,12 @@ def replay(chain: list[ManifestFile]) -> Version:
             tables=tuple(manifest.tables),
             tables_removed=tuple(manifest.tables_removed),
             replays=tuple(manifest.replays),
+            deletions=tuple(manifest.deletions),
         )
         version = replace(
-            apply_change(version, change), number=manifest.number, movements=manifest.movements
+            apply_change(version, change),
+            number=manifest.number,
+            movements=manifest.movements,
+            deleted=manifest.deleted,
         )
     return version

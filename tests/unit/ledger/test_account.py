@@ -17,6 +17,8 @@ STATEMENT = {
     "committed": {"next_sequence": 7, "tenants": {"a": row(6, 6)}},
     "movements": {"replayed": 3},
     "stock": {"block_rows": 6, "buffer_rows": 6, "expected_rows": 12, "raw_scan": False},
+    "deleted": {"a": 2, "b": 1},
+    "deletions": [],
     "balanced": False,
 }
 
@@ -33,7 +35,8 @@ def test_pending_is_what_no_manifest_covers_yet() -> None:
 def test_a_tenant_sees_its_own_and_its_own_balance() -> None:
     told = account(STATEMENT, "a")
     assert told["balanced"] and "b" not in str(sorted(told["tenants"]))
-    assert not {"movements", "stock"} & set(told)
+    assert not {"movements", "stock", "deletions"} & set(told)
+    assert told["deleted"] == {"a": 2}
     assert set(told["committed"]["tenants"]) == set(told["pending"]["tenants"]) == {"a"}
 
 

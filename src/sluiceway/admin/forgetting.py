@@ -1,0 +1,77 @@
+"""The last step of a tenant's end: its records go once the ledger says that its data has.
+
+Invariant: what goes into the audit log as proof is the shard's own order, done: how many points,
+letters and series went, and when.
+"""
+
+import threading
+from collections.abc import Callable
+from typing import Any
+
+import msgspec
+import structlog
+
+from sluiceway.clock import Clock
+from sluiceway.errors import SluicewayError
+from sluiceway.tenants.model import Tenant
+from sluiceway.tenants.publisher import Publisher
+
+LOOK_S = 1.0
+SETTLED_MS = 3_000
+"""After an order was done: records that were on their way would have come, and made another."""
+ACTOR = "sluiceway"
+log = structlog.get_logger("deletions")
+
+
+class Forgetting:
+    """Looks on a thread; `step` is one look."""
+
+    def __init__(
+        self, publisher: Publisher, ledger: Callable[[], dict[str, Any]], clock: Clock
+    ) -> None:
+        self._publisher = publisher
+        self._ledger = ledger
+        self._clock = clock
+
+    def start(self) -> None:
+        threading.Thread(target=self._run, name="tenants-forgetting", daemon=True).start()
+
+    def step(self) -> list[str]:
+        """Names of tenants whose records went. Raises: BackendUnavailable, TenantFault."""
+        tenants = self._publisher.current().tenants.values()
+        deleting = [tenant for tenant in tenants if tenant.status == "deleting"]
+        if not deleting:
+            return []
+        orders, now_ms = self._ledger().get("deletions", []), self._clock.now_ms()
+        gone = []
+        for tenant in deleting:
+            proof = proof_of(tenant, orders, now_ms)
+            if proof is not None:
+                with self._publisher.acting() as (store, _):
+                    store.forget_tenant(ACTOR, tenant.name, proof)
+                gone.append(tenant.name)
+        return gone
+
+    def _run(self) -> None:
+        while True:
+            threading.Event().wait(LOOK_S)
+            try:
+                for name in self.step():
+                    log.info("tenant_forgotten", tenant=name)
+            except (SluicewayError, OSError) as error:
+                log.error("tenant_not_forgotten", error=str(error))
+
+
+def proof_of(tenant: Tenant, orders: list[dict[str, Any]], now_ms: int) -> str | None:
+    """The orders that took the tenant's data since it is deleting, if all are done and settled."""
+    own = [
+        order
+        for order in orders
+        if order["whole"]
+        and order["tenant"] == tenant.name
+        and order["asked_ms"] >= tenant.changed_ms
+    ]
+    ends = [order["done_ms"] for order in own]
+    if not own or any(end is None or now_ms < end + SETTLED_MS for end in ends):
+        return None
+    return msgspec.json.encode(own).decode()
