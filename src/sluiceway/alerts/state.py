@@ -5,12 +5,14 @@ Invariant: an alert is its labels, there is one of each, at most `alerts_max` of
 monotonic clock; wall times are only told.
 """
 
-from collections.abc import Mapping, Sequence
+from collections import Counter, deque
+from collections.abc import Mapping, Sequence, Set
 from dataclasses import dataclass, replace
 from enum import StrEnum
 
 Labels = tuple[tuple[str, str], ...]
 """Sorted by name."""
+NOBODY: tuple[str, Labels] = ("", ())
 RESOLVED_KEPT_S = 900.0
 """A resolved alert is told to Alertmanagers for this long, as Prometheus does."""
 ALERTS_MAX = 1_000
@@ -83,10 +85,11 @@ class AlertBook:
         present = {(rule, finding.labels): finding for rule in found for finding in found[rule]}
         resolved = self._end(set(found), set(present), now_s, now_ms)
         fired, untracked = [], 0
+        room = self._room(present.keys())
         # Those known first: they keep their place.
         for key in sorted(present, key=lambda key: key not in self._book):
             known = self._book.get(key)
-            if known is None and not self._has_room(key[0]):
+            if known is None and not self._has_room(key[0], room):
                 untracked += 1
                 continue
             if known is None or known.state is State.RESOLVED:
@@ -119,20 +122,43 @@ class AlertBook:
             if alert.state is State.RESOLVED and now_s - alert.resolved_s >= RESOLVED_KEPT_S:
                 del self._book[key]
 
-    def _has_room(self, rule: str) -> bool:
-        """Room for one more of this rule; a resolved alert goes before a new one has to."""
-        if len(self._book) >= self._alerts_max and not self._forget(None):
-            return False
-        of_rule = sum(key[0] == rule for key in self._book)
-        return of_rule < self._of_rule_max or self._forget(rule)
-
-    def _forget(self, rule: str | None) -> bool:
-        """Forget the alert, of this rule or of any, that was resolved first."""
-        ended = [
+    def _room(self, present: Set[tuple[str, Labels]]) -> "Room":
+        """The places there are, before anything new takes one."""
+        ended = sorted(
             (alert.resolved_s, key)
             for key, alert in self._book.items()
-            if alert.state is State.RESOLVED and rule in (None, key[0])
-        ]
-        if ended:
-            del self._book[min(ended)[1]]
-        return bool(ended)
+            if alert.state is State.RESOLVED and key not in present
+        )
+        by_rule: dict[str, deque[tuple[float, tuple[str, Labels]]]] = {}
+        for at_s, key in ended:
+            by_rule.setdefault(key[0], deque()).append((at_s, key))
+        return Room(Counter(key[0] for key in self._book), by_rule)
+
+    def _has_room(self, rule: str, room: "Room") -> bool:
+        """Take a place for one more of this rule; what was resolved first goes for it."""
+        if room.taken[rule] >= self._of_rule_max:
+            gone = room.first_ended(rule)
+        elif len(self._book) >= self._alerts_max:
+            gone = room.first_ended(None)
+        else:
+            gone = NOBODY
+        if gone is None:
+            return False
+        if gone is not NOBODY:
+            del self._book[gone]
+            room.taken[gone[0]] -= 1
+        room.taken[rule] += 1
+        return True
+
+
+@dataclass
+class Room:
+    """Alerts by rule, and those resolved, the first first, that may go for new ones."""
+
+    taken: Counter[str]
+    ended: dict[str, deque[tuple[float, tuple[str, Labels]]]]
+
+    def first_ended(self, rule: str | None) -> tuple[str, Labels] | None:
+        """Of this rule or of any; it is told once."""
+        queues = [q for name, q in self.ended.items() if q and rule in (None, name)]
+        return min(queues, key=lambda queue: queue[0]).popleft()[1] if queues else None
