@@ -251,6 +251,9 @@ def test_a_plan_s_limits_are_budgets_within_seconds(policed: Policed) -> None:
     told = policed.outcomes("acme")
     assert (told["stored"], told["discarded"]) == (2 * KNOWN + 2, 3), "bites in any stage"
     assert policed.outcomes("globex")["discarded"] == 0
+    path = "/api/v1/deadletters/count"
+    told_quota = json.loads(keyed.call(policed.keys["acme"], "GET", path)[1])["data"]
+    assert told_quota["tenants"]["acme"]["bytes_max"] == 0
     of = 'tenant="acme",budget="plan:active",of="active"'
     limit = f'sluiceway_budget_series_limit{{{of},level="hard"}}'
     assert policed.metrics(policed.keys["acme"])[limit] == KNOWN + 2

@@ -137,7 +137,7 @@ class LetterPaths:
         return {
             name: {
                 "bytes_held": bytes_held(name),
-                "bytes_max": quota.bytes_max_per_tenant,
+                "bytes_max": quota.bytes_max_of.get(name, quota.bytes_max_per_tenant),
                 "days": quota.days,
                 "dead_lettered_points": outcomes.dead_lettered,
                 "discarded_points": outcomes.discarded,
