@@ -262,7 +262,7 @@ def read_side(settings: dict[str, Any]) -> None:
     publisher = open_publisher(Path(settings["data_dir"]), tenants, clock)
     tenants.start()
     publisher.start()
-    start_forgetting(publisher, client, clock)
+    start_forgetting(publisher, tenants, client, clock)
     paths = ReadPaths(app, lambda: admin_app(publisher, clock))
     connections_max, queries_run = settings["connections_max"], settings["queries_run"]
     serve_until_told(paths, settings["http_socket"], connections_max, queries_run)
@@ -297,12 +297,14 @@ def open_query_log(
     return log
 
 
-def start_forgetting(publisher: "Publisher", client: ShardClient, clock: Clock) -> None:
+def start_forgetting(
+    publisher: "Publisher", tenants: SnapshotDirectory, client: ShardClient, clock: Clock
+) -> None:
     """Records of tenants go when their data has."""
     from sluiceway.admin.forgetting import Forgetting
 
     asked = {"tenant": DEFAULT_TENANT, "timeout_ms": LEDGER_MS_MAX, "raw_scan": False}
-    Forgetting(publisher, lambda: client.ledger(asked), clock).start()
+    Forgetting(publisher, tenants.snapshot, lambda: client.ledger(asked), clock).start()
 
 
 def open_directory(data_dir: Path, clock: Clock) -> SnapshotDirectory:

@@ -13,7 +13,7 @@ import structlog
 
 from sluiceway.clock import Clock
 from sluiceway.errors import SluicewayError
-from sluiceway.tenants.model import Tenant
+from sluiceway.tenants.model import Snapshot, Tenant
 from sluiceway.tenants.publisher import Publisher
 
 LOOK_S = 1.0
@@ -27,9 +27,15 @@ class Forgetting:
     """Looks on a thread; `step` is one look."""
 
     def __init__(
-        self, publisher: Publisher, ledger: Callable[[], dict[str, Any]], clock: Clock
+        self,
+        publisher: Publisher,
+        snapshot: Callable[[], Snapshot],
+        ledger: Callable[[], dict[str, Any]],
+        clock: Clock,
     ) -> None:
+        """`snapshot` opens no store: most looks end there."""
         self._publisher = publisher
+        self._snapshot = snapshot
         self._ledger = ledger
         self._clock = clock
 
@@ -38,7 +44,7 @@ class Forgetting:
 
     def step(self) -> list[str]:
         """Names of tenants whose records went. Raises: BackendUnavailable, TenantFault."""
-        tenants = self._publisher.current().tenants.values()
+        tenants = self._snapshot().tenants.values()
         deleting = [tenant for tenant in tenants if tenant.status == "deleting"]
         if not deleting:
             return []
