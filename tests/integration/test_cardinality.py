@@ -123,6 +123,8 @@ def test_limits_are_checked(keyed: Keyed) -> None:
     key = keyed.key("globex", "read")
     within(lambda: keyed.get(key, "cardinality")[0] == 200, "the key works")
     assert ask(keyed, key, metric="no_such_metric")["metric"]["active"] == 0
+    assert ask(keyed, key, since=0)["since"] is None
+    assert keyed.get(key, "cardinality", since="yesterday")[0] == 400
     assert ask(keyed, keyed.root)["hour_ms"] is None
 
 

@@ -83,16 +83,17 @@ pub trait ShardAccess: Send + Sync {
     fn cardinality(&self, tenant: &str, top: usize) -> CardinalityStats;
 
     /// What a tenant's active series are made of, as a JSON object, its budgets beside it; more of
-    /// one metric where it is named. `check` is called between slices; its error ends the walk. `{}` where
+    /// one metric where it is named, and what stood in the hour of `since_ms`. `check` is called between slices; its error ends the walk. `{}` where
     /// the shard keeps no hours.
     fn explain(
         &self,
         tenant: &str,
         metric: Option<&str>,
         top: usize,
+        since_ms: Option<i64>,
         check: &dyn Fn() -> Result<()>,
     ) -> Result<String> {
-        let _ = (tenant, metric, top, check);
+        let _ = (tenant, metric, top, since_ms, check);
         Ok("{}".to_owned())
     }
 

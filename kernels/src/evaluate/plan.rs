@@ -109,6 +109,7 @@ pub struct CardinalityPlan {
     pub metric: Option<String>,
     #[serde(default = "default_top")]
     pub top: usize,
+    pub since_ms: Option<i64>,
 }
 
 #[derive(Debug, Deserialize)]

@@ -268,7 +268,7 @@ fn answer(shared: &Shared, stream: &Arc<UnixStream>, payload: &[u8]) -> Result<R
         Request::Cardinality(plan) => {
             let metric = plan.metric.as_deref();
             let check = || interrupt.check();
-            let text = shard.explain(&plan.tenant, metric, plan.top, &check)?;
+            let text = shard.explain(&plan.tenant, metric, plan.top, plan.since_ms, &check)?;
             Ok(Reply::new(vec![("json", Column::Bytes(text.into_bytes()))], lag_records))
         }
         Request::Ledger(plan) => {

@@ -88,6 +88,8 @@ pub struct Cardinality {
 struct Explained {
     #[serde(flatten)]
     cardinality: Cardinality,
+    /// None where no time was named, or no hour is recorded.
+    since: Option<super::past::Past>,
     policy_version: u32,
     /// The newest first.
     explosions: Vec<super::explosions::Told>,
@@ -139,8 +141,11 @@ impl Shard {
         tenant: &str,
         metric: Option<&str>,
         top: usize,
+        since_ms: Option<i64>,
         check: Check<'_>,
     ) -> Result<String> {
+        let since = since_ms.map(|since_ms| self.past_of(tenant, metric, since_ms, check));
+        let since = since.transpose()?.flatten();
         let cardinality = self.cardinality_of(tenant, metric, top, check)?;
         let (policy_version, budgets, explosions) = {
             let applier = self.applier.lock();
@@ -149,7 +154,7 @@ impl Shard {
             let budgets = governor.standings(&registry, tenant);
             (governor.version, budgets, governor.explosions.told(Some(tenant)))
         };
-        let explained = Explained { cardinality, policy_version, explosions, budgets };
+        let explained = Explained { cardinality, since, policy_version, explosions, budgets };
         serde_json::to_string(&explained).map_err(|error| KernelError::Backend(error.to_string()))
     }
 
@@ -332,9 +337,13 @@ impl Shard {
 impl Registry {
     /// All rows of a metric.
     fn rows_of_metric(&self, tenant: TenantNumber, metric: &str) -> RoaringBitmap {
+        let metric = self.strings.find(metric.as_bytes());
+        metric.map_or_else(RoaringBitmap::new, |metric| self.rows_of(tenant, metric))
+    }
+
+    pub(super) fn rows_of(&self, tenant: TenantNumber, metric: Symbol) -> RoaringBitmap {
         let index = &self.tenants[tenant as usize].index;
-        let pair = self.strings.find(metric.as_bytes());
-        let pair = pair.and_then(|metric| index.find(self.metric_name, metric));
+        let pair = index.find(self.metric_name, metric);
         pair.map_or_else(RoaringBitmap::new, |pair| index.posting(pair).to_bitmap())
     }
 }

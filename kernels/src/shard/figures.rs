@@ -4,6 +4,7 @@ use super::owner::Shard;
 use crate::error::{KernelError, Result};
 use crate::journal::JournalStats;
 use serde::Serialize;
+use std::sync::atomic::Ordering;
 
 /// What the decision to seal goes by.
 pub struct Pressure {
@@ -30,6 +31,8 @@ struct Figures {
     registry_bytes: usize,
     dedup_keys: usize,
     governor_bytes: usize,
+    /// Past hours of which the cardinality could not be written.
+    hours_not_recorded: u64,
     /// Dead letters that no seal has written yet.
     letter_bytes: usize,
     page_cache_bytes: usize,
@@ -83,6 +86,7 @@ impl Shard {
             registry_bytes,
             dedup_keys,
             governor_bytes,
+            hours_not_recorded: self.hours_not_recorded.load(Ordering::Relaxed),
             letter_bytes,
             page_cache_bytes: self.page_cache.memory_bytes(),
             page_cache_hits,

@@ -8,6 +8,8 @@ use super::block::{BlockMeta, BlockOptions};
 use super::block_writer::BlockWriter;
 use super::buffer::{BufferedHistogram, Run};
 use super::governor_state::GovernorState;
+use super::hour_file;
+use super::hour_sketches::{ClosedHour, HourSketches};
 use super::letters::{Letters, LettersMeta};
 use super::owner::Shard;
 use super::registry_state::Mark;
@@ -22,6 +24,7 @@ use crate::model::SeriesKey;
 use serde::{Deserialize, Serialize};
 use std::collections::BTreeMap;
 use std::sync::Arc;
+use std::sync::atomic::Ordering;
 
 const DAY_MS: i64 = 86_400_000;
 const DAYS_MAX: usize = 128;
@@ -42,6 +45,7 @@ pub struct Frozen {
     pub ledger: Vec<u8>,
     governor: GovernorState,
     letters: Letters,
+    closed_hours: Vec<ClosedHour>,
 }
 
 impl Frozen {
@@ -117,6 +121,7 @@ impl Shard {
             governor,
             deleted,
             letters: std::mem::take(&mut applier.letters),
+            closed_hours: std::mem::take(&mut applier.governor.closing.0),
             dedup: applier.dedup.encode(snapshot),
             ledger: applier.ledger.to_json(),
         };
@@ -137,6 +142,7 @@ impl Shard {
     ) -> Result<SealReport> {
         let frozen = self.points.read().frozen.first().cloned();
         let frozen = frozen.ok_or_else(|| KernelError::Backend("nothing is frozen".into()))?;
+        self.record_hours(&frozen.closed_hours);
         let mut days = Days::default();
         let block = if frozen.points_added > 0 {
             Some(self.write_block(&frozen, block_path, &mut days)?)
@@ -164,6 +170,16 @@ impl Shard {
         };
         let state = self.write_state(&frozen, &seal, state_path, fence)?;
         Ok(SealReport { seal, state })
+    }
+
+    /// Sketch the hours that closed. They only explain: one that cannot be written is counted.
+    fn record_hours(&self, closed: &[ClosedHour]) {
+        for hour in closed {
+            let sketches = HourSketches::of(hour, &self.registry);
+            if hour_file::write(&*self.disk, sketches).is_err() {
+                self.hours_not_recorded.fetch_add(1, Ordering::Relaxed);
+            }
+        }
     }
 
     fn write_block(&self, frozen: &Frozen, path: &str, days: &mut Days) -> Result<BlockMeta> {

@@ -6,6 +6,7 @@
 
 use super::budget::{Action, Meters, NO_METERS, Stage, Table, Tally};
 use super::explosions::{Explosions, Past};
+use super::hour_sketches::Closing;
 use super::letters::LetterReason;
 use super::registry::Registry;
 use crate::model::{SeriesRow, TenantNumber};
@@ -50,6 +51,8 @@ pub struct Governor {
     pub(super) tallies: Tallies,
     pub(super) letter_bytes: LetterBytes,
     pub(super) explosions: Explosions,
+    /// Hours that the next seal records.
+    pub(super) closing: Closing,
 }
 
 impl Default for Governor {
@@ -66,6 +69,7 @@ impl Default for Governor {
             tallies: BTreeMap::new(),
             letter_bytes: BTreeMap::new(),
             explosions: Explosions::default(),
+            closing: Closing::default(),
         }
     }
 }
@@ -99,6 +103,9 @@ impl Governor {
     fn roll(&mut self, hour: i64, rows: SeriesRow) {
         if hour == self.hour || self.hour.checked_sub(1) == Some(hour) {
             return;
+        }
+        if self.hour != NO_HOUR {
+            self.closing.close(self.hour, self.hour_first_row, &self.activity);
         }
         let next = self.hour.checked_add(1) == Some(hour);
         self.hour = hour;
@@ -323,6 +330,7 @@ impl Governor {
 
     pub fn memory_bytes(&self) -> usize {
         self.explosions.memory_bytes()
+            + self.closing.memory_bytes()
             + self.activity.capacity()
             + self.meters.as_ref().map_or(0, Meters::memory_bytes)
     }

@@ -24,7 +24,7 @@ use crate::wire::{self, Decoder};
 use parking_lot::{Condvar, Mutex, RwLock};
 use serde::{Deserialize, Serialize};
 use std::collections::BTreeMap;
-use std::sync::atomic::{AtomicU32, Ordering};
+use std::sync::atomic::{AtomicU32, AtomicU64, Ordering};
 use std::sync::{Arc, OnceLock};
 use std::time::{Duration, Instant};
 use xxhash_rust::xxh3::{xxh3_64_with_seed, xxh3_128_with_seed};
@@ -149,6 +149,8 @@ pub struct Shard {
     pub(super) applied: Applied,
     pub(super) page_cache: Arc<PageCache>,
     policy_version: AtomicU32,
+    /// Hours that a seal could not write (docs/formats/sketches.md).
+    pub(super) hours_not_recorded: AtomicU64,
     /// Why no request is taken; empty while they are.
     refusing: RwLock<String>,
 }
@@ -167,6 +169,7 @@ impl Shard {
             applied: Applied::default(),
             page_cache: PageCache::new(options.page_cache_bytes_max),
             policy_version: AtomicU32::new(0),
+            hours_not_recorded: AtomicU64::new(0),
             refusing: RwLock::default(),
             disk,
             options,

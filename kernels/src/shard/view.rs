@@ -158,9 +158,10 @@ impl ShardAccess for Shard {
         tenant: &str,
         metric: Option<&str>,
         top: usize,
+        since_ms: Option<i64>,
         check: &dyn Fn() -> Result<()>,
     ) -> Result<String> {
-        self.explain_json(tenant, metric, top, check)
+        self.explain_json(tenant, metric, top, since_ms, check)
     }
 
     fn ledger(&self, raw_scan: bool) -> Result<String> {

@@ -4,11 +4,14 @@ from typing import Annotated
 
 import typer
 
-from sluiceway.commands.options import HERE, AsJson, Authority, Http, Text, ask_api, tell
+from sluiceway.commands.options import HERE, AsJson, Authority, Http, Text, ask_api, refusals, tell
 
 
 def cardinality(
     metric: Annotated[Text, typer.Option(help="Its tags, and what each multiplies.")] = None,
+    since: Annotated[
+        Text, typer.Option(help="What changed: from 24h ago on, or from a Unix time in s.")
+    ] = None,
     limit: Annotated[int, typer.Option(help="Entries of a list, 1 to 1000.")] = 10,
     http: Http = HERE,
     key: Annotated[Text, typer.Option(envvar="SLUICEWAY_KEY", help="A key that may read.")] = None,
@@ -17,9 +20,13 @@ def cardinality(
 ) -> None:
     """Metrics by active and by new series, tags by values, budgets by nearness."""
     from sluiceway.commands.cardinality_tables import cardinality_lines
+    from sluiceway.commands.deadletters import moment_s
 
     query = {"limit": str(limit)}
     if metric is not None:
         query["metric"] = metric
+    if since is not None:
+        with refusals():
+            query["since"] = moment_s(since)
     told = ask_api(http, key, tls_ca, "GET", "/cardinality", **query)
     tell(told, as_json, cardinality_lines(told))

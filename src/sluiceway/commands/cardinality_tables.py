@@ -46,6 +46,8 @@ def cardinality_lines(told: Told) -> list[str]:
         if told["metrics_by_new"]:
             lines += ["", *metric_table(told["metrics_by_new"], "new", None)]
         lines += ["", *tag_table(told["tags"], told["tag_count"])]
+    if told.get("since") is not None:
+        lines += ["", *since_lines(told["since"])]
     for explosion in told["explosions"]:
         lines += ["", *explosion_lines(explosion)]
     if told["budgets"]:
@@ -112,6 +114,40 @@ def metric_lines(metric: Told) -> list[str]:
 def multiplies(tag: Told, series: int) -> float:
     """How many times more series there are with the tag than without."""
     return float(series) / tag["series_without"] if tag["series_without"] else 1.0
+
+
+def since_lines(since: Told) -> list[str]:
+    """A past hour beside now."""
+    lines = [
+        f"since the hour of {moment(since['hour_ms'])}: it had {since['active']:,} active series,"
+        f" {since['new']:,} new, {since['gone']:,} gone; {since['hours']:,} hours are recorded"
+    ]
+    most = max((abs(metric["change"]) for metric in since["metrics"]), default=0)
+    rows = (
+        (
+            short(metric["metric"]),
+            f"{metric['active']:,}",
+            f"{metric['now']:,}",
+            f"{metric['change']:+,}",
+            f"about {metric['series_since']:,}" if "series_since" in metric else "-",
+            bar(abs(metric["change"]), most),
+        )
+        for metric in since["metrics"]
+    )
+    lines += table(("METRIC", "THEN", "NOW", "CHANGE", "DISTINCT SINCE", ""), rows)
+    most = max((abs(tag["change"]) for tag in since["tags"]), default=0)
+    rows = (
+        (
+            short(tag["tag"]),
+            f"about {tag['values']:,}",
+            f"{tag['now']:,}",
+            f"{tag['change']:+,}",
+            f"about {tag['values_since']:,}" if "values_since" in tag else "-",
+            bar(abs(tag["change"]), most),
+        )
+        for tag in since["tags"]
+    )
+    return [*lines, "", *table(("TAG", "THEN", "NOW", "CHANGE", "DISTINCT SINCE", ""), rows)]
 
 
 def explosion_lines(explosion: Told) -> list[str]:

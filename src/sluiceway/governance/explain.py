@@ -11,11 +11,41 @@ from sluiceway.governance.policy import Limit
 Told = dict[str, Any]
 
 
-def explained(told: Told) -> Told:
-    """The answer of `/api/v1/cardinality`: budgets nearest first, each with its share."""
+LISTS = ("metrics", "metrics_by_new", "tags")
+
+
+def explained(told: Told, top: int) -> Told:
+    """The answer of `/api/v1/cardinality`: lists of `top`, budgets nearest first, each with its
+    share; what changed since a past hour, where one is told."""
     budgets = [{**budget, "share": share(budget)} for budget in told.get("budgets", ())]
     budgets.sort(key=lambda budget: (-budget["share"], budget["budget"]))
-    return {**told, "budgets": budgets}
+    answer = {**told, "budgets": budgets}
+    if told.get("since") is not None:
+        answer["since"] = changed(told, told["since"], top)
+    return answer | {name: told[name][:top] for name in LISTS if name in told}
+
+
+def changed(told: Told, since: Told, top: int) -> Told:
+    """A past hour beside now: what grew or shrank most comes first."""
+    one = told.get("metric")
+    now = [one] if one else told["metrics"]
+    series = {metric["metric"]: metric["active"] for metric in now}
+    values = {tag["tag"]: tag["values"] for tag in (one or told)["tags"]}
+    metrics = compared(since["metrics"], "metric", "active", series)
+    tags = compared(since["tags"], "tag", "values", values)
+    return {**since, "metrics": metrics[:top], "tags": tags[:top]}
+
+
+def compared(then: list[Told], name: str, count: str, now: dict[str, int]) -> list[Told]:
+    """Entries of then and now with `now` and `change`, the greatest change first."""
+    known = {entry[name]: entry for entry in then}
+    rows = [
+        {name: key, count: 0, **known.get(key, {}), "now": now.get(key, 0)}
+        for key in {**known, **now}
+    ]
+    for row in rows:
+        row["change"] = row["now"] - row[count]
+    return sorted(rows, key=lambda row: (-abs(row["change"]), row[name]))
 
 
 def share(budget: Told) -> float:

@@ -82,13 +82,13 @@ def test_a_clients_text_cannot_move_the_cursor() -> None:
 
 
 def test_budgets_come_nearest_first_with_their_share() -> None:
-    near, far = explained(TOLD)["budgets"]
+    near, far = explained(TOLD, 10)["budgets"]
     assert (near["budget"], near["share"]) == ("near", 1.25)
     assert (far["budget"], far["share"]) == ("far", 0.01)
 
 
 def test_the_whole_answer_is_told() -> None:
-    text = "\n".join(cardinality_lines(explained(TOLD)))
+    text = "\n".join(cardinality_lines(explained(TOLD, 10)))
     assert "120 active series, 100 new" in text
     assert "METRIC (2 of 2)" in text and "TAG (2 of 2)" in text
     assert "100 of 50 / 200" in text and "125%" in text
@@ -97,7 +97,7 @@ def test_the_whole_answer_is_told() -> None:
 
 
 def test_one_metric_names_what_each_tag_multiplies() -> None:
-    lines = cardinality_lines(explained({**TOLD, "metric": ONE}))
+    lines = cardinality_lines(explained({**TOLD, "metric": ONE}, 10))
     text = "\n".join(lines)
     assert "newest 90" in text and "and 3 tags more" in text
     assert "x 45.0" in text and "x 1.0" in text
@@ -106,3 +106,26 @@ def test_one_metric_names_what_each_tag_multiplies() -> None:
 
 def test_before_the_first_series() -> None:
     assert cardinality_lines({**EMPTY, "budgets": []}) == ["no series yet"]
+
+
+def test_a_past_hour_stands_beside_now() -> None:
+    past = {"metric": "gone", "active": 70, "new": 1, "gone": 2, "series_since": 90}
+    since = {
+        "hour_ms": 0,
+        "hours": 3,
+        "active": 90,
+        "new": 4,
+        "gone": 5,
+        "metric_count": 2,
+        "metrics": [past, {**past, "metric": "up", "active": 20}],
+        "tags": [{"tag": "job", "values": 2, "values_since": 2}],
+    }
+    told = explained({**TOLD, "since": since}, 2)["since"]
+    changes = [(metric["metric"], metric["change"]) for metric in told["metrics"]]
+    assert changes == [("boom", 100), ("gone", -70)]  # up did not change
+    assert [(tag["tag"], tag["change"]) for tag in told["tags"]] == [
+        ("request_id", 100),
+        ("job", 0),
+    ]
+    text = "\n".join(cardinality_lines(explained({**TOLD, "since": since}, 10)))
+    assert "it had 90 active series" in text and "about 90" in text and "-70" in text

@@ -264,16 +264,20 @@ class PrometheusApi:
         )
 
     def cardinality(self, request: Request) -> Data:
-        """What the tenant's active series are made of; of `metric`, which tags multiply it."""
+        """What the tenant's active series are made of; of `metric`, which tags multiply it; with
+        `since`, what changed from that hour on."""
         top = request.parameters.count("limit", CARDINALITY_TOP_MAX)
         if not request.parameters.text("limit"):
             top = CARDINALITY_TOP
         asked = {**self._common(request), "top": top}
         if metric := request.parameters.text("metric"):
             asked["metric"] = metric
+        if request.parameters.text("since"):
+            asked["since_ms"] = request.parameters.time_ms("since")
+            asked["top"] = CARDINALITY_TOP_MAX  # so that what was large then is found now
         warnings: list[str] = []
         told = self._labels.cardinality(asked, request.asker.cancel, warnings)
-        return Data(dumps(explained(told)), distinct(warnings))
+        return Data(dumps(explained(told, top)), distinct(warnings))
 
     def ledger(self, request: Request) -> Data:
         """A tenant sees its own row; movements and stock are everybody's, so they are an admin's
