@@ -230,7 +230,7 @@ DEFINITIONS: dict[MetricName, Definition] = {
         "counter", "New series past a limit: over_soft, observed past hard, refused", OUTCOME
     ),
     "sluiceway_budget_points_total": Definition(
-        "counter", "Points of refused series: dead_lettered, discarded", OUTCOME
+        "counter", "Points past a limit: dead_lettered, discarded, folded", OUTCOME
     ),
     "sluiceway_alerts": Definition("gauge", "Alerts by state", ("state",)),
     "sluiceway_alerts_untracked_total": Definition(

@@ -134,7 +134,7 @@ def check_equations(server: ServerUnderTest) -> None:
     """The ledger's flow and stock equations, exactly, the stock counted row by row."""
     ledger = server.json("/api/v1/ledger", raw_scan="true")["data"]
     for outcomes in ledger["tenants"].values():
-        kept = ("stored", "aggregated", "dead_lettered", "discarded", "duplicate")
+        kept = ("stored", "folded", "dead_lettered", "discarded", "duplicate")
         known = sum(outcomes[name] for name in kept) + sum(outcomes["rejected"].values())
         assert outcomes["received"] == known, ledger
     stock = ledger["stock"]

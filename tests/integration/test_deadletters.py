@@ -87,7 +87,7 @@ def test_a_mixed_load_balances_exactly_also_after_a_restart(directory: Path) -> 
         assert server.write(boom(0, 50, t)) == 204
         assert server.call("POST", "/api/v1/write", b"no protobuf")[0] == 400
         expected = {"received": 302 + 100, "stored": 101 + 20, "dead_lettered": 80}
-        expected |= {"duplicate": 200, "discarded": 0, "aggregated": 0}
+        expected |= {"duplicate": 200, "discarded": 0, "folded": 0}
 
         def row() -> Any:
             told = ledger(server)

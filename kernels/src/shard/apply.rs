@@ -8,6 +8,7 @@
 use super::alive::day_of;
 use super::dedup::DedupWindow;
 use super::deletion::Followed;
+use super::fold::Fold;
 use super::governor::Governor;
 use super::intake::Decoded;
 use super::ledger::Ledger;
@@ -74,6 +75,7 @@ pub struct Applier {
     pub(super) rows: Vec<SeriesRow>,
     pub(super) refusals: Refusals,
     pub governor: Governor,
+    pub fold: Fold,
     pub letters: Letters,
 }
 
@@ -93,6 +95,7 @@ impl Applier {
             rows: Vec::new(),
             refusals: Refusals::default(),
             governor: Governor::default(),
+            fold: Fold::default(),
             letters: Letters::default(),
         }
     }
@@ -189,7 +192,9 @@ impl Shard {
                 outcomes.reject("undecodable", received.saturating_sub(rejected));
             }
             applier.dedup.remember(&header.tenant, header.dedup_key, header.received_ms);
+            let emitted = applier.fold.advance(header.received_ms);
             self.resolve(header, &batch, applier);
+            self.emit(&emitted, applier);
             self.note_alive(&batch, applier);
             self.push(header, &batch, applier);
         }

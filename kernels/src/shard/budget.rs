@@ -28,14 +28,58 @@ pub enum Stage {
     Enforce,
 }
 
-/// What happens to a new series past a hard limit; a later one is the stronger. Codes are those of
-/// dead letters (docs/formats/deadletters.md).
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
+/// What happens to a new series past a hard limit. Codes are those of dead letters
+/// (docs/formats/deadletters.md).
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 #[repr(u8)]
 pub enum Action {
     Observe = 1,
     Drop = 2,
+    Strip = 3,
+    Aggregate = 4,
+    Overflow = 5,
+}
+
+impl Action {
+    pub fn folds(self) -> bool {
+        matches!(self, Action::Strip | Action::Aggregate | Action::Overflow)
+    }
+
+    /// Of several actions on one series the strongest holds.
+    pub fn strength(self) -> u8 {
+        match self {
+            Action::Observe => 0,
+            Action::Strip | Action::Aggregate | Action::Overflow => 1,
+            Action::Drop => 2,
+        }
+    }
+}
+
+/// How a gauge's inputs become one value.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+#[repr(u8)]
+pub enum GaugeFunction {
+    Sum = 1,
+    Avg = 2,
+    Max = 3,
+    Min = 4,
+    Last = 5,
+}
+
+/// How a budget folds.
+#[derive(Clone, Debug, PartialEq, Eq, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct FoldRules {
+    /// Dropped, kept, or the one that overflows, by the budget's action.
+    pub labels: Vec<String>,
+    pub gauge: GaugeFunction,
+    pub grid_ms: i64,
+    pub lateness_ms: i64,
+    pub idle_ms: i64,
+    pub inputs_max: u64,
+    pub outputs_max: u64,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -64,6 +108,9 @@ pub struct Budget {
     pub new_soft: Option<u64>,
     pub new_hard: Option<u64>,
     pub action: Action,
+    /// There where the action folds.
+    #[serde(default)]
+    pub fold: Option<FoldRules>,
 }
 
 /// One version of the policy; never changed.
@@ -88,11 +135,20 @@ impl Table {
         if table.format != FORMAT {
             return Err(bad(format!("format {}; this build reads {FORMAT}", table.format)));
         }
+        for budget in &table.budgets {
+            let sound = match &budget.fold {
+                Some(rules) => rules.grid_ms > 0 && rules.lateness_ms >= 0 && rules.idle_ms >= 0,
+                None => !budget.action.folds(),
+            };
+            if !sound {
+                return Err(bad(format!("how budget {:?} folds", budget.name)));
+            }
+        }
         Ok(table)
     }
 }
 
-/// How often a budget bit, or would have. Counts of series, except the last two: points.
+/// How often a budget bit, or would have. Counts of series, except the last three: points.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(default)]
 pub struct Tally {
@@ -104,6 +160,7 @@ pub struct Tally {
     pub refused_series: u64,
     pub dead_lettered: u64,
     pub discarded: u64,
+    pub folded: u64,
 }
 
 impl Tally {
@@ -113,6 +170,7 @@ impl Tally {
         self.refused_series += more.refused_series;
         self.dead_lettered += more.dead_lettered;
         self.discarded += more.discarded;
+        self.folded += more.folded;
     }
 }
 

@@ -127,6 +127,9 @@ impl Shard {
         for order in orders.iter().filter(|order| !followed.contains(&order.number)) {
             if order.whole {
                 registry.retire(&order.tenant, order.number);
+                registry.retired_by(order.number).into_iter().for_each(|tenant| {
+                    applier.fold.forget_tenant(tenant);
+                });
             } else if order.before_ms.is_none() {
                 // A damaged block leaves series told that have no point: no reason to stop here.
                 if let Ok(later) = self.points.read().rows_from(order.end_sequence) {

@@ -30,6 +30,7 @@ struct Figures {
     series: u64,
     registry_bytes: usize,
     dedup_keys: usize,
+    /// What is folded among it.
     governor_bytes: usize,
     /// Past hours of which the cardinality could not be written.
     hours_not_recorded: u64,
@@ -61,7 +62,8 @@ impl Shard {
         let (dedup_keys, governor_bytes, letter_bytes) = {
             let applier = self.applier.lock();
             let letters = applier.letters.memory_bytes();
-            (applier.dedup.len(), applier.governor.memory_bytes(), letters)
+            let governor = applier.governor.memory_bytes() + applier.fold.memory_bytes();
+            (applier.dedup.len(), governor, letters)
         };
         let (series, registry_bytes) = {
             let registry = self.registry.read();

@@ -14,8 +14,8 @@ use super::letters::{Letters, LettersMeta};
 use super::owner::Shard;
 use super::registry_state::Mark;
 use super::state_file::{
-    self, SECTION_DEDUP, SECTION_DELETED, SECTION_GOVERNANCE, SECTION_LEDGER, SECTION_REGISTRY,
-    SECTION_SEAL, StateHeader,
+    self, SECTION_DEDUP, SECTION_DELETED, SECTION_FOLD, SECTION_GOVERNANCE, SECTION_LEDGER,
+    SECTION_REGISTRY, SECTION_SEAL, StateHeader,
 };
 use crate::codec::Codec;
 use crate::disk::Disk;
@@ -44,6 +44,7 @@ pub struct Frozen {
     deleted: Vec<u8>,
     pub ledger: Vec<u8>,
     governor: GovernorState,
+    fold: Vec<u8>,
     letters: Letters,
     closed_hours: Vec<ClosedHour>,
 }
@@ -120,6 +121,7 @@ impl Shard {
             registry,
             governor,
             deleted,
+            fold: applier.fold.encode(),
             letters: std::mem::take(&mut applier.letters),
             closed_hours: std::mem::take(&mut applier.governor.closing.0),
             dedup: applier.dedup.encode(snapshot),
@@ -234,13 +236,14 @@ impl Shard {
         let governance = frozen.governor.encode();
         let header =
             StateHeader { snapshot: frozen.snapshot, next_sequence: frozen.next_sequence, fence };
-        let sections: [(u16, &[u8]); 6] = [
+        let sections: [(u16, &[u8]); 7] = [
             (SECTION_SEAL, &seal),
             (SECTION_DELETED, &frozen.deleted),
             (SECTION_REGISTRY, &registry),
             (SECTION_DEDUP, &frozen.dedup),
             (SECTION_LEDGER, &frozen.ledger),
             (SECTION_GOVERNANCE, &governance),
+            (SECTION_FOLD, &frozen.fold),
         ];
         let bytes = state_file::encode(&header, &sections)?;
         let file = self.disk.create(path)?;

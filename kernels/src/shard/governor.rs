@@ -190,7 +190,7 @@ impl Governor {
                 continue;
             };
             let action = if enforced || budget.always { budget.action } else { Action::Observe };
-            if found.is_none_or(|found| found.action < action) {
+            if found.is_none_or(|found| found.action.strength() < action.strength()) {
                 found = Some(Verdict { meter: number, reason, action });
             }
         }
@@ -227,30 +227,40 @@ impl Governor {
         self.explosions.note(&Past { tenant, budget, labels, refused });
     }
 
-    /// A series got the next row.
+    /// A series that was judged got the next row.
     #[inline]
     pub fn registered(&mut self, set: u32) {
+        if let Some(meters) = self.meters.as_mut().filter(|_| set != NO_METERS) {
+            meters.each(set, |budget, meter| {
+                let past = |limit: Option<u64>, count| limit.is_some_and(|limit| count >= limit);
+                let over = |active, new| past(active, meter.active()) || past(new, meter.new);
+                let soft = over(budget.active_soft, budget.new_soft);
+                let hard = over(budget.active_hard, budget.new_hard);
+                meter.tally.over_soft += u64::from(soft);
+                meter.tally.observed += u64::from(hard);
+            });
+        }
+        self.counted(set);
+    }
+
+    /// The next row counts for a set of meters.
+    pub fn counted(&mut self, set: u32) {
         self.activity.push(THIS_HOUR);
         let Some(meters) = &mut self.meters else { return };
         meters.add_row(set);
         if set == NO_METERS {
             return;
         }
-        meters.each(set, |budget, meter| {
-            let past = |limit: Option<u64>, count: u64| limit.is_some_and(|limit| count >= limit);
-            let over = |active, new| past(active, meter.active()) || past(new, meter.new);
-            let soft = over(budget.active_soft, budget.new_soft);
-            let hard = over(budget.active_hard, budget.new_hard);
-            meter.tally.over_soft += u64::from(soft);
-            meter.tally.observed += u64::from(hard);
+        meters.each(set, |_, meter| {
             meter.current += 1;
             meter.new += 1;
         });
     }
 
-    /// The name of a verdict's budget.
-    pub fn budget_name(&self, verdict: &Verdict) -> &str {
-        self.meters.as_ref().map_or("", |meters| &meters.budget(verdict.meter).name)
+    /// The table by which is judged, and the place in it of a verdict's budget.
+    pub fn budget_of(&self, verdict: &Verdict) -> Option<(Arc<Table>, usize)> {
+        let meters = self.meters.as_ref()?;
+        Some((meters.table.clone(), meters.meters[verdict.meter as usize].budget as usize))
     }
 
     /// Is there room for a letter of a tenant? Then it is taken.
@@ -281,6 +291,12 @@ impl Governor {
         let tally = &mut meters.meters[verdict.meter as usize].tally;
         tally.refused_series += 1;
         *(if kept { &mut tally.dead_lettered } else { &mut tally.discarded }) += points;
+    }
+
+    /// Points of a series went into an output.
+    pub fn folded(&mut self, verdict: &Verdict, points: u64) {
+        let Some(meters) = &mut self.meters else { return };
+        meters.meters[verdict.meter as usize].tally.folded += points;
     }
 
     /// Before meters go: what they have counted stays.

@@ -1,6 +1,6 @@
 //! Counts of outcomes per tenant: every received point has exactly one.
 //!
-//! Invariant (flow): `received = stored + aggregated + dead_lettered + discarded + rejected +
+//! Invariant (flow): `received = stored + folded + dead_lettered + discarded + rejected +
 //! duplicate`, after every applied record. The counts stand at one journal sequence and travel in
 //! the state file, so a replay adds the records after it and nothing twice.
 
@@ -23,7 +23,7 @@ pub enum Refusal {
 pub struct Outcomes {
     pub received: u64,
     pub stored: u64,
-    pub aggregated: u64,
+    pub folded: u64,
     pub dead_lettered: u64,
     pub discarded: u64,
     pub duplicate: u64,
@@ -31,6 +31,8 @@ pub struct Outcomes {
     pub rejected: BTreeMap<String, u64>,
     pub records: u64,
     pub series_created: u64,
+    /// Points that folding made: none of the received ones, but in the stock.
+    pub emitted: u64,
 }
 
 impl Outcomes {
@@ -38,7 +40,7 @@ impl Outcomes {
         let rejected: u64 = self.rejected.values().sum();
         self.received
             == self.stored
-                + self.aggregated
+                + self.folded
                 + self.dead_lettered
                 + self.discarded
                 + self.duplicate
@@ -89,8 +91,9 @@ impl Ledger {
         serde_json::from_slice(bytes).ok()
     }
 
-    pub fn stored(&self) -> u64 {
-        self.tenants.values().map(|outcomes| outcomes.stored).sum()
+    /// Points that came into the stock: stored as received, and emitted.
+    pub fn brought(&self) -> u64 {
+        self.tenants.values().map(|outcomes| outcomes.stored + outcomes.emitted).sum()
     }
 }
 

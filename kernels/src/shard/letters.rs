@@ -22,13 +22,16 @@ const OPEN_BYTES_MAX: usize = 4 << 20;
 /// Letters repeat each other: the fastest level takes most of it.
 const ZSTD_LEVEL: i32 = 1;
 
-/// Which limit a series was past. Codes are the format's.
+/// Which limit a series was past, or why it could not be folded. Codes are the format's.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 #[repr(u8)]
 pub enum LetterReason {
     ActiveSeries = 1,
     NewSeriesPerHour = 2,
+    FoldFull = 3,
+    FoldLate = 4,
+    FoldHistogram = 5,
 }
 
 /// Points of one refused series of one record.

@@ -17,7 +17,8 @@ use std::collections::BTreeMap;
 /// What Prometheus and most clients send for "not a number".
 const NAN_BITS: u64 = 0x7ff8_0000_0000_0001;
 const DECODED_BYTES_MAX: usize = 1 << 30;
-const REASONS: [&str; 3] = ["", "active_series", "new_series_per_hour"];
+const REASONS: [&str; 6] =
+    ["", "active_series", "new_series_per_hour", "fold_full", "fold_late", "fold_histogram"];
 const ACTIONS: [&str; 6] = ["", "observe", "drop", "strip", "aggregate", "overflow"];
 
 /// What is asked for; absent is everything. Times are of receipt, half-open.

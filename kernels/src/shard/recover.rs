@@ -13,7 +13,7 @@ use super::merge::{MergeReport, merge};
 use super::owner::{Committed, Movements, Shard};
 use super::page_cache::PageCache;
 use super::state_file::{
-    self, SECTION_DEDUP, SECTION_DEDUP_NAMELESS, SECTION_DELETED, SECTION_GOVERNANCE,
+    self, SECTION_DEDUP, SECTION_DEDUP_NAMELESS, SECTION_DELETED, SECTION_FOLD, SECTION_GOVERNANCE,
     SECTION_LEDGER, SECTION_REGISTRY, SECTION_SEAL,
 };
 use super::view::HeldBlock;
@@ -114,6 +114,10 @@ impl Shard {
                 SECTION_DELETED => {
                     let mut registry = self.registry.write();
                     applier.followed.load(&section, &mut registry).is_some()
+                }
+                SECTION_FOLD => {
+                    applier.fold.load(&section, &self.registry.read())?;
+                    true
                 }
                 SECTION_SEAL => true,
                 _ => false,

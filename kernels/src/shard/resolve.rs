@@ -1,13 +1,15 @@
 //! Resolve: a batch's series become rows. Known series always flow; new ones are judged, and what
-//! is refused is rejected, or framed as dead letters.
+//! is refused is rejected, folded, or framed as dead letters.
 //!
 //! Invariant: a refused series leaves no trace in registry, index or buffer; each of its points has
 //! one outcome.
 
 use super::apply::{Applier, NewSeries, Policy, REFUSED};
+use super::fold::Target;
+use super::fold_target::aim;
 use super::governor::{Governor, Verdict};
 use super::ledger::Refusal;
-use super::letters::{Letter, frame};
+use super::letters::{Letter, LetterReason, frame};
 use super::owner::Shard;
 use super::registry::Registry;
 use crate::error::KernelError;
@@ -21,6 +23,7 @@ use std::ops::Range;
 pub enum Refused {
     Rejected(Refusal),
     Governed(Verdict),
+    Folded(Verdict, Target),
 }
 
 /// One refused series of the batch; `labels` is where its canonical labels stand.
@@ -130,6 +133,14 @@ impl Shard {
                         registry.remember_alias(tenant, series.label_hash, row);
                         applier.rows[index as usize] = row;
                     }
+                    Err(Refused::Governed(verdict)) if verdict.action.folds() => {
+                        let state = (&mut *registry, &mut *governor, &mut applier.fold);
+                        let why = match aim(state, &new, verdict, header.received_ms) {
+                            Ok(target) => Refused::Folded(verdict, target),
+                            Err(why) => why,
+                        };
+                        applier.refusals.add(index, why, labels);
+                    }
                     Err(why) => applier.refusals.add(index, why, labels),
                 }
             }
@@ -145,9 +156,9 @@ impl Shard {
         applier.ledger.tenant(&header.tenant).series_created += created;
     }
 
-    /// Points of refused series: rejected and counted, or dead letters while there is room.
+    /// Points of refused series: rejected and counted, folded, or dead letters while there is room.
     pub(super) fn refuse(&self, header: &RecordHeader, batch: &Batch, applier: &mut Applier) {
-        let Applier { rows, refusals, governor, letters, ledger, .. } = applier;
+        let Applier { rows, refusals, governor, fold, letters, ledger, .. } = applier;
         refusals.gather(batch, rows);
         let outcomes = ledger.tenant(&header.tenant);
         let mut floats = refusals.floats.chunk_by(|a, b| a.0 == b.0).peekable();
@@ -162,21 +173,33 @@ impl Shard {
             while let Some(&(_, number)) = histograms.next_if(|h| h.0 as usize == place) {
                 mine.push(&batch.histograms[number]);
             }
-            let points = (values.len() + mine.len()) as u64;
-            let verdict = match &series.why {
+            let mut points = (values.len() + mine.len()) as u64;
+            let mut verdict = match series.why {
                 Refused::Rejected(refusal) => {
-                    outcomes.refuse(*refusal, points);
+                    outcomes.refuse(refusal, points);
                     continue;
                 }
-                Refused::Governed(verdict) => verdict,
+                Refused::Governed(verdict) | Refused::Folded(verdict, _) => verdict,
             };
+            let Some((table, budget)) = governor.budget_of(&verdict) else { continue };
+            let budget = &table.budgets[budget];
+            if let (Refused::Folded(_, target), Some(rules)) = (series.why, &budget.fold) {
+                let why = fold.take(target, rules, &mut values);
+                let left = (values.len() + mine.len()) as u64;
+                governor.folded(&verdict, points - left);
+                outcomes.folded += points - left;
+                points = left;
+                let unfolded = (!mine.is_empty()).then_some(LetterReason::FoldHistogram);
+                let Some(reason) = unfolded.or(why) else { continue };
+                verdict.reason = reason;
+            }
             let letter = Letter {
                 received_ms: header.received_ms,
                 sequence: header.sequence,
                 policy_version: governor.version,
                 reason: verdict.reason,
                 action: verdict.action,
-                budget: governor.budget_name(verdict),
+                budget: &budget.name,
                 labels: &refusals.label_bytes[series.labels.clone()],
                 floats: &values,
                 histograms: &mine,
@@ -190,7 +213,7 @@ impl Shard {
             } else {
                 outcomes.discarded += points;
             }
-            governor.refused(verdict, points, kept);
+            governor.refused(&verdict, points, kept);
         }
     }
 }
@@ -198,7 +221,7 @@ impl Shard {
 impl Refusals {
     fn add(&mut self, series_index: u32, why: Refused, labels: &[u8]) {
         let start = self.label_bytes.len();
-        if matches!(why, Refused::Governed(_)) {
+        if !matches!(why, Refused::Rejected(_)) {
             self.label_bytes.extend_from_slice(labels);
         }
         self.list.push(RefusedSeries { series_index, why, labels: start..self.label_bytes.len() });
@@ -228,11 +251,11 @@ impl Refusals {
 }
 
 /// A series that may have no row yet.
-struct Newcomer<'a> {
-    tenant: TenantNumber,
+pub(super) struct Newcomer<'a> {
+    pub tenant: TenantNumber,
     /// Canonical.
-    labels: &'a [u8],
-    series_type: SeriesType,
+    pub labels: &'a [u8],
+    pub series_type: SeriesType,
 }
 
 /// The row of a newcomer: known after all, or new if the judges let it in.

@@ -21,6 +21,7 @@ pub const SECTION_LEDGER: u16 = 3;
 pub const SECTION_SEAL: u16 = 4;
 pub const SECTION_GOVERNANCE: u16 = 5;
 pub const SECTION_DEDUP: u16 = 6;
+pub const SECTION_FOLD: u16 = 7;
 /// Stands before the registry's.
 pub const SECTION_DELETED: u16 = 8;
 

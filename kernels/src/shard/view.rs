@@ -218,10 +218,10 @@ impl Shard {
         } else {
             None
         };
-        let stored = ledger.stored();
+        let brought = ledger.brought();
         let superseded = movements.superseded + buffer_superseded;
         let gone = superseded + movements.expired + movements.deleted;
-        let expected = (stored + movements.derived) as i128 - gone as i128;
+        let expected = (brought + movements.derived) as i128 - gone as i128;
         let block_rows = scanned.unwrap_or(declared);
         let flow_balanced = ledger.tenants.values().all(super::ledger::Outcomes::balanced);
         let balanced = i128::from(block_rows + buffer_rows) == expected && flow_balanced;

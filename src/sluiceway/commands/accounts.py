@@ -7,7 +7,7 @@ from typing import Any
 
 from sluiceway.commands.tables import moment, table
 
-OUTCOMES = ("received", "stored", "aggregated", "dead_lettered", "discarded", "duplicate")
+OUTCOMES = ("received", "stored", "folded", "dead_lettered", "discarded", "duplicate")
 REFUSED_UNREAD = "sluiceway_write_refused_unread_total"
 
 

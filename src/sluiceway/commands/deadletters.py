@@ -25,7 +25,7 @@ from sluiceway.commands.options import (
 deadletters_app = typer.Typer(help="Points that governance refused.", no_args_is_help=True)
 LOOK_S = 0.25
 Of = Annotated[Text, typer.Option("--tenant", help="Another's, or *: with a key of scope admin.")]
-Reason = Annotated[Text, typer.Option(help="active_series or new_series_per_hour.")]
+Reason = Annotated[Text, typer.Option(help="active_series, new_series_per_hour or fold_*.")]
 Since = Annotated[Text, typer.Option(help="Received in the last 2h, or since a Unix time in s.")]
 Until = Annotated[Text, typer.Option(help="Received before: as --since.")]
 Metric = Annotated[Text, typer.Option(help="Of one metric.")]

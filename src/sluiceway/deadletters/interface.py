@@ -16,7 +16,8 @@ class Letter(msgspec.Struct, frozen=True):
     sequence: int
     policy_version: int
     reason: str
-    """`active_series` or `new_series_per_hour`: the limit that it was past."""
+    """`active_series` or `new_series_per_hour`: the limit that it was past; `fold_full`,
+    `fold_late` or `fold_histogram`: why it could not be folded."""
     action: str
     budget: str
     labels: dict[str, str]

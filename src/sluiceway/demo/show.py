@@ -64,7 +64,7 @@ def ledger_table(ledger: Json) -> Table:
     """What became of each tenant's points, and whether both equations hold."""
     table = Table(title="ledger: every point is accounted for", title_justify="left")
     table.add_column("tenant")
-    names = ("received", "stored", "aggregated", "dead_lettered", "discarded", "duplicate")
+    names = ("received", "stored", "folded", "dead_lettered", "discarded", "duplicate")
     for name in (*names, "rejected"):
         table.add_column(name, justify="right")
     table.add_column("balanced")

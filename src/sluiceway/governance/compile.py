@@ -10,9 +10,12 @@ from sluiceway.errors import Corruption
 from sluiceway.governance.plans import stated
 from sluiceway.governance.policy import (
     EVERY_TENANT,
+    FOLDING,
     PLAN_PREFIX,
     Action,
     Budget,
+    Fold,
+    GaugeFunction,
     LetterQuota,
     Limit,
     Match,
@@ -22,6 +25,18 @@ from sluiceway.governance.policy import (
 )
 
 FORMAT = 1
+
+
+class FoldRow(msgspec.Struct, forbid_unknown_fields=True):
+    """How a budget folds; `labels` are dropped, kept, or the one that overflows, by its action."""
+
+    labels: list[str]
+    gauge: str
+    grid_ms: int
+    lateness_ms: int
+    idle_ms: int
+    inputs_max: int
+    outputs_max: int
 
 
 class Row(msgspec.Struct, forbid_unknown_fields=True):
@@ -39,6 +54,7 @@ class Row(msgspec.Struct, forbid_unknown_fields=True):
     action: str
     always: bool = False
     """Bites whatever the stage is: a plan's."""
+    fold: FoldRow | msgspec.UnsetType = msgspec.UNSET
 
 
 class Table(msgspec.Struct, forbid_unknown_fields=True):
@@ -81,6 +97,23 @@ def compile_budget(budget: Budget) -> Row:
         new_hard=budget.new_series_per_hour.hard,
         action=budget.action.value,
         always=budget.name.startswith(PLAN_PREFIX),
+        fold=compile_fold(budget),
+    )
+
+
+def compile_fold(budget: Budget) -> FoldRow | msgspec.UnsetType:
+    if budget.action not in FOLDING:
+        return msgspec.UNSET
+    overflowing = () if budget.overflow_label is None else (budget.overflow_label,)
+    fold = budget.fold
+    return FoldRow(
+        labels=[*budget.drop_labels, *budget.keep, *overflowing],
+        gauge=fold.gauge.value,
+        grid_ms=fold.grid_ms,
+        lateness_ms=fold.lateness_ms,
+        idle_ms=fold.idle_ms,
+        inputs_max=fold.inputs_max,
+        outputs_max=fold.outputs_max,
     )
 
 
@@ -100,6 +133,8 @@ def decompile(table: bytes) -> Policy:
 
 
 def decompile_row(row: Row) -> Budget:
+    action = Action(row.action)
+    labels = tuple(row.fold.labels) if row.fold else ()
     return Budget(
         name=row.name,
         tenant=row.tenant or EVERY_TENANT,
@@ -108,5 +143,20 @@ def decompile_row(row: Row) -> Budget:
         labels=dict(row.labels),
         active_series=Limit(row.active_soft, row.active_hard),
         new_series_per_hour=Limit(row.new_soft, row.new_hard),
-        action=Action(row.action),
+        action=action,
+        drop_labels=labels if action is Action.STRIP else (),
+        keep=labels if action is Action.AGGREGATE else (),
+        overflow_label=labels[0] if action is Action.OVERFLOW and labels else None,
+        fold=decompile_fold(row.fold) if row.fold else Fold(),
+    )
+
+
+def decompile_fold(row: FoldRow) -> Fold:
+    return Fold(
+        GaugeFunction(row.gauge),
+        row.grid_ms,
+        row.lateness_ms,
+        row.idle_ms,
+        row.inputs_max,
+        row.outputs_max,
     )

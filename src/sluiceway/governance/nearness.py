@@ -13,7 +13,7 @@ ROWS_MAX = 200
 
 
 class BudgetRow(msgspec.Struct, frozen=True):
-    """One budget of one tenant. Series and refusals count series, the last two points."""
+    """One budget of one tenant. Series and refusals count series, the last three points."""
 
     tenant: str
     budget: str
@@ -30,6 +30,7 @@ class BudgetRow(msgspec.Struct, frozen=True):
     refused_series: int
     dead_lettered: int
     discarded: int
+    folded: int = 0
 
 
 class Nearness(msgspec.Struct, frozen=True):
@@ -70,6 +71,7 @@ def nearness(version: int, policy: Policy, reading: Reading, rows_max: int = ROW
             refused_series=tally.refused_series,
             dead_lettered=tally.dead_lettered,
             discarded=tally.discarded,
+            folded=tally.folded,
         )
         rows.append(row)
     rows.sort(key=lambda row: (-row.share, row.tenant, row.budget))

@@ -18,6 +18,8 @@ NAME_BYTES_MAX = 200
 EVERY_TENANT = "*"
 PLAN_PREFIX = "plan:"
 """Names of budgets that plans make (plans.py): a person's may not begin so."""
+KEPT = ("__name__", "le", "quantile")
+"""Labels that folding never takes away: without them what differs in meaning would be added."""
 LABEL_NAME = re.compile(r"[^\W\d]\w*", re.ASCII)
 
 Count = Annotated[int, msgspec.Meta(ge=0, le=(1 << 53))]
@@ -49,7 +51,17 @@ class Action(StrEnum):
     OVERFLOW = "overflow"
 
 
-BUILT = (Action.OBSERVE, Action.DROP)
+FOLDING = (Action.STRIP, Action.AGGREGATE, Action.OVERFLOW)
+
+
+class GaugeFunction(StrEnum):
+    """How the gauges that are folded together become one value."""
+
+    SUM = "sum"
+    AVG = "avg"
+    MAX = "max"
+    MIN = "min"
+    LAST = "last"
 
 
 class Limit(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
@@ -57,6 +69,20 @@ class Limit(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
 
     soft: Count | None = None
     hard: Count | None = None
+
+
+class Fold(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """How series are folded; docs/formats/policy.md has the rules."""
+
+    gauge: GaugeFunction = GaugeFunction.LAST
+    grid_ms: Annotated[int, msgspec.Meta(ge=1_000, le=600_000)] = 30_000
+    lateness_ms: Annotated[int, msgspec.Meta(ge=0, le=600_000)] = 30_000
+    """How long after a window's end points of it are waited for."""
+    idle_ms: Annotated[int, msgspec.Meta(ge=1_000, le=86_400_000)] = 600_000
+    """A series that sent nothing for so long is forgotten; its next point is a first one."""
+    inputs_max: Annotated[int, msgspec.Meta(ge=1, le=1_000_000)] = 100_000
+    """Series folded at a time, of a budget and tenant."""
+    outputs_max: Annotated[int, msgspec.Meta(ge=1, le=100_000)] = 1_000
 
 
 class Budget(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
@@ -73,6 +99,13 @@ class Budget(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     active_series: Limit = Limit()
     new_series_per_hour: Limit = Limit()
     action: Action = Action.OBSERVE
+    drop_labels: tuple[Name, ...] = ()
+    """`strip`: labels that the folded series do not have."""
+    keep: tuple[Name, ...] = ()
+    """`aggregate`: the labels that they have, beside those in KEPT."""
+    overflow_label: Name | None = None
+    """`overflow`: None is the label with the most values."""
+    fold: Fold = Fold()
 
 
 class LetterQuota(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
@@ -119,8 +152,6 @@ def fault_of(budget: Budget) -> str:
     limits = (budget.active_series, budget.new_series_per_hour)
     if budget.name.startswith(PLAN_PREFIX):
         return f"names that begin with {PLAN_PREFIX} are those of plans' limits"
-    if budget.action not in BUILT:
-        return f"action {budget.action.value!r} is not built yet; there are observe and drop"
     if budget.match is Match.PREFIX and budget.metric is None:
         return "match: prefix needs a metric"
     if all(limit.soft is None and limit.hard is None for limit in limits):
@@ -135,4 +166,29 @@ def fault_of(budget: Budget) -> str:
             return "the metric's name is matched by `metric`, not by a label"
         if not LABEL_NAME.fullmatch(name):
             return f"{name!r} is not the name of a label"
+    return fold_fault_of(budget)
+
+
+def fold_fault_of(budget: Budget) -> str:
+    """What is wrong with how a budget folds, or nothing."""
+    overflowing = () if budget.overflow_label is None else (budget.overflow_label,)
+    lists = {
+        Action.STRIP: ("drop_labels", budget.drop_labels),
+        Action.AGGREGATE: ("keep", budget.keep),
+        Action.OVERFLOW: ("overflow_label", overflowing),
+    }
+    for action, (field, names) in lists.items():
+        if names and budget.action is not action:
+            return f"{field} is for action {action.value!r}"
+        if len(names) > LABELS_MAX or len(set(names)) < len(names):
+            return f"{field}: at most {LABELS_MAX} labels, each once"
+        for name in names:
+            if not LABEL_NAME.fullmatch(name):
+                return f"{field}: {name!r} is not the name of a label"
+            if name in KEPT and action is not Action.AGGREGATE:
+                return f"{field}: {name} always stays"
+    if budget.action is Action.STRIP and not budget.drop_labels:
+        return "action 'strip' needs drop_labels"
+    if budget.action not in FOLDING and budget.fold != Fold():
+        return "fold is for the actions strip, aggregate and overflow"
     return ""

@@ -16,6 +16,7 @@ class Tally(msgspec.Struct, frozen=True):
     """Refusals, one a series and record."""
     dead_lettered: int = 0
     discarded: int = 0
+    folded: int = 0
 
 
 class Meter(msgspec.Struct, frozen=True, array_like=True):

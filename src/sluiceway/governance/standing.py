@@ -7,13 +7,14 @@ where there is none, none is told.
 import msgspec
 
 from sluiceway.governance.nearness import BudgetRow, Nearness
-from sluiceway.governance.policy import EVERY_TENANT, Action, Budget, Limit, Policy, Stage
+from sluiceway.governance.policy import EVERY_TENANT, FOLDING, Action, Budget, Limit, Policy, Stage
 
 SAID = {
     "holds": "room left",
     "soft": "past soft: told",
     "observed": "full: new series come in, and are told",
     "refused": "full: new series are refused",
+    "folded": "full: new series are folded",
     "unknown": "not counted: no budget in force selects this; apply it with `stage: observe` first",
 }
 
@@ -66,7 +67,8 @@ def standing(stage: Stage, budget: Budget, row: BudgetRow) -> Standing:
         outcome = "soft"
     if any(past(count, limit.hard) for count, limit in counted):
         bites = stage is Stage.ENFORCE and budget.action is not Action.OBSERVE
-        outcome = "refused" if bites else "observed"
+        acted = "folded" if budget.action in FOLDING else "refused"
+        outcome = acted if bites else "observed"
     return Standing(budget.name, row.tenant, row.active_series, row.new_series, outcome)
 
 

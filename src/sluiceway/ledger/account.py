@@ -38,7 +38,7 @@ def own(rows: dict[str, T], tenant: str | None) -> dict[str, T]:
 
 def flow_gap(row: Row) -> int:
     """Points without an outcome: 0 unless something is wrong."""
-    outcomes = ("stored", "aggregated", "dead_lettered", "discarded", "duplicate")
+    outcomes = ("stored", "folded", "dead_lettered", "discarded", "duplicate")
     told = sum(row[name] for name in outcomes) + sum(row["rejected"].values())
     return int(row["received"] - told)
 

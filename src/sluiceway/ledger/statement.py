@@ -1,8 +1,8 @@
 """The ledger as the shard states it, and the two equations that must hold.
 
-Flow, per tenant: received = stored + aggregated + dead_lettered + discarded + rejected +
-duplicate. Stock: rows on disk + rows in the buffer = stored + derived - superseded - expired -
-deleted. Invariant: a statement describes one moment, at exactly one journal sequence.
+Flow, per tenant: received = stored + folded + dead_lettered + discarded + rejected +
+duplicate. Stock: rows on disk + rows in the buffer = stored + emitted + derived - superseded -
+expired - deleted. Invariant: a statement describes one moment, at exactly one journal sequence.
 """
 
 from collections import Counter
@@ -15,13 +15,15 @@ class Outcomes(msgspec.Struct, frozen=True):
 
     received: int
     stored: int
-    aggregated: int
+    folded: int
     dead_lettered: int
     discarded: int
     duplicate: int
     rejected: dict[str, int]
     records: int
     series_created: int
+    emitted: int
+    """Points that folding made: none of the received ones."""
 
     def flow_gap(self) -> int:
         """Points without an outcome; 0 unless something is wrong."""
@@ -30,7 +32,7 @@ class Outcomes(msgspec.Struct, frozen=True):
     def by_outcome(self) -> dict[str, int]:
         return {
             "stored": self.stored,
-            "aggregated": self.aggregated,
+            "folded": self.folded,
             "dead_lettered": self.dead_lettered,
             "discarded": self.discarded,
             "duplicate": self.duplicate,

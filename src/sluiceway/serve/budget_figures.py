@@ -59,6 +59,7 @@ def set_budgets(metrics: Metrics, near: Nearness) -> None:
         past[(*name, "refused")] = row.refused_series
         points[(*name, "dead_lettered")] = row.dead_lettered
         points[(*name, "discarded")] = row.discarded
+        points[(*name, "folded")] = row.folded
     metrics.set("sluiceway_policy_version", near.version)
     metrics.replace("sluiceway_budget_series", series)
     metrics.replace("sluiceway_budget_series_limit", limits)

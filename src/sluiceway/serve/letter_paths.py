@@ -35,7 +35,13 @@ DAY_MS = 86_400_000
 FIELDS_MAX = 32
 EVERY_TENANT = "*"
 TIME_MIN_MS, TIME_MAX_MS = -(1 << 63), (1 << 63) - 1
-REASONS = ("active_series", "new_series_per_hour")
+REASONS = (
+    "active_series",
+    "new_series_per_hour",
+    "fold_full",
+    "fold_late",
+    "fold_histogram",
+)
 T = TypeVar("T")
 
 

@@ -92,8 +92,8 @@ def test_a_diff_names_budgets_and_fields(api: Api) -> None:
 def test_what_is_unsound_makes_no_version(api: Api) -> None:
     for body in (b"", b"stage: loud", b"budgets: [{name: a}]", b"stage: [", b"a: &x 1\nb: *x"):
         assert api.refused("POST", "/policies", body) == "400 sluiceway-policy-invalid", body
-    unbuilt = b"budgets: [{name: a, active_series: {hard: 1}, action: strip}]"
-    assert api.refused("POST", "/policies", unbuilt) == "400 sluiceway-policy-invalid"
+    aimless = b"budgets: [{name: a, active_series: {hard: 1}, action: strip}]"
+    assert api.refused("POST", "/policies", aimless) == "400 sluiceway-policy-invalid"
     assert api.refused("POST", "/policies", b"\xff") == "400 sluiceway-admin-body"
     told = api.reply("POST", "/policies", b"stage: enforce\nbudgets: 3")[1]
     assert "line 2, column 10" in told["error"]

@@ -9,9 +9,10 @@ from sluiceway.errors import Corruption, TenantFault
 from sluiceway.governance.compile import compile_policy, decompile
 from sluiceway.governance.plans import stated, with_plans
 from sluiceway.governance.policy import (
-    BUILT,
     Action,
     Budget,
+    Fold,
+    GaugeFunction,
     LetterQuota,
     Limit,
     Match,
@@ -25,8 +26,30 @@ text = st.text('aé_\U0001f642" ', min_size=1, max_size=6)
 limit = st.builds(
     lambda a, b: Limit(*sorted([a, b])), st.integers(0, 1 << 53), st.integers(0, 1 << 53)
 )
+names = st.lists(st.sampled_from(["id", "b_2", "pod"]), min_size=1, unique=True).map(tuple)
+folds = st.builds(
+    Fold,
+    gauge=st.sampled_from(GaugeFunction),
+    grid_ms=st.integers(1_000, 600_000),
+    lateness_ms=st.integers(0, 600_000),
+    idle_ms=st.integers(1_000, 86_400_000),
+    inputs_max=st.integers(1, 1_000_000),
+    outputs_max=st.integers(1, 100_000),
+)
+actions = st.one_of(
+    st.fixed_dictionaries({"action": st.sampled_from([Action.OBSERVE, Action.DROP])}),
+    st.fixed_dictionaries({"action": st.just(Action.STRIP), "drop_labels": names, "fold": folds}),
+    st.fixed_dictionaries({"action": st.just(Action.AGGREGATE), "keep": names, "fold": folds}),
+    st.fixed_dictionaries(
+        {
+            "action": st.just(Action.OVERFLOW),
+            "overflow_label": st.none() | st.just("pod"),
+            "fold": folds,
+        }
+    ),
+)
 budget = st.builds(
-    Budget,
+    lambda action, **more: Budget(**more, **action),
     name=text,
     tenant=st.sampled_from(["*", "acme", "é"]),
     metric=text,
@@ -34,7 +57,7 @@ budget = st.builds(
     labels=st.dictionaries(st.sampled_from(["env", "id", "b_2"]), text | st.just("")),
     active_series=limit,
     new_series_per_hour=limit | st.just(Limit()),
-    action=st.sampled_from(BUILT),
+    action=actions,
 )
 policies = st.builds(
     Policy,
@@ -52,9 +75,14 @@ def test_a_table_can_be_read_back(policy: Policy, version: int) -> None:
 
 
 def test_what_is_not_sound_is_not_compiled() -> None:
-    folding = Budget("a", active_series=Limit(hard=1), action=Action.OVERFLOW)
-    with pytest.raises(TenantFault, match="not built"):
+    folding = Budget("a", active_series=Limit(hard=1), action=Action.STRIP)
+    with pytest.raises(TenantFault, match="needs drop_labels"):
         compile_policy(Policy(budgets=(folding,)), 1)
+
+
+def test_a_table_of_a_policy_that_does_not_fold_is_as_older_builds_wrote_it() -> None:
+    dropping = Budget("a", active_series=Limit(hard=1), action=Action.DROP)
+    assert b"fold" not in compile_policy(Policy(budgets=(dropping,)), 1)
 
 
 @pytest.mark.parametrize("change", [{"format": 2}, {"more": 1}, {"budgets": [{}]}])

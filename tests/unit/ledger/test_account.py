@@ -7,7 +7,7 @@ from sluiceway.ledger.account import account
 
 
 def row(received: int, stored: int, **rejected: int) -> dict[str, Any]:
-    zeros = dict.fromkeys(("aggregated", "dead_lettered", "discarded", "duplicate"), 0)
+    zeros = dict.fromkeys(("folded", "dead_lettered", "discarded", "duplicate"), 0)
     return {"received": received, "stored": stored, **zeros, "rejected": rejected, "records": 1}
 
 

@@ -1,0 +1,248 @@
+//! What is folded as bytes: section 7 of a state file (docs/formats/policy.md).
+//!
+//! Invariant: what is loaded emits, bit for bit, what would have been emitted without the stop.
+
+use super::budget::GaugeFunction;
+use super::fold::{Fold, Input, Kind, Output};
+use super::registry::Registry;
+use super::registry_bytes::{Input as Bytes, Output as Out, corrupt};
+use crate::error::Result;
+use crate::model::SeriesKey;
+use std::collections::BTreeMap;
+
+const VERSION: u8 = 1;
+
+impl Fold {
+    pub fn encode(&self) -> Vec<u8> {
+        let mut out = Out(vec![VERSION]);
+        out.signed(self.now_ms);
+        out.number(self.outputs.len() as u64);
+        for (&row, output) in &self.outputs {
+            out.number(u64::from(row));
+            out.text(&output.budget);
+            out.text(&output.overflow_label);
+            out.0.extend_from_slice(&[output.kind as u8, output.gauge as u8]);
+            for time_ms in [output.grid_ms, output.lateness_ms, output.idle_ms] {
+                out.number(time_ms as u64);
+            }
+            out.signed(output.closed_ms);
+            out.signed(output.seen_ms);
+            out.0.push(u8::from(output.emitted));
+            float(&mut out, output.total);
+            out.number(output.inputs.len() as u64);
+            for (id, input) in &output.inputs {
+                out.0.extend_from_slice(&id.to_le_bytes());
+                out.signed(input.seen_ms);
+                out.0.push(u8::from(input.settled.is_some()));
+                if let Some((time_ms, value)) = input.settled {
+                    out.signed(time_ms);
+                    float(&mut out, value);
+                }
+                out.number(input.open.len() as u64);
+                let mut before = 0_i64;
+                for &(time_ms, value) in &input.open {
+                    out.signed(time_ms.wrapping_sub(before));
+                    float(&mut out, value);
+                    before = time_ms;
+                }
+            }
+        }
+        out.0
+    }
+
+    /// Take over what `encode` wrote; the registry of the same file is loaded.
+    pub fn load(&mut self, bytes: &[u8], registry: &Registry) -> Result<()> {
+        let Some(rest) = bytes.strip_prefix(&[VERSION]) else {
+            return Err(corrupt("not a folding section of version 1"));
+        };
+        let mut input = Bytes(rest);
+        let mut fold = Fold::at(input.signed()?);
+        for _ in 0..input.count()? {
+            let row = input.below(registry.row_count())?;
+            let output = read_output(&mut input, registry.key(row), registry)?;
+            if fold.has_output(row) {
+                return Err(corrupt("an output twice"));
+            }
+            fold.restore(row, output);
+        }
+        if !input.0.is_empty() {
+            return Err(corrupt("bytes after the folding section"));
+        }
+        *self = fold;
+        Ok(())
+    }
+}
+
+fn read_output(input: &mut Bytes, key: SeriesKey, registry: &Registry) -> Result<Output> {
+    let (budget, overflow_label) = (input.text()?.to_owned(), input.text()?.to_owned());
+    let kind = match input.bytes(1)?[0] {
+        1 => Kind::Counter,
+        2 => Kind::Gauge,
+        _ => return Err(corrupt("a kind that is unknown")),
+    };
+    let gauge = match input.bytes(1)?[0] {
+        1 => GaugeFunction::Sum,
+        2 => GaugeFunction::Avg,
+        3 => GaugeFunction::Max,
+        4 => GaugeFunction::Min,
+        5 => GaugeFunction::Last,
+        _ => return Err(corrupt("a function that is unknown")),
+    };
+    let mut span =
+        || i64::try_from(input.number()?).map_err(|_| corrupt("a span of more than 63 bits"));
+    let (grid_ms, lateness_ms, idle_ms) = (span()?, span()?, span()?);
+    if grid_ms == 0 {
+        return Err(corrupt("no grid"));
+    }
+    let (closed_ms, seen_ms) = (input.signed()?, input.signed()?);
+    let emitted = input.bytes(1)?[0] == 1;
+    let total = read_float(input)?;
+    let mut inputs = BTreeMap::new();
+    for _ in 0..input.count()? {
+        let mut id = [0; 16];
+        id.copy_from_slice(input.bytes(16)?);
+        inputs.insert(u128::from_le_bytes(id), read_input(input)?);
+    }
+    Ok(Output {
+        tenant: key.tenant,
+        budget,
+        metric: registry.strings.get(key.metric).to_owned(),
+        overflow_label,
+        kind,
+        gauge,
+        grid_ms,
+        lateness_ms,
+        idle_ms,
+        closed_ms,
+        seen_ms,
+        emitted,
+        total,
+        inputs,
+    })
+}
+
+fn read_input(input: &mut Bytes) -> Result<Input> {
+    let seen_ms = input.signed()?;
+    let settled = match input.bytes(1)?[0] {
+        0 => None,
+        _ => Some((input.signed()?, read_float(input)?)),
+    };
+    let count = input.count()?;
+    let mut open = Vec::with_capacity(count);
+    let mut before = 0_i64;
+    for _ in 0..count {
+        before = before.wrapping_add(input.signed()?);
+        open.push((before, read_float(input)?));
+    }
+    Ok(Input { settled, open, seen_ms })
+}
+
+fn float(out: &mut Out, value: f64) {
+    out.0.extend_from_slice(&value.to_bits().to_le_bytes());
+}
+
+fn read_float(input: &mut Bytes) -> Result<f64> {
+    let mut bits = [0; 8];
+    bits.copy_from_slice(input.bytes(8)?);
+    Ok(f64::from_bits(u64::from_le_bytes(bits)))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::budget::FoldRules;
+    use super::super::fold::{Emitted, NewOutput, Target};
+    use super::*;
+    use crate::labels::canonical::push_label;
+    use crate::model::SeriesType;
+
+    const RULES: FoldRules = FoldRules {
+        labels: Vec::new(),
+        gauge: GaugeFunction::Avg,
+        grid_ms: 10_000,
+        lateness_ms: 5_000,
+        idle_ms: 60_000,
+        inputs_max: 9,
+        outputs_max: 9,
+    };
+
+    fn registry_of(rows: usize) -> Registry {
+        let mut registry = Registry::new(1);
+        let tenant = registry.tenant("a");
+        for row in 0..rows {
+            let mut labels = Vec::new();
+            push_label(&mut labels, b"__name__", b"up");
+            push_label(&mut labels, b"id", row.to_string().as_bytes());
+            assert!(registry.register(tenant, &labels, SeriesType::Unknown, 0).is_ok());
+        }
+        registry
+    }
+
+    fn folding() -> Fold {
+        let mut fold = Fold::default();
+        fold.advance(100_000);
+        for (row, kind) in [(0, Kind::Counter), (2, Kind::Gauge)] {
+            let overflow_label = if row == 0 { "id".to_owned() } else { String::new() };
+            let new = NewOutput { tenant: 0, budget: "b", metric: "up", overflow_label, kind };
+            fold.open_output(row, new, &RULES);
+            for input in 0..3_u32 {
+                let target = Target { output: row, input: u128::from(input) << 99 };
+                let value = f64::from(input) + 0.5;
+                let mut points = vec![(101_000, value), (99_000, value / 3.0), (115_000, 9.0)];
+                assert_eq!(fold.take(target, &RULES, &mut points), None);
+            }
+        }
+        fold.advance(116_000);
+        fold
+    }
+
+    #[test]
+    fn what_is_loaded_folds_on_and_what_is_damaged_is_refused() {
+        let registry = registry_of(3);
+        let mut fold = folding();
+        let bytes = fold.encode();
+        let mut again = Fold::default();
+        assert!(again.load(&bytes, &registry).is_ok());
+        assert_eq!(again.encode(), bytes);
+        assert_eq!(again.overflowing(0, "b", "up"), Some("id"));
+        let made: Vec<Emitted> = fold.advance(125_000);
+        assert_eq!(again.advance(125_000), made);
+        assert_eq!(made.len(), 2);
+        assert_eq!(again.encode(), fold.encode());
+
+        assert!(again.load(&bytes, &registry_of(2)).is_err(), "a row that is not there");
+        for cut in 0..bytes.len() {
+            assert!(again.load(&bytes[..cut], &registry).is_err(), "cut at {cut}");
+        }
+        for bit in 0..bytes.len() * 8 {
+            // The state file's CRC notices it; here it must only not panic.
+            let mut damaged = bytes.clone();
+            damaged[bit / 8] ^= 1 << (bit % 8);
+            let mut loaded = Fold::default();
+            if loaded.load(&damaged, &registry).is_ok() {
+                loaded.advance(125_000);
+            }
+        }
+    }
+
+    #[test]
+    fn a_clock_that_was_wrong_is_followed_back() {
+        let mut fold = folding();
+        assert_eq!(fold.advance(9_000_000).len(), 2, "what was open at 116 s");
+        assert_eq!(fold.advance(200_000), []);
+        let target = Target { output: 2, input: 7 };
+        assert_eq!(fold.take(target, &RULES, &mut vec![(200_000, 4.0)]), None);
+        let made = fold.advance(205_000);
+        assert_eq!(made, [Emitted { row: 2, time_ms: 200_000, value: 4.0 }]);
+    }
+
+    #[test]
+    fn an_output_is_forgotten_a_day_after_its_last_point() {
+        let mut fold = folding();
+        fold.advance(9_000_000);
+        assert!(fold.has_output(0) && fold.has_output(2));
+        fold.advance(100_000 + 86_400_000);
+        assert!(!fold.has_output(0) && !fold.has_output(2));
+        assert_eq!(fold.overflowing(0, "b", "up"), None);
+        assert!(fold.has_room(0, "b", &RULES));
+    }
+}
