@@ -248,7 +248,8 @@ class EvaluateServer:
         options: dict[str, int] | None = None,
     ) -> None:
         """Options: query_threads, query_bytes_max (all queries together), series_max, points_max,
-        bytes_max (each per query), visibility_wait_max_ms, timeout_max_ms, connections_max."""
+        cost_max, bytes_max (each per query), visibility_wait_max_ms, timeout_max_ms,
+        connections_max."""
     def start(self) -> None: ...
     def stop(self) -> None:
         """Cancels what runs and waits for it, at most 5 s."""

@@ -38,6 +38,7 @@ class MemoryPoints:
     offsets: Times
     times_ms: Times
     values: Floats
+    stats: dict[str, Any] = field(default_factory=dict)
     warnings: list[str] = field(default_factory=list)
 
 

@@ -109,6 +109,9 @@ pub trait PointSource: Send + Sync {
     /// Returns the points scanned. Appends: the caller clears `out`.
     fn read(&self, range: Range<usize>, out: &mut PointColumns) -> Result<u64>;
 
+    /// Points that reading all of it is expected to scan, without reading any.
+    fn estimate(&self) -> u64;
+
     /// How many of the series `range` hold native histograms in the snapshot's time range.
     fn histogram_series_count(&self, range: Range<usize>) -> Result<u64> {
         let _ = range;

@@ -6,6 +6,7 @@
 use super::access::{PointSource, ShardAccess};
 use super::aggregate::{Aggregate, Aggregation};
 use super::budget::{Interrupt, Memory, Permits, Reservation};
+use super::cost::Cost;
 use super::functions::{BATCH_POINTS, Scratch};
 use super::plan::{Evaluation, Limits, Plan, PointsPlan, bad_plan};
 use super::window::FreshPoints;
@@ -39,8 +40,12 @@ pub struct EvaluateOptions {
 
 impl Default for EvaluateOptions {
     fn default() -> EvaluateOptions {
-        let limits =
-            Limits { series_max: 1_000_000, points_max: 1_000_000_000, bytes_max: 512 << 20 };
+        let limits = Limits {
+            series_max: 1_000_000,
+            points_max: 1_000_000_000,
+            bytes_max: 512 << 20,
+            cost_max: 5_000_000_000,
+        };
         EvaluateOptions {
             query_threads: 2,
             query_bytes_max: 512 << 20,
@@ -63,6 +68,9 @@ pub struct Evaluator {
 #[derive(Clone, Debug, Default, serde::Serialize)]
 pub struct Stats {
     pub series_selected: usize,
+    pub points_estimated: u64,
+    /// The estimate that was judged: points and cells.
+    pub cost: u64,
     pub points_scanned: u64,
     pub evaluate_us: u64,
     pub lag_records: u64,
@@ -109,6 +117,7 @@ impl Evaluator {
             self.shard.select(&plan.tenant, &plan.matchers, read_ms.clone(), limits.series_max)?;
         let source = self.shard.snapshot(&keys, read_ms)?;
         let steps = evaluation.end_ms.len();
+        let cost = cost_of(&*source, keys.len(), steps).allow(limits.cost_max)?;
         let scan = Scan { evaluator: self, source: &*source, limits, interrupt, scanned: 0.into() };
         let (mut values, mut present, memory, groups);
         match &plan.aggregate {
@@ -137,6 +146,8 @@ impl Evaluator {
         let kept = drop_empty_rows(&mut values, &mut present, steps);
         let stats = Stats {
             series_selected: keys.len(),
+            points_estimated: cost.points_estimated,
+            cost: cost.total(),
             points_scanned: scan.scanned.load(Ordering::Relaxed),
             ..Stats::default()
         };
@@ -166,6 +177,7 @@ impl Evaluator {
         let keys =
             self.shard.select(&plan.tenant, &plan.matchers, range_ms.clone(), limits.series_max)?;
         let source = self.shard.snapshot(&keys, range_ms)?;
+        let cost = cost_of(&*source, keys.len(), 1).allow(limits.cost_max)?;
         let scan = Scan { evaluator: self, source: &*source, limits, interrupt, scanned: 0.into() };
         let (mut times_ms, mut values, mut offsets) = (Vec::new(), Vec::new(), vec![0]);
         let mut kept: Vec<SeriesKey> = Vec::new();
@@ -193,6 +205,8 @@ impl Evaluator {
         })?;
         let stats = Stats {
             series_selected: keys.len(),
+            points_estimated: cost.points_estimated,
+            cost: cost.total(),
             points_scanned: scan.scanned.load(Ordering::Relaxed),
             evaluate_us: started.elapsed().as_micros() as u64,
             lag_records: 0,
@@ -200,6 +214,11 @@ impl Evaluator {
         let labels = self.shard.labels(&kept);
         Ok(PointsAnswer { labels, offsets, times_ms, values, stats, _memory: memory })
     }
+}
+
+fn cost_of(source: &dyn PointSource, series: usize, steps: usize) -> Cost {
+    let (series, steps) = (series as u64, steps as u64);
+    Cost { series, points_estimated: source.estimate(), steps }
 }
 
 /// Drop the rows that hold nothing; the numbers of those kept, or None where all are.

@@ -156,4 +156,12 @@ impl PointSource for Pinned {
         }
         Ok((out.times_ms.len() - before) as u64)
     }
+
+    fn estimate(&self) -> u64 {
+        let held = |key: &SeriesKey| {
+            let times_ms = &self.series[key.row as usize].times_ms;
+            times_ms.iter().filter(|time| self.range_ms.contains(time)).count() as u64
+        };
+        self.keys.iter().map(held).sum()
+    }
 }

@@ -2,13 +2,14 @@
 //! carries plans in and step columns out.
 //!
 //! `access` what a shard must offer · `window`, `functions`, `fold`, `extended` a series' steps ·
-//! `aggregate` groups · `plan` what is asked · `execute` a plan over a shard, in parallel ·
-//! `frame`, `server`, `client` the socket.
+//! `aggregate` groups · `plan` what is asked · `cost` what it will take · `execute` a plan over a shard, in
+//! parallel · `frame`, `server`, `client` the socket.
 
 pub mod access;
 pub mod aggregate;
 pub mod budget;
 pub mod client;
+pub mod cost;
 pub mod execute;
 mod extended;
 mod fold;

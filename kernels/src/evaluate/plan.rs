@@ -169,6 +169,7 @@ pub struct LimitRequest {
     pub series_max: Option<usize>,
     pub points_max: Option<u64>,
     pub bytes_max: Option<usize>,
+    pub cost_max: Option<u64>,
 }
 
 /// Limits a query runs under.
@@ -177,6 +178,8 @@ pub struct Limits {
     pub series_max: usize,
     pub points_max: u64,
     pub bytes_max: usize,
+    /// Of the estimate, in points and cells (`cost.rs`).
+    pub cost_max: u64,
 }
 
 impl Limits {
@@ -186,6 +189,7 @@ impl Limits {
             series_max: request.series_max.map_or(self.series_max, |n| n.min(self.series_max)),
             points_max: request.points_max.map_or(self.points_max, |n| n.min(self.points_max)),
             bytes_max: request.bytes_max.map_or(self.bytes_max, |n| n.min(self.bytes_max)),
+            cost_max: request.cost_max.map_or(self.cost_max, |n| n.min(self.cost_max)),
         }
     }
 }

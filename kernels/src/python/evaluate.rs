@@ -154,6 +154,7 @@ impl EvaluateServer {
                 "series_max" => own.limits.series_max = size,
                 "points_max" => own.limits.points_max = number,
                 "bytes_max" => own.limits.bytes_max = size,
+                "cost_max" => own.limits.cost_max = number,
                 "visibility_wait_max_ms" => {
                     own.visibility_wait_max = Duration::from_millis(number);
                 }

@@ -12,6 +12,7 @@ pub mod cardinality;
 pub mod dedup;
 mod dedup_shares;
 pub mod deletion;
+mod estimate;
 mod explosions;
 pub mod figures;
 pub mod fold;

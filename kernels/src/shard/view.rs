@@ -6,6 +6,7 @@
 use super::block_reader::{BlockReader, Kind, PageCursor};
 use super::buffer::{BufferedHistogram, RowSet, Run, append_newer};
 use super::deletion::{Tombstone, kept_from};
+use super::estimate::{block_points, run_points};
 use super::matcher::Matcher;
 use super::owner::Shard;
 use crate::error::Result;
@@ -279,6 +280,13 @@ impl PointSource for Snapshot {
             out.end_series();
         }
         Ok((out.times_ms.len() - before) as u64)
+    }
+
+    fn estimate(&self) -> u64 {
+        let (keys, range_ms) = (&self.keys, &self.range_ms);
+        let blocks = self.blocks.iter().map(|block| block_points(&block.reader, keys, range_ms));
+        let runs = self.runs.iter().map(|run| run_points(run, keys, range_ms));
+        blocks.chain(runs).fold(0, u64::saturating_add)
     }
 
     fn histogram_series_count(&self, range: Range<usize>) -> Result<u64> {

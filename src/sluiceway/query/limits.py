@@ -29,6 +29,8 @@ class QueryConfig:
     steps_max: int = 11_000
     series_max: int = 1_000_000
     points_max: int = 500_000_000
+    cost_max: int = 5_000_000_000
+    """Of a query's estimate before any point is read: points, and cells (series by steps)."""
     result_bytes_max: int = 256 * MIB
     text_bytes_max: int = 64 * 1024
     label_names_limit_max: int = 1_000_000

@@ -9,11 +9,13 @@ from dataclasses import dataclass, field
 
 @dataclass(slots=True)
 class Spent:
-    """Sums over the parts of the expression; `series_answered` is of its answer."""
+    """Sums over the parts of the expression; `series_answered` is of its answer. `cost`: the
+    estimate that was judged before anything was read, in points and cells."""
 
     series_selected: int = 0
     points_estimated: int = 0
     points_scanned: int = 0
+    cost: int = 0
     series_answered: int = 0
 
 

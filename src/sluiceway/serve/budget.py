@@ -77,6 +77,7 @@ def evaluate_options(config: Config) -> dict[str, int]:
         "visibility_wait_max_ms": config.visibility_wait_max_ms,
         "series_max": config.query.series_max,
         "points_max": config.query.points_max,
+        "cost_max": config.query.cost_max,
         "bytes_max": config.query.result_bytes_max,
         "timeout_max_ms": int(config.query.timeout_s_max * 1000),
     }
@@ -103,6 +104,7 @@ def engine_limits(limits: QueryConfig, memory_bytes_max: int) -> "EngineLimits":
     return EngineLimits(
         series_max=limits.series_max,
         points_max=limits.points_max,
+        cost_max=limits.cost_max,
         bytes_max=cells_max * CELL_BYTES,
         cells_max=cells_max,
         answer_bytes_max=min(limits.result_bytes_max, room // ANSWER_COPIES),

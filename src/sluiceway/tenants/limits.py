@@ -57,6 +57,7 @@ class QueryLimits(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     range_ms_max: Positive | None = None
     series_max: Positive | None = None
     points_max: Positive | None = None
+    cost_max: Positive | None = None
     memory_bytes_max: Positive | None = None
     result_bytes_max: Positive | None = None
 

@@ -38,6 +38,7 @@ TEXT_TYPE = (b"content-type", b"text/plain; version=0.0.4; charset=utf-8")
 OWN_LIMITS = {
     "sluiceway-query-series-limit": "series_max",
     "sluiceway-query-points-limit": "points_max",
+    "sluiceway-query-cost-limit": "cost_max",
     "sluiceway-query-bytes-limit": "memory_bytes_max",
     "sluiceway-query-samples-limit": "memory_bytes_max",
     "sluiceway-query-answer-limit": "result_bytes_max",

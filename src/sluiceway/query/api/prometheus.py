@@ -33,7 +33,7 @@ from sluiceway.query.promql.parser import parse, parse_selector
 from sluiceway.query.promql.plan import matchers_of
 from sluiceway.query.promql.printer import render
 from sluiceway.query.promql.syntax import Matcher
-from sluiceway.query.spent import Asked
+from sluiceway.query.spent import Asked, Spent
 
 CARDINALITY_TOP, CARDINALITY_TOP_MAX = 10, 1_000
 TRUNCATED = "results truncated due to limit"
@@ -168,7 +168,10 @@ class PrometheusApi:
         warnings = list(result.warnings)
         if result.cut(request.parameters.count("limit", self._limits.series_max)):
             warnings.append(TRUNCATED)
-        return Data(result.data_bytes(), warnings, result.infos)
+        data = result.data_bytes()
+        if request.parameters.text("stats"):
+            data = b'%b,"stats":%b}' % (data[:-1], dumps(stats_of(request.asked.spent)))
+        return Data(data, warnings, result.infos)
 
     def format_query(self, request: Request) -> Data:
         with _naming("query"):
@@ -360,6 +363,19 @@ def matches_empty(matcher: Matcher) -> bool:
             return matcher.value in ("", ".*")
         case _:
             return matcher.value not in ("", ".*")
+
+
+def stats_of(spent: Spent) -> dict[str, Any]:
+    """What `stats` asks for, in Prometheus' shape, and what it cost by our own count."""
+    return {
+        "samples": {"totalQueryableSamples": spent.points_scanned},
+        "sluiceway": {
+            "seriesSelected": spent.series_selected,
+            "pointsEstimated": spent.points_estimated,
+            "costEstimated": spent.cost,
+            "pointsRead": spent.points_scanned,
+        },
+    }
 
 
 def distinct(warnings: list[str]) -> list[str]:

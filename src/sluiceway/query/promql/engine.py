@@ -45,6 +45,7 @@ class EngineLimits:
     steps_max: int = 50_000
     series_max: int = 1_000_000
     points_max: int = 200_000_000
+    cost_max: int = 5_000_000_000
     bytes_max: int = 1 << 30
     cells_max: int = 100_000_000
     """Samples (series by steps) that one part of an expression may come to."""
@@ -235,9 +236,8 @@ class Engine:
             "end_ms": end_ms,
             "limits": evaluator.leaf_limits,
         }
-        points = self.reader.points(evaluator.with_timeout(plan), evaluator.bounds.cancel)
-        evaluator.spent.series_selected += len(points.labels)
-        evaluator.spent.points_scanned += len(points.values)
+        points = self.reader.points(evaluator.with_what_is_left(plan), evaluator.bounds.cancel)
+        evaluator.note(points.stats)
         for warning in points.warnings:
             evaluator.annotations.pass_on(warning)
         return RawSeries(points.labels, points.offsets, points.times_ms, points.values)
@@ -267,6 +267,7 @@ class Engine:
                 "points_max": limits.points_max,
                 "bytes_max": limits.bytes_max,
             },
+            cost_max=limits.cost_max,
             bounds=bounds,
             annotations=Annotations(text),
             spent=spent or Spent(),
@@ -293,6 +294,7 @@ class Engine:
             limits,
             series_max=_lower(limits.series_max, quota.series_max),
             points_max=_lower(limits.points_max, quota.points_max),
+            cost_max=_lower(limits.cost_max, quota.cost_max),
             bytes_max=_lower(limits.bytes_max, quota.memory_bytes_max),
             cells_max=_lower(limits.cells_max, cells_of(quota.memory_bytes_max)),
             answer_bytes_max=_lower(limits.answer_bytes_max, quota.result_bytes_max),

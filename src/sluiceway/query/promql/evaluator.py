@@ -77,6 +77,7 @@ class Evaluator:
     subquery_step_ms: int
     steps_max: int
     leaf_limits: dict[str, int]
+    cost_max: int
     bounds: Bounds
     annotations: Annotations
     spent: Spent = field(default_factory=Spent)
@@ -203,7 +204,7 @@ class Evaluator:
         key = marshal.dumps(plan, MARSHAL_VERSION)
         result = self.answers.get(key)
         if result is None:
-            answer = self.reader.evaluate(self.with_timeout(plan), self.bounds.cancel)
+            answer = self.reader.evaluate(self.with_what_is_left(plan), self.bounds.cancel)
             for warning in answer.warnings:
                 self.annotations.pass_on(warning)
             self.note(answer.stats)
@@ -220,10 +221,14 @@ class Evaluator:
     def note(self, stats: dict[str, Any]) -> None:
         """Count what one answer of the shard took."""
         self.spent.series_selected += int(stats.get("series_selected", 0))
+        self.spent.points_estimated += int(stats.get("points_estimated", 0))
         self.spent.points_scanned += int(stats.get("points_scanned", 0))
+        self.spent.cost += int(stats.get("cost", 0))
 
-    def with_timeout(self, plan: dict[str, Any]) -> dict[str, Any]:
-        """The plan with what is left of the query's time."""
+    def with_what_is_left(self, plan: dict[str, Any]) -> dict[str, Any]:
+        """The plan with what is left of the query's time and of its cost."""
+        left = max(0, self.cost_max - self.spent.cost)
+        plan = {**plan, "limits": {**plan["limits"], "cost_max": left}}
         left_s = self.bounds.left_s()
         if left_s is None:
             return plan

@@ -197,6 +197,7 @@ class QueryLog:
             duration_ms=round(note.seconds * 1000, 3),
             series=spent.series_selected,
             series_answered=spent.series_answered,
+            cost=spent.cost,
             points_estimated=spent.points_estimated,
             points=spent.points_scanned,
             bytes=note.answer_bytes,
