@@ -24,7 +24,7 @@ HEAVY_LIMITS = {
     "timeout_ms_max": 2_000,
     "series_max": 8_000,
     "points_max": 100_000,
-    "cost_max": 20_000_000,
+    "cost_max": 5_000_000,
     "memory_bytes_max": 32 << 20,
     "result_bytes_max": 1 << 20,
 }
@@ -34,8 +34,8 @@ DEATHS = [
     ('{__name__=~".+"}', 60, 15, "sluiceway-query-series-limit"),
     ("sum by (i) (heavy)", 10_000, 1, "sluiceway-query-cost-limit"),
     ("heavy", 10_999, 1, "sluiceway-query-cost-limit"),
-    (" + ".join(f"sum(heavy offset {n}s)" for n in range(7)), 600, 1, "sluiceway-query-cost-limit"),
-    ("heavy", 3_000, 1, "sluiceway-query-bytes-limit"),
+    (" + ".join(f"sum(heavy offset {n}s)" for n in range(2)), 600, 1, "sluiceway-query-cost-limit"),
+    ("heavy", 650, 1, "sluiceway-query-bytes-limit"),
     ("heavy", 600, 15, "sluiceway-query-answer-limit"),
     ("sum(heavy)", 1_260, 60, "sluiceway-query-points-limit"),
     ("count_over_time(heavy[365d:1ms])", 60, 60, "sluiceway-query-steps-limit"),
@@ -100,7 +100,7 @@ def test_the_estimate_is_near_what_is_read(served: tuple[Keyed, str, str]) -> No
     """In the buffer and in a block; of all series, of one in a thousand, of half the time."""
     keyed, heavy, _ = served
     for place in ("buffer", "block"):
-        for text, seconds in (("heavy", 600), ('heavy{i=~"[0-9]00"}', 1_140), ("dense", 0)):
+        for text, seconds in (("heavy", 600), ('heavy{i=~"[0-9]00"}', 1_140), ("dense", 60)):
             status, told = keyed.get(
                 heavy, "query_range", **span(f"count({text})", seconds, 60), stats="all"
             )

@@ -77,7 +77,6 @@ def evaluate_options(config: Config) -> dict[str, int]:
         "visibility_wait_max_ms": config.visibility_wait_max_ms,
         "series_max": config.query.series_max,
         "points_max": config.query.points_max,
-        "cost_max": config.query.cost_max,
         "bytes_max": config.query.result_bytes_max,
         "timeout_max_ms": int(config.query.timeout_s_max * 1000),
     }
