@@ -15,5 +15,12 @@ def test_the_demo_contains_its_exploding_deploy() -> None:
         env=environment,
     )
     assert done.returncode == 0, done.stdout[-3000:] + done.stderr[-3000:]
-    for words in ("exploding deploy, contained", "request_id: ", "250 of 250", "488,072 points"):
+    for words in (
+        "exploding deploy, contained",
+        "10,766 into 24 series without request_id",
+        "21,532 requests",
+        "at most 250 active series, then strip",
+        "request_id (",
+        "sluiceway-client at 127.0.0.1",
+    ):
         assert words in done.stdout, words

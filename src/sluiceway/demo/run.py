@@ -31,7 +31,15 @@ from sluiceway.client import (
     Writer,
     WriterConfig,
 )
-from sluiceway.demo.explosion import LABEL, METRIC, ROOM_SERIES, Explosion, contained, policy
+from sluiceway.demo.explosion import (
+    FOLD_GRID_S,
+    LABEL,
+    METRIC,
+    ROOM_SERIES,
+    Explosion,
+    contained,
+    policy,
+)
 from sluiceway.demo.fleet import Deploy, Fleet
 from sluiceway.demo.show import explosion_table, ledger_table, show_fleet
 
@@ -40,6 +48,8 @@ HISTORY_S = 3600.0
 READY_WAIT_S = 30.0
 FLUSH_WAIT_S = 60.0
 ASK_S_MAX = 120.0
+FOLD_WAIT_S = 2 * FOLD_GRID_S + 0.2
+"""A window, and as much lateness."""
 DEPLOY = Deploy(start_s=2100.0, rollback_s=3000.0)
 
 
@@ -155,33 +165,44 @@ def _count(reader: Reader, selector: str, end_s: float) -> int:
     return int(float(counted[0]["value"][1])) if counted else 0
 
 
+def _let_folded_out(load: Load) -> float:
+    """Points come out with a record received once their window is over; returns the time then."""
+    time.sleep(FOLD_WAIT_S)
+    now_s = time.time()
+    load.push(now_s - load.start_s)
+    load.acked()
+    return now_s
+
+
 def _report(console: Console, reader: Reader, load: Load, directory: Path) -> bool:
-    end_s = load.start_s + HISTORY_S
-    show_fleet(console, reader, load.start_s, end_s)
-    reader.request("POST", "/admin/v1/flush")
-    told = contained(reader, end_s)
-    known = _count(reader, f'{{job="shop",{LABEL}=""}}', end_s)
+    show_fleet(console, reader, load.start_s, load.start_s + HISTORY_S)
+    now_s = _let_folded_out(load)
+    told = contained(reader, now_s + 1)
+    known = _count(reader, f'{{job="shop",{LABEL}="",folded_by=""}}', now_s)
     console.print(explosion_table(load.explosion, told, known))
     ledger = reader.ledger()
     console.print(ledger_table(ledger))
-    sent = load.acked()
-    points = _count(reader, '{job="shop"}', end_s)
+    sent = load.acked().points_acked
+    points = _count(reader, '{job="shop",folded_by=""}', now_s)
     outcomes = ledger["tenants"]["default"]
-    aside = outcomes["dead_lettered"] + outcomes["discarded"]
-    equal = points == sent.points_acked - aside and known == load.fleet_points
+    aside = sum(outcomes[name] for name in ("folded", "dead_lettered", "discarded"))
+    equal = points == sent - aside and known == load.fleet_points
     console.print(
-        f"{points:,} points answer a count over everything; {sent.points_acked:,} were acked, "
-        f"{aside:,} of them kept aside: " + ("equal" if equal else "[red]NOT EQUAL[/red]")
+        f"{points:,} points answer a count over what was sent; {sent:,} were acked, {aside:,} of "
+        "them folded: " + ("equal" if equal else "[red]NOT EQUAL[/red]")
     )
+    _show_size(console, reader, load, directory, points)
+    return equal and load.explosion.is_held(told) and bool(ledger["balanced"])
+
+
+def _show_size(console: Console, reader: Reader, load: Load, directory: Path, points: int) -> None:
     reader.request("POST", "/admin/v1/flush", {"merge": "all"})
-    stored = _stored_bytes(directory)
+    stored, sent = _stored_bytes(directory), load.acked()
     console.print(
-        f"after merging: {stored / 2**20:.1f} MiB on disk with the dead letters, "
+        f"after merging: {stored / 2**20:.1f} MiB on disk, "
         f"{stored / max(points, 1):.2f} bytes a point, index and all "
         f"({sent.bytes_acked / max(sent.points_acked, 1):.1f} on the wire)"
     )
-    held = told.dead_lettered > 0 and told.let_in <= ROOM_SERIES and told.tag == LABEL
-    return equal and held and bool(ledger["balanced"])
 
 
 def _stay_live(console: Console, load: Load, port: int) -> None:

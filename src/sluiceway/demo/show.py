@@ -82,14 +82,19 @@ def explosion_table(explosion: Explosion, told: Containment, known_points: int) 
     table = Table(title=title, title_justify="left", show_header=False)
     table.add_row("new series attempted", f"{made:,}")
     table.add_row("let in, up to the budget", f"{told.let_in:,}")
-    table.add_row("refused", f"{made - told.let_in:,}, no trace of them in index and blocks")
-    table.add_row("their points", f"{told.dead_lettered:,} kept aside as dead letters, replayable")
-    limit = f"{budget['active_series']:,} of {budget['active_limit']['hard']:,} active series"
-    stopped = f"{budget['budget']}: {limit}, {budget['action']}; policy {told.version}"
+    folded = f"{made - told.let_in:,} into {told.outputs:,} series without {LABEL}"
+    table.add_row("folded", f"{folded}: {budget['folded']:,} points")
+    table.add_row("their increase, in the sums", f"{told.increase:,.0f} requests")
+    table.add_row("their dead letters", f"{budget['dead_lettered']:,}")
+    limit = f"at most {budget['active_limit']['hard']:,} active series, then {budget['action']}"
+    stopped = f"{budget['budget']}: {limit}; policy {told.version}"
     table.add_row("the budget", f"{stopped}, {told.stage}")
-    tag = f"{told.tag}: {told.tag_values:,} values in {told.letters:,} dead letters"
-    table.add_row("the tag", tag)
-    table.add_row("known series", f"flowed on: {known_points:,} points of the fleet stored")
+    tags = ", ".join(f"{name} ({count:,} values)" for name, count in told.tags[:2])
+    table.add_row("the tag, estimated", tags or "not named yet")
+    writer = told.first_writer
+    who = f"{writer.get('agent') or 'unknown'} at {writer.get('address') or 'unknown'}"
+    table.add_row("first writer", who)
+    table.add_row("known series", f"flowed on: all {known_points:,} points of the fleet stored")
     return table
 
 

@@ -2,16 +2,18 @@
 
 import itertools
 from collections import Counter
+from dataclasses import replace
 
 import numpy as np
 
 from sluiceway.demo.explosion import (
     IDS_PER_STEP,
+    LABEL,
     LIFE_STEPS,
     ROOM_SERIES,
+    Containment,
     Explosion,
     policy,
-    widest_label,
 )
 from sluiceway.demo.fleet import DEPLOYED, Deploy, Fleet
 from sluiceway.demo.show import sparkline
@@ -39,10 +41,24 @@ def test_the_budget_leaves_the_fleet_its_series() -> None:
     assert budget.active_series.hard == explosion.known_series + ROOM_SERIES
 
 
-def test_the_widest_label_is_the_culprit() -> None:
-    sets = [{"a": "1", "b": str(i), "c": str(i % 3)} for i in range(9)]
-    assert widest_label(sets) == ("b", 9)
-    assert widest_label([]) == ("", 0)
+def test_held_means_named_within_budget_and_with_every_increase() -> None:
+    explosion = Explosion(Fleet(10.0, DEPLOY).labels, DEPLOY)
+    for at_s in (20.0, 30.0, 40.0):
+        explosion.step(at_s)
+    told = Containment(
+        version=1,
+        stage="enforce",
+        budget={},
+        let_in=ROOM_SERIES,
+        outputs=24,
+        increase=(3 * IDS_PER_STEP - ROOM_SERIES) * (LIFE_STEPS - 1.0),
+        tags=[(LABEL, 300), ("instance", 8)],
+        first_writer={},
+    )
+    assert explosion.is_held(told)
+    assert not explosion.is_held(replace(told, increase=told.increase - 1))
+    assert not explosion.is_held(replace(told, let_in=ROOM_SERIES + 1))
+    assert not explosion.is_held(replace(told, tags=told.tags[1:]))
 
 
 def test_counters_never_fall_and_buckets_are_cumulative() -> None:
