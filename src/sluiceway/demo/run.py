@@ -36,6 +36,7 @@ from sluiceway.demo.explosion import (
     LABEL,
     METRIC,
     ROOM_SERIES,
+    Containment,
     Explosion,
     contained,
     policy,
@@ -48,6 +49,7 @@ HISTORY_S = 3600.0
 READY_WAIT_S = 30.0
 FLUSH_WAIT_S = 60.0
 ASK_S_MAX = 120.0
+NAMED_WAIT_S = 10.0
 FOLD_WAIT_S = 2 * FOLD_GRID_S + 0.2
 """A window, and as much lateness."""
 DEPLOY = Deploy(start_s=2100.0, rollback_s=3000.0)
@@ -174,10 +176,21 @@ def _let_folded_out(load: Load) -> float:
     return now_s
 
 
+def _named(reader: Reader, explosion: Explosion, at_s: float) -> Containment:
+    """What the server tells; the first writer is named a look or two, a second each, later."""
+    deadline = time.monotonic() + NAMED_WAIT_S
+    while True:
+        told = contained(reader, at_s)
+        named = explosion.is_held(told) and told.first_writer
+        if named or time.monotonic() > deadline:
+            return told
+        time.sleep(0.2)
+
+
 def _report(console: Console, reader: Reader, load: Load, directory: Path) -> bool:
     show_fleet(console, reader, load.start_s, load.start_s + HISTORY_S)
     now_s = _let_folded_out(load)
-    told = contained(reader, now_s + 1)
+    told = _named(reader, load.explosion, now_s + 1)
     known = _count(reader, f'{{job="shop",{LABEL}="",folded_by=""}}', now_s)
     console.print(explosion_table(load.explosion, told, known))
     ledger = reader.ledger()
