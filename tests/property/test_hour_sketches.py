@@ -87,3 +87,20 @@ def test_without_recorded_hours_there_is_nothing_to_compare() -> None:
     push(hot, "a", [labels_of("up", "", 1)], START * HOUR_MS)
     assert ask(hot, START) is None
     hot.shard.close()
+
+
+def test_a_deleted_tenants_hours_are_not_told_to_the_next_of_its_name() -> None:
+    hot = opened(Disk.memory())
+    push(hot, "a", [labels_of("secret", "", 1)], START * HOUR_MS)
+    push(hot, "a", [labels_of("secret", "", 2)], (START + 1) * HOUR_MS)
+    seal(hot)
+    assert ask(hot, START)["metrics"][0]["metric"] == "secret"
+    hot._eraser.order("a", (), None, "a test", whole=True)
+    assert ask(hot, START) is None
+    for ahead in (1, 2, 3):
+        push(hot, "a", [labels_of("own", "", ahead)], (START + ahead) * HOUR_MS)
+    seal(hot)
+    since = ask(hot, START)
+    assert since["hour_ms"] == (START + 2) * HOUR_MS
+    assert [metric["metric"] for metric in since["metrics"]] == ["own"]
+    hot.shard.close()

@@ -130,6 +130,7 @@ impl Shard {
                 registry.retired_by(order.number).into_iter().for_each(|tenant| {
                     applier.fold.forget_tenant(tenant);
                 });
+                applier.governor.explosions.forget(&order.tenant);
             } else if order.before_ms.is_none() {
                 // A damaged block leaves series told that have no point: no reason to stop here.
                 if let Ok(later) = self.points.read().rows_from(order.end_sequence) {

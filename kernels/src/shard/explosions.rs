@@ -191,6 +191,11 @@ impl Explosions {
         }
     }
 
+    /// A tenant is deleted: one that comes to its name sees nothing of it.
+    pub fn forget(&mut self, tenant: &str) {
+        self.list.retain(|explosion| explosion.tenant != tenant);
+    }
+
     /// Of one tenant, or of all; the newest first.
     pub fn told(&self, tenant: Option<&str>) -> Vec<Told> {
         let wanted =

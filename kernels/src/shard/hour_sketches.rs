@@ -162,8 +162,8 @@ fn chosen(closed: &ClosedHour, registry: &RwLock<Registry>) -> Vec<Chosen> {
     for (slice, activity) in closed.activity.chunks(SLICE).enumerate() {
         let registry = registry.read();
         for (&activity, row) in activity.iter().zip((slice * SLICE) as SeriesRow..) {
-            if activity != 0 {
-                let key = registry.key(row);
+            let key = registry.key(row);
+            if activity != 0 && !registry.is_retired(key.tenant) {
                 let counts = counted.entry((key.tenant, key.metric)).or_default();
                 counts.add(activity, row >= closed.first_row);
             }

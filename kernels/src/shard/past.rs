@@ -7,7 +7,9 @@ use super::cardinality::Check;
 use super::hour_file;
 use super::hour_sketches::MetricHour;
 use super::owner::Shard;
+use super::registry::Registry;
 use crate::error::Result;
+use crate::model::SeriesRow;
 use crate::sketch::HyperLogLog;
 use serde::Serialize;
 use std::collections::BTreeMap;
@@ -57,7 +59,9 @@ impl Shard {
         check: Check<'_>,
     ) -> Result<Option<Past>> {
         let (disk, wanted) = (&*self.disk, since_ms.div_euclid(HOUR_MS));
-        let recorded = hour_file::hours(disk)?;
+        let mut recorded = hour_file::hours(disk)?;
+        let Some(first_hour) = self.registry.read().first_hour_of(tenant) else { return Ok(None) };
+        recorded.retain(|&hour| hour >= first_hour);
         let before = recorded.partition_point(|&hour| hour <= wanted);
         let Some(&hour) = recorded.get(before.saturating_sub(1)) else { return Ok(None) };
         let mut found = hour_file::read(disk, hour)?;
@@ -99,6 +103,19 @@ impl Shard {
             metrics,
             tags,
         }))
+    }
+}
+
+impl Registry {
+    /// The first hour that is a tenant's own: where one of its name was deleted, what was recorded
+    /// up to its first series is the other's.
+    fn first_hour_of(&self, name: &str) -> Option<i64> {
+        let number = self.tenant_number(name)?;
+        let row = self.rows.iter().position(|row| row.tenant == number)? as SeriesRow;
+        let at = self.hours.partition_point(|&(_, first)| first <= row);
+        let hour = self.hours[..at].last().map_or(i64::MIN, |&(hour, _)| hour);
+        let reused = self.tenants.iter().any(|t| t.retired.is_some() && t.name == name);
+        Some(if reused { hour.saturating_add(1) } else { i64::MIN })
     }
 }
 
