@@ -147,6 +147,9 @@ class Shard:
         """`writer` is JSON of at most 1 KiB. False where the explosion is forgotten."""
     def loaded(self) -> None:
         """Registry and blocks are whole; queries waited for it."""
+    def whatif(self, request: str) -> str:
+        """Judge recorded hours by another policy: request and answer as the evaluate protocol's
+        `whatif`, in JSON. Blocks for seconds. Raises: TenantFault (the table), Corruption."""
     def set_policies(self, policies: str, current: int, refusing: str) -> None:
         """The versions that records name, the one for new records; `refusing` says why
         no request is taken, or is empty."""
@@ -178,9 +181,10 @@ class Shard:
         """Make a waiting `advance` return."""
     def freeze(self, snapshot: bool) -> bool:
         """Swap the buffer out to be sealed; false where there is nothing new, or one waits."""
-    def write_seal(self, block_path: str, letters_path: str, state_path: str, fence: int) -> str:
-        """Write the frozen buffer, what was refused and the state, durably; a SealReport in JSON.
-        The first two only where there is something to write."""
+    def write_seal(self, paths: str, fence: int) -> str:
+        """Write the frozen buffer, what was refused, hours that closed, and the state, durably; a
+        SealReport in JSON. `paths` is a JSON object of `block`, `letters`, `hours`, `state`; the
+        first three are made only where there is something to write."""
     def merge(self, request: str) -> str:
         """Write the merger of blocks, durably; a MergeReport in JSON. Raises: Cancelled."""
     def count_ordered(self, tenant: str, matchers: str) -> int:
@@ -346,6 +350,8 @@ class ShardClient:
     def ledger(
         self, request: dict[str, Any], cancel: CancelToken | None = None
     ) -> dict[str, Any]: ...
+    def whatif(self, request: dict[str, Any], cancel: CancelToken | None = None) -> dict[str, Any]:
+        """Recorded hours judged by another policy. Raises also: Overloaded (one at a time)."""
 
 def range_function(
     function: str,

@@ -8,7 +8,7 @@ parts (signals, directories, budgets, the drain) stands in `serve/`.
 import asyncio
 import contextlib
 import sys
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Iterator
 from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -62,7 +62,9 @@ from sluiceway.tenants.model import DEFAULT_TENANT
 
 if TYPE_CHECKING:
     from sluiceway.admin.app import AdminApp
+    from sluiceway.admin.whatif import ReadQueries
     from sluiceway.query.promql.engine import Engine
+    from sluiceway.query.querylog.entry import Entry
     from sluiceway.query.querylog.writer import QueryLog
     from sluiceway.tenants.interface import TenantStore
     from sluiceway.tenants.publisher import Publisher
@@ -263,7 +265,8 @@ def read_side(settings: dict[str, Any]) -> None:
     tenants.start()
     publisher.start()
     start_forgetting(publisher, tenants, client, clock)
-    paths = ReadPaths(app, lambda: admin_app(publisher, clock))
+    queries = None if log is None else logged_queries(Path(settings["data_dir"]))
+    paths = ReadPaths(app, lambda: admin_app(publisher, clock, client, tenants, queries))
     connections_max, queries_run = settings["connections_max"], settings["queries_run"]
     serve_until_told(paths, settings["http_socket"], connections_max, queries_run)
     if log is not None:
@@ -326,12 +329,31 @@ def open_publisher(data_dir: Path, tenants: SnapshotDirectory, clock: Clock) -> 
     return Publisher(open_store, database, data_dir / TENANTS_SNAPSHOT, tenants)
 
 
-def admin_app(publisher: "Publisher", clock: Clock) -> "AdminApp":
+def logged_queries(data_dir: Path) -> "ReadQueries":
+    """Queries that are in the log's files: the last seconds' are not yet."""
+    from sluiceway.query.querylog.reader import entries
+
+    def since(since_ms: int) -> "Iterator[Entry]":
+        every = entries(data_dir / QUERIES, since_ms=since_ms)
+        return (entry for entry in every if entry.time_ms >= since_ms)
+
+    return since
+
+
+def admin_app(
+    publisher: "Publisher",
+    clock: Clock,
+    client: ShardClient,
+    tenants: SnapshotDirectory,
+    queries: "ReadQueries | None",
+) -> "AdminApp":
     from sluiceway.admin.app import AdminApp
     from sluiceway.admin.policies import PolicyRoutes
     from sluiceway.admin.tenants import TenantRoutes
+    from sluiceway.admin.whatif import WhatIfRoutes
 
-    return AdminApp(TenantRoutes(publisher, clock), PolicyRoutes(publisher))
+    whatif = WhatIfRoutes(client, tenants.snapshot, queries, clock)
+    return AdminApp(TenantRoutes(publisher, clock), PolicyRoutes(publisher), whatif)
 
 
 def open_hot(

@@ -3,10 +3,12 @@
 //! Invariant: a `PointSource` is a pinned version. What it reads does not change while it lives,
 //! and reads of disjoint ranges may run in parallel. Storage ranges are half-open [from, until) ms.
 
-use crate::error::Result;
+use crate::error::{KernelError, Result};
 use crate::labels::LabelTable;
 use crate::model::{FamilyMetadata, PointColumns, SeriesKey};
 use crate::shard::matcher::Matcher;
+use crate::shard::whatif;
+use crate::shard::whatif_report::Report;
 use std::ops::Range;
 use std::sync::Arc;
 use std::time::Duration;
@@ -100,6 +102,17 @@ pub trait ShardAccess: Send + Sync {
     /// Flow and stock of the ledger as a JSON object, for all tenants; `raw_scan` also counts
     /// every row at rest. `{}` where the shard keeps none.
     fn ledger(&self, raw_scan: bool) -> Result<String>;
+
+    /// Bytes that `whatif` holds at most, about.
+    fn whatif_bytes(&self) -> usize {
+        0
+    }
+
+    /// Judge recorded hours by another policy; `check` says when to stop.
+    fn whatif(&self, request: &whatif::Request, check: &dyn Fn() -> Result<()>) -> Result<Report> {
+        let _ = (request, check);
+        Err(KernelError::Backend("no hours are recorded here".to_owned()))
+    }
 }
 
 /// Points of pinned series.

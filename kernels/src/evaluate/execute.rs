@@ -13,6 +13,8 @@ use super::window::FreshPoints;
 use crate::error::{KernelError, Result};
 use crate::labels::LabelTable;
 use crate::model::{PointColumns, STALE_BITS, SeriesKey};
+use crate::shard::whatif;
+use crate::shard::whatif_report::Report;
 use parking_lot::Mutex;
 use std::ops::Range;
 use std::sync::Arc;
@@ -63,6 +65,8 @@ pub struct Evaluator {
     pub options: EvaluateOptions,
     permits: Permits,
     memory: Arc<Memory>,
+    /// Held by the what-if that runs.
+    judging: Mutex<()>,
 }
 
 #[derive(Clone, Debug, Default, serde::Serialize)]
@@ -100,7 +104,8 @@ pub struct PointsAnswer {
 impl Evaluator {
     pub fn new(shard: Arc<dyn ShardAccess>, options: EvaluateOptions) -> Evaluator {
         let permits = Permits::new(options.query_threads);
-        Evaluator { shard, options, permits, memory: Memory::new(options.query_bytes_max) }
+        let memory = Memory::new(options.query_bytes_max);
+        Evaluator { shard, options, permits, memory, judging: Mutex::default() }
     }
 
     /// Bytes that running queries and unsent answers hold.
@@ -164,6 +169,20 @@ impl Evaluator {
         let evaluate_us = started.elapsed().as_micros() as u64;
         let stats = Stats { evaluate_us, ..stats };
         Ok(Answer { labels, step_count: steps, values, present, stats, _memory: memory })
+    }
+
+    /// Judge recorded hours again: beside the threads that evaluate, for it may be long; one at a
+    /// time.
+    ///
+    /// Errors: Overloaded where another one runs.
+    pub fn whatif(&self, request: &whatif::Request, interrupt: &Interrupt) -> Result<Report> {
+        let busy = || {
+            let message = "another what-if runs".to_owned();
+            KernelError::Overloaded { retry_after_s: 5.0, message }
+        };
+        let _alone = self.judging.try_lock().ok_or_else(busy)?;
+        let _memory = self.memory.reserve(self.shard.whatif_bytes(), usize::MAX)?;
+        self.shard.whatif(request, &|| interrupt.check())
     }
 
     /// Raw points in (start, end]; series without any are left out.

@@ -6,6 +6,7 @@ use super::functions::{Call, Extension, Function};
 use super::window::Steps;
 use crate::error::{KernelError, Result};
 use crate::shard::matcher::Matcher;
+use crate::shard::whatif;
 use serde::Deserialize;
 use std::ops::Range;
 
@@ -26,6 +27,8 @@ pub enum Request {
     Stats(StatsPlan),
     Cardinality(CardinalityPlan),
     Ledger(LedgerPlan),
+    #[serde(rename = "whatif")]
+    WhatIf(whatif::Request),
 }
 
 #[derive(Debug, Deserialize)]

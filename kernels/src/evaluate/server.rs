@@ -275,6 +275,9 @@ fn answer(shared: &Shared, stream: &Arc<UnixStream>, payload: &[u8]) -> Result<R
             let text = shard.ledger(plan.raw_scan)?;
             Ok(Reply::new(vec![("json", Column::Bytes(text.into_bytes()))], lag_records))
         }
+        Request::WhatIf(request) => {
+            Reply::json(&evaluator.whatif(&request, &interrupt)?, lag_records)
+        }
     }
 }
 

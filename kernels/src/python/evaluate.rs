@@ -422,6 +422,16 @@ impl ShardClient {
     ) -> PyResult<Bound<'py, PyAny>> {
         self.json(py, "ledger", request, cancel, None)
     }
+
+    #[pyo3(signature = (request, cancel=None))]
+    fn whatif<'py>(
+        &self,
+        py: Python<'py>,
+        request: &Bound<'py, PyDict>,
+        cancel: Cancel<'_, '_>,
+    ) -> PyResult<Bound<'py, PyAny>> {
+        self.json(py, "whatif", request, cancel, None)
+    }
 }
 
 pub fn register(module: &Bound<'_, PyModule>) -> PyResult<()> {

@@ -11,6 +11,7 @@ use crate::model::{PayloadEncoding, PayloadFormat, PointColumns};
 use crate::priority::behind_acks;
 use crate::shard::apply::Event;
 use crate::shard::budget::Table;
+use crate::shard::freeze::SealPaths;
 use crate::shard::{self, letters_reader, recover::Publication};
 use crate::wire;
 use numpy::{IntoPyArray, PyArray1};
@@ -163,6 +164,12 @@ impl Shard {
         detached(py, || self.inner.name_writer(explosion, writer))
     }
 
+    /// What the evaluate protocol's `whatif` answers, in JSON.
+    fn whatif(&self, py: Python<'_>, request: &str) -> PyResult<String> {
+        let request = from_json(request)?;
+        to_json(&call(py, || self.inner.whatif(&request, &|| Ok(())))?)
+    }
+
     fn loaded(&self, py: Python<'_>) {
         detached(py, || self.inner.loaded());
     }
@@ -213,15 +220,9 @@ impl Shard {
         detached(py, || self.inner.freeze(snapshot))
     }
 
-    fn write_seal(
-        &self,
-        py: Python<'_>,
-        block_path: &str,
-        letters_path: &str,
-        state_path: &str,
-        fence: u64,
-    ) -> PyResult<String> {
-        let seal = || self.inner.write_seal(block_path, letters_path, state_path, fence);
+    fn write_seal(&self, py: Python<'_>, paths: &str, fence: u64) -> PyResult<String> {
+        let paths: SealPaths = from_json(paths)?;
+        let seal = || self.inner.write_seal(&paths, fence);
         to_json(&call(py, || behind_acks("seal", seal))?)
     }
 

@@ -206,10 +206,11 @@ impl Shard {
         self.applied.set(header.sequence + 1);
     }
 
-    /// Tell the registry on which days rows hold points, before the points can be seen.
+    /// Tell the registry on which days rows hold points, before the points can be seen; count those
+    /// of the hour.
     fn note_alive(&self, batch: &Batch, applier: &mut Applier) {
         let rows = &applier.rows;
-        let noted = &mut applier.noted_days;
+        let (noted, in_hour) = (&mut applier.noted_days, &mut applier.governor.history.points);
         let mut fresh: BTreeMap<i32, Vec<SeriesRow>> = BTreeMap::new();
         let (mut day, mut day_start_ms) = (NO_DAY, 0);
         let floats = batch.point_series_index.iter().zip(&batch.point_time_ms);
@@ -227,6 +228,10 @@ impl Shard {
             if noted.len() <= row {
                 noted.resize((row + 1).next_power_of_two(), NO_DAY);
             }
+            if in_hour.len() <= row {
+                in_hour.resize((row + 1).next_power_of_two(), 0);
+            }
+            in_hour[row] = in_hour[row].saturating_add(1);
             if noted[row] != day {
                 noted[row] = day;
                 fresh.entry(day).or_default().push(row as SeriesRow);

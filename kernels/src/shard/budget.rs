@@ -69,7 +69,7 @@ pub enum GaugeFunction {
 }
 
 /// How a budget folds.
-#[derive(Clone, Debug, PartialEq, Eq, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct FoldRules {
     /// Dropped, kept, or the one that overflows, by the budget's action.
@@ -90,7 +90,7 @@ pub enum Match {
     Prefix,
 }
 
-#[derive(Clone, Debug, PartialEq, Eq, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Budget {
     pub name: String,
@@ -239,6 +239,11 @@ impl Meters {
 
     pub fn budget(&self, meter: u32) -> &Budget {
         &self.table.budgets[self.meters[meter as usize].budget as usize]
+    }
+
+    /// The meters of a tenant, None where they are not made yet.
+    pub(super) fn of_tenant(&self, tenant: TenantNumber) -> Option<&[u32]> {
+        self.tenants.get(tenant as usize).map(|of_tenant| of_tenant.meters.as_slice())
     }
 
     /// The meters of a set, ascending.

@@ -10,12 +10,14 @@ use super::buffer::{BufferedHistogram, Run};
 use super::governor_state::GovernorState;
 use super::hour_file;
 use super::hour_sketches::{ClosedHour, HourSketches};
+use super::hours::ClosedHour as RecordedHour;
+use super::hours_file::{self, HoursMeta};
 use super::letters::{Letters, LettersMeta};
 use super::owner::Shard;
 use super::registry_state::Mark;
 use super::state_file::{
     self, SECTION_DEDUP, SECTION_DELETED, SECTION_FOLD, SECTION_GOVERNANCE, SECTION_LEDGER,
-    SECTION_REGISTRY, SECTION_SEAL, StateHeader,
+    SECTION_OPEN_HOUR, SECTION_REGISTRY, SECTION_SEAL, StateHeader,
 };
 use crate::codec::Codec;
 use crate::disk::Disk;
@@ -47,6 +49,7 @@ pub struct Frozen {
     fold: Vec<u8>,
     letters: Letters,
     closed_hours: Vec<ClosedHour>,
+    hours: Vec<RecordedHour>,
 }
 
 impl Frozen {
@@ -74,6 +77,9 @@ pub struct Seal {
     /// None where nothing was refused.
     #[serde(default)]
     pub letters: Option<LettersMeta>,
+    /// None where no hour closed.
+    #[serde(default)]
+    pub hours: Option<HoursMeta>,
     /// The highest policy version that a record so far has named.
     #[serde(default)]
     pub policy_version: u32,
@@ -91,6 +97,16 @@ pub struct SealReport {
     #[serde(flatten)]
     pub seal: Seal,
     pub state: FileReport,
+}
+
+/// Where a seal writes; a file that has nothing to say is not made.
+#[derive(Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct SealPaths {
+    pub block: String,
+    pub letters: String,
+    pub hours: String,
+    pub state: String,
 }
 
 impl Shard {
@@ -124,6 +140,7 @@ impl Shard {
             fold: applier.fold.encode(),
             letters: std::mem::take(&mut applier.letters),
             closed_hours: std::mem::take(&mut applier.governor.closing.0),
+            hours: std::mem::take(&mut applier.governor.history.closed),
             dedup: applier.dedup.encode(snapshot),
             ledger: applier.ledger.to_json(),
         };
@@ -135,13 +152,8 @@ impl Shard {
 
     /// Write the frozen buffer's block and state file and make them durable. May be called again
     /// with other paths where it, or the commit after it, failed.
-    pub fn write_seal(
-        &self,
-        block_path: &str,
-        letters_path: &str,
-        state_path: &str,
-        fence: u64,
-    ) -> Result<SealReport> {
+    pub fn write_seal(&self, paths: &SealPaths, fence: u64) -> Result<SealReport> {
+        let SealPaths { block: block_path, letters: letters_path, .. } = paths;
         let frozen = self.points.read().frozen.first().cloned();
         let frozen = frozen.ok_or_else(|| KernelError::Backend("nothing is frozen".into()))?;
         self.record_hours(&frozen.closed_hours);
@@ -151,8 +163,15 @@ impl Shard {
         } else {
             None
         };
+        let (first, next) = (frozen.first_sequence, frozen.next_sequence);
+        let hours = if frozen.hours.is_empty() {
+            None
+        } else {
+            let meta = hours_file::write(&frozen.hours, &*self.disk, &paths.hours, (first, next))?;
+            self.sync_parent(&paths.hours)?;
+            Some(meta)
+        };
         let letters = if frozen.letters.letters > 0 {
-            let (first, next) = (frozen.first_sequence, frozen.next_sequence);
             let meta = frozen.letters.write(&*self.disk, letters_path, first, next)?;
             self.sync_parent(letters_path)?;
             Some(meta)
@@ -163,6 +182,7 @@ impl Shard {
         let seal = Seal {
             block,
             letters,
+            hours,
             policy_version: frozen.governor.named(),
             days: days.counts.into_iter().collect(),
             snapshot: frozen.snapshot,
@@ -170,7 +190,7 @@ impl Shard {
             first_sequence: frozen.first_sequence,
             next_sequence: frozen.next_sequence,
         };
-        let state = self.write_state(&frozen, &seal, state_path, fence)?;
+        let state = self.write_state(&frozen, &seal, &paths.state, fence)?;
         Ok(SealReport { seal, state })
     }
 
@@ -236,7 +256,8 @@ impl Shard {
         let governance = frozen.governor.encode();
         let header =
             StateHeader { snapshot: frozen.snapshot, next_sequence: frozen.next_sequence, fence };
-        let sections: [(u16, &[u8]); 7] = [
+        let open_hour = frozen.governor.encode_open_hour();
+        let sections: [(u16, &[u8]); 8] = [
             (SECTION_SEAL, &seal),
             (SECTION_DELETED, &frozen.deleted),
             (SECTION_REGISTRY, &registry),
@@ -244,6 +265,7 @@ impl Shard {
             (SECTION_LEDGER, &frozen.ledger),
             (SECTION_GOVERNANCE, &governance),
             (SECTION_FOLD, &frozen.fold),
+            (SECTION_OPEN_HOUR, &open_hour),
         ];
         let bytes = state_file::encode(&header, &sections)?;
         let file = self.disk.create(path)?;

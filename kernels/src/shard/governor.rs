@@ -4,13 +4,15 @@
 //! function of the records applied so far and of the tables they name, never of a clock or of when
 //! a seal came; so a replay judges as the first time. docs/formats/policy.md.
 
-use super::budget::{Action, Meters, NO_METERS, Stage, Table, Tally};
+use super::budget::{Action, Budget, Meters, NO_METERS, Stage, Table, Tally};
 use super::explosions::{Explosions, Past};
 use super::hour_sketches::Closing;
+use super::hours::{History, NO_BUDGET, Refuser};
 use super::letters::LetterReason;
 use super::registry::Registry;
 use crate::model::{SeriesRow, TenantNumber};
 use std::collections::BTreeMap;
+use std::ops::Range;
 use std::sync::Arc;
 
 const HOUR_MS: i64 = 3_600_000;
@@ -53,6 +55,8 @@ pub struct Governor {
     pub(super) explosions: Explosions,
     /// Hours that the next seal records.
     pub(super) closing: Closing,
+    /// What is needed to judge the hours again.
+    pub history: History,
 }
 
 impl Default for Governor {
@@ -70,6 +74,7 @@ impl Default for Governor {
             letter_bytes: BTreeMap::new(),
             explosions: Explosions::default(),
             closing: Closing::default(),
+            history: History::default(),
         }
     }
 }
@@ -94,13 +99,15 @@ impl Governor {
             (self.version, self.stale) = (table, true);
         }
         if self.stale {
-            self.count(registry);
+            self.activity.resize(registry.row_count(), 0);
+            self.open_meters();
+            self.count_rows(registry, 0..registry.row_count());
         }
     }
 
     /// Move on to the hour of a record. One of the hour before is late; one from further back shows
     /// that the clock was wrong before, so the hour follows it.
-    fn roll(&mut self, hour: i64, rows: SeriesRow) {
+    pub(super) fn roll(&mut self, hour: i64, rows: SeriesRow) {
         if hour == self.hour || self.hour.checked_sub(1) == Some(hour) {
             return;
         }
@@ -108,6 +115,8 @@ impl Governor {
             self.closing.close(self.hour, self.hour_first_row, &self.activity);
         }
         let next = self.hour.checked_add(1) == Some(hour);
+        let closing = (self.hour != NO_HOUR).then_some((self.hour, self.hour_first_row));
+        self.history.roll(closing, next, &self.activity);
         self.hour = hour;
         self.hour_first_row = rows;
         if next {
@@ -121,15 +130,18 @@ impl Governor {
         }
     }
 
-    /// Meters of the table in force, counted from the rows.
-    fn count(&mut self, registry: &Registry) {
+    /// Meters of the table in force, which count nothing yet.
+    pub(super) fn open_meters(&mut self) {
         self.stale = false;
-        self.activity.resize(registry.row_count(), 0);
-        self.meters = None;
         let table = self.tables.get(&self.version).filter(|table| !table.budgets.is_empty());
-        let Some(table) = table else { return };
-        let mut meters = Meters::new(table.clone());
-        for (row, &activity) in self.activity.iter().enumerate() {
+        self.meters = table.map(|table| Meters::new(table.clone()));
+    }
+
+    /// Count the next rows.
+    pub(super) fn count_rows(&mut self, registry: &Registry, rows: Range<usize>) {
+        let Some(meters) = &mut self.meters else { return };
+        for row in rows {
+            let activity = self.activity[row];
             let row = row as SeriesRow;
             let set = meters.set_of_row(registry, row);
             meters.add_row(set);
@@ -143,15 +155,16 @@ impl Governor {
                 meter.new += u64::from(new);
             });
         }
-        self.meters = Some(meters);
     }
 
-    /// A record names a known row.
+    /// A record names a known row; is it the hour's first to do so?
     #[inline]
-    pub fn note(&mut self, row: SeriesRow) {
-        if self.activity[row as usize] != THIS_HOUR {
+    pub fn note(&mut self, row: SeriesRow) -> bool {
+        let first = self.activity[row as usize] != THIS_HOUR;
+        if first {
             self.note_first(row);
         }
+        first
     }
 
     #[cold]
@@ -171,6 +184,16 @@ impl Governor {
     pub fn set_of(&mut self, registry: &Registry, tenant: TenantNumber, labels: &[u8]) -> u32 {
         let Some(meters) = &mut self.meters else { return NO_METERS };
         meters.set_of_labels(registry, tenant, labels)
+    }
+
+    /// The same of a series that has a row elsewhere.
+    pub(super) fn set_of_row(&mut self, registry: &Registry, row: SeriesRow) -> u32 {
+        let Some(meters) = &mut self.meters else { return NO_METERS };
+        meters.set_of_row(registry, row)
+    }
+
+    pub(super) fn meters(&self) -> Option<&Meters> {
+        self.meters.as_ref()
     }
 
     /// May a series that has no row yet have one? None: it may. Of several budgets the strongest
@@ -227,6 +250,34 @@ impl Governor {
         self.explosions.note(&Past { tenant, budget, labels, refused });
     }
 
+    /// Would one more series of a tenant be refused, whatever it is, if a budget counts it for which
+    /// `counts` holds?
+    pub(super) fn refuses_any(
+        &self,
+        tenant: (&str, Option<TenantNumber>),
+        counts: impl Fn(&Budget) -> bool,
+    ) -> bool {
+        let Some(meters) = &self.meters else { return false };
+        let enforced = meters.table.stage == Stage::Enforce;
+        let full = |budget: &Budget, active: u64, new: u64| {
+            let past = |hard: Option<u64>, count: u64| hard.is_some_and(|hard| count >= hard);
+            (enforced || budget.always)
+                && budget.action == Action::Drop
+                && (past(budget.active_hard, active) || past(budget.new_hard, new))
+                && counts(budget)
+        };
+        match tenant.1.and_then(|number| meters.of_tenant(number)) {
+            Some(made) => made.iter().any(|&number| {
+                let meter = &meters.meters[number as usize];
+                full(meters.budget(number), meter.active(), meter.new)
+            }),
+            // It has no series yet.
+            None => meters.table.budgets.iter().any(|budget| {
+                (budget.tenant.is_empty() || budget.tenant == tenant.0) && full(budget, 0, 0)
+            }),
+        }
+    }
+
     /// A series that was judged got the next row.
     #[inline]
     pub fn registered(&mut self, set: u32) {
@@ -255,6 +306,23 @@ impl Governor {
             meter.current += 1;
             meter.new += 1;
         });
+    }
+
+    /// Record that a series of a tenant has no row: by a verdict, or by none.
+    pub fn note_refused(&mut self, tenant: &str, verdict: Option<&Verdict>) {
+        let number = match (verdict, &self.meters) {
+            (Some(verdict), Some(meters)) => {
+                let meter = &meters.meters[verdict.meter as usize];
+                let key = (meter.tenant, self.version, meter.budget);
+                self.history.refuser(key, || Refuser {
+                    tenant: tenant.to_owned(),
+                    version: self.version,
+                    budget: meters.budget(verdict.meter).clone(),
+                })
+            }
+            _ => NO_BUDGET,
+        };
+        self.history.refused(number);
     }
 
     /// The table by which is judged, and the place in it of a verdict's budget.
@@ -345,7 +413,8 @@ impl Governor {
     }
 
     pub fn memory_bytes(&self) -> usize {
-        self.explosions.memory_bytes()
+        self.history.memory_bytes()
+            + self.explosions.memory_bytes()
             + self.closing.memory_bytes()
             + self.activity.capacity()
             + self.meters.as_ref().map_or(0, Meters::memory_bytes)

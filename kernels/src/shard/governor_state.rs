@@ -4,6 +4,7 @@
 //! is written; meters are not written, they follow from the rows.
 
 use super::governor::{Governor, LAST_HOUR, LetterBytes, THIS_HOUR, Tallies};
+use super::hours::OpenHour;
 use super::registry::Registry;
 use super::registry_bytes::{Input, Output, corrupt};
 use crate::error::Result;
@@ -21,11 +22,17 @@ pub struct GovernorState {
     activity: Vec<u8>,
     tallies: Tallies,
     letter_bytes: LetterBytes,
+    open_hour: OpenHour,
 }
 
 impl GovernorState {
     pub fn named(&self) -> u32 {
         self.named
+    }
+
+    /// Section 9 of the state file (docs/formats/hours.md).
+    pub fn encode_open_hour(&self) -> Vec<u8> {
+        self.open_hour.encode(&self.activity)
     }
 
     pub fn encode(&self) -> Vec<u8> {
@@ -59,6 +66,7 @@ impl Governor {
             activity: self.activity.clone(),
             tallies: self.tallies(registry),
             letter_bytes: self.letter_bytes.clone(),
+            open_hour: self.history.open_hour(),
         }
     }
 
@@ -88,8 +96,14 @@ impl Governor {
         (self.version, self.named) = (version, named);
         (self.hour, self.hour_first_row, self.activity) = (hour, hour_first_row, activity);
         (self.tallies, self.letter_bytes) = (tallies, letter_bytes);
+        self.history.begun_without();
         self.loaded();
         Ok(())
+    }
+
+    /// Take over what `encode_open_hour` wrote; the section before it is loaded.
+    pub fn load_open_hour(&mut self, bytes: &[u8]) -> Result<()> {
+        self.history.load(bytes, &self.activity)
     }
 }
 
@@ -127,9 +141,9 @@ mod tests {
         let mut governor = Governor::default();
         governor.set_tables(table());
         governor.begin(&registry, 5 * HOUR_MS, 8, 3);
-        (0..4).for_each(|row| governor.note(row));
+        assert!((0..4).all(|row| governor.note(row)));
         governor.begin(&registry, 6 * HOUR_MS, 8, 3);
-        (2..7).for_each(|row| governor.note(row));
+        assert!((2..7).all(|row| governor.note(row)));
         governor.tallies.entry("b".to_owned()).or_default().insert("y".into(), Tally::default());
         assert!(governor.charge("a", 6 * HOUR_MS, 9) && !governor.charge("a", 6 * HOUR_MS, 1));
         let bytes = governor.state(&registry).encode();

@@ -23,6 +23,8 @@ pub mod governor;
 mod governor_state;
 pub mod hour_file;
 pub mod hour_sketches;
+pub mod hours;
+pub mod hours_file;
 pub mod intake;
 pub mod ledger;
 pub mod letters;
@@ -47,5 +49,7 @@ mod select;
 mod series_facts;
 pub mod state_file;
 pub mod view;
+pub mod whatif;
+pub mod whatif_report;
 
 pub use owner::Shard;

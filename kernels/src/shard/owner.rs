@@ -12,6 +12,7 @@ use super::freeze::Frozen;
 use super::intake::{Decoded, Inbox, Receipt};
 use super::ledger::Ledger;
 use super::page_cache::PageCache;
+use super::recover::HoursEntry;
 use super::registry::Registry;
 use super::registry_state::Mark;
 use super::view::HeldBlock;
@@ -84,6 +85,8 @@ pub struct Points {
     pub deleted: BTreeMap<String, u64>,
     /// The ledger as of the last manifest.
     pub committed: Committed,
+    /// Files of recorded hours, oldest first.
+    pub hours: Vec<HoursEntry>,
 }
 
 /// Outcomes of all records before `next_sequence`, which a manifest covers.

@@ -14,7 +14,7 @@ use super::owner::{Committed, Movements, Shard};
 use super::page_cache::PageCache;
 use super::state_file::{
     self, SECTION_DEDUP, SECTION_DEDUP_NAMELESS, SECTION_DELETED, SECTION_FOLD, SECTION_GOVERNANCE,
-    SECTION_LEDGER, SECTION_REGISTRY, SECTION_SEAL,
+    SECTION_LEDGER, SECTION_OPEN_HOUR, SECTION_REGISTRY, SECTION_SEAL,
 };
 use super::view::HeldBlock;
 use crate::codec::Codec;
@@ -46,10 +46,20 @@ pub struct Publication {
     pub movements: Movements,
     pub deletions: Vec<Order>,
     pub deleted: BTreeMap<String, u64>,
+    /// All files of recorded hours, in the order in which they were written.
+    pub hours: Vec<HoursEntry>,
+}
+
+/// A file of recorded hours as the manifest names it.
+#[derive(Clone, Debug, Deserialize)]
+pub struct HoursEntry {
+    pub path: String,
+    pub bytes: u64,
+    pub crc32: u32,
 }
 
 /// What the state file at `path` says of its seal, and of itself; (report, fence). None where it was
-/// written before state files said so. `Corruption` unless it, its block and its letters are whole.
+/// written before state files said so. `Corruption` unless it, its block, its letters and its hours are whole.
 pub fn read_seal(disk: &dyn Disk, path: &str) -> Result<Option<(SealReport, u64)>> {
     let bytes = disk.read_all(path)?;
     let (header, sections) = state_file::decode(&bytes)?;
@@ -65,6 +75,9 @@ pub fn read_seal(disk: &dyn Disk, path: &str) -> Result<Option<(SealReport, u64)
         check_block(disk, meta)?;
     }
     if let Some(meta) = &seal.letters {
+        read_checked(disk, &meta.path, meta.bytes, meta.crc32)?;
+    }
+    if let Some(meta) = &seal.hours {
         read_checked(disk, &meta.path, meta.bytes, meta.crc32)?;
     }
     let crc32 = crc32fast::hash(&bytes);
@@ -119,6 +132,10 @@ impl Shard {
                     applier.fold.load(&section, &self.registry.read())?;
                     true
                 }
+                SECTION_OPEN_HOUR => {
+                    applier.governor.load_open_hour(&section)?;
+                    true
+                }
                 SECTION_SEAL => true,
                 _ => false,
             };
@@ -160,6 +177,7 @@ impl Shard {
         }
         points.movements = publication.movements;
         points.deleted = publication.deleted;
+        points.hours = publication.hours;
         drop(points);
         self.follow(&publication.deletions)
     }

@@ -26,6 +26,15 @@ pub enum Refused {
     Folded(Verdict, Target),
 }
 
+impl Refused {
+    fn verdict(&self) -> Option<&Verdict> {
+        match self {
+            Refused::Governed(verdict) | Refused::Folded(verdict, _) => Some(verdict),
+            Refused::Rejected(_) => None,
+        }
+    }
+}
+
 /// One refused series of the batch; `labels` is where its canonical labels stand.
 struct RefusedSeries {
     series_index: u32,
@@ -71,7 +80,7 @@ impl Shard {
         let policy = applier.policies.get(&header.policy_version).copied();
         let governor = &mut applier.governor;
         let mut unknown: Vec<u32> = Vec::new();
-        let tenant = {
+        let (tenant, rows_before) = {
             let registry = self.registry.read();
             let table = policy.map_or(0, |policy| policy.table);
             governor.explosions.begin(header.sequence, header.received_ms);
@@ -88,16 +97,24 @@ impl Shard {
                 }
                 applier.rows.push(row.unwrap_or(REFUSED));
             }
-            tenant
+            (tenant, registry.row_count() as SeriesRow)
         };
         if !unknown.is_empty() || !batch.metadata.is_empty() {
             self.resolve_unknown(header, batch, applier, (tenant, policy), &unknown);
         }
         // Last, so that the judge does not see which of the rows were found by their hash alone:
         // that cache is empty after a restart.
-        for &row in applier.rows.iter().filter(|&&row| row != REFUSED) {
-            applier.governor.note(row);
+        let Applier { governor, rows, refusals, .. } = applier;
+        let mut refused = refusals.list.iter();
+        for &row in rows.iter() {
+            if row == REFUSED {
+                let verdict = refused.next().and_then(|series| series.why.verdict());
+                governor.note_refused(&header.tenant, verdict);
+            } else if governor.note(row) || row >= rows_before {
+                governor.history.appeared(row);
+            }
         }
+        governor.history.end_record();
     }
 
     /// Rows of series that the cache does not know, or of which the type changes.

@@ -24,6 +24,7 @@ pub const SECTION_DEDUP: u16 = 6;
 pub const SECTION_FOLD: u16 = 7;
 /// Stands before the registry's.
 pub const SECTION_DELETED: u16 = 8;
+pub const SECTION_OPEN_HOUR: u16 = 9;
 
 pub struct StateHeader {
     pub snapshot: bool,

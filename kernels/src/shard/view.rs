@@ -9,6 +9,8 @@ use super::deletion::{Tombstone, kept_from};
 use super::estimate::{block_points, run_points};
 use super::matcher::Matcher;
 use super::owner::Shard;
+use super::whatif;
+use super::whatif_report::Report;
 use crate::error::Result;
 use crate::evaluate::access::{CardinalityStats, Lag, PointSource, ShardAccess};
 use crate::labels::LabelTable;
@@ -45,6 +47,14 @@ struct Snapshot {
 }
 
 impl ShardAccess for Shard {
+    fn whatif_bytes(&self) -> usize {
+        Shard::whatif_bytes(self)
+    }
+
+    fn whatif(&self, request: &whatif::Request, check: &dyn Fn() -> Result<()>) -> Result<Report> {
+        Shard::whatif(self, request, check)
+    }
+
     fn wait_visible(&self, wait_max: Duration) -> Lag {
         let durable = self.inbox.durable_next();
         Lag { records: self.applied.wait(durable, wait_max) }

@@ -13,6 +13,7 @@ from sluiceway.admin.openapi import document
 from sluiceway.admin.policies import PolicyRoutes
 from sluiceway.admin.routes import Asked, Route, Routes, parameters
 from sluiceway.admin.tenants import TenantRoutes
+from sluiceway.admin.whatif import WhatIfRoutes
 from sluiceway.errors import BackendUnavailable, TenantFault
 
 ERROR_TYPES = {404: "not_found", 422: "execution", 503: "unavailable"}
@@ -31,9 +32,12 @@ class AdminAnswer:
 class AdminApp:
     """Answers what is under /admin/v1/ and is not the write side's own. Any thread; blocks."""
 
-    def __init__(self, tenants: TenantRoutes, policies: PolicyRoutes) -> None:
+    def __init__(
+        self, tenants: TenantRoutes, policies: PolicyRoutes, whatif: WhatIfRoutes | None = None
+    ) -> None:
         told = Route("GET", "/openapi.json", self._openapi, "This document", dict)
-        self._routes = Routes([*tenants.routes(), *policies.routes(), told])
+        judged = [] if whatif is None else whatif.routes()
+        self._routes = Routes([*tenants.routes(), *judged, *policies.routes(), told])
 
     def answer(self, method: str, path: str, query: bytes, body: bytes, actor: str) -> AdminAnswer:
         try:

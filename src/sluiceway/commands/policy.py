@@ -128,6 +128,25 @@ def policy_test(
     tell(msgspec.to_builtins(found), as_json, standing_lines(policy, near, found))
 
 
+@policy_app.command("whatif")
+def policy_whatif(
+    file: File,
+    days: Annotated[int, typer.Option(min=1, help="Back from the newest recorded hour.")] = 7,
+    refused: Annotated[int, typer.Option(min=0, help="Refused series to name, at most.")] = 0,
+    http: Http = HERE,
+    key: Key = None,
+    tls_ca: Authority = None,
+    as_json: AsJson = False,
+) -> None:
+    """What a file would have done in the last days, if enforced. Changes nothing."""
+    from sluiceway.commands.whatif_tables import whatif_lines
+
+    query = {"days": str(days)} | ({"refused": str(refused)} if refused else {})
+    body = read(file)[0].encode()
+    told = ask(http, key, tls_ca, "POST", "/policies/whatif", body, **query)
+    tell(told, as_json, whatif_lines(told))
+
+
 def guard(if_version: int | None) -> dict[str, str]:
     return {} if if_version is None else {"if_version": str(if_version)}
 

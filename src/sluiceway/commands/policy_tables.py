@@ -72,7 +72,7 @@ def standing_lines(policy: Policy, near: Nearness, found: list[Standing]) -> lis
     lines += [
         "",
         f"Counts are exact, of this moment, by the running shard under version {near.version}; new"
-        " ones are of this hour. Past traffic is not looked at.",
+        " ones are of this hour. Past traffic: `sluiceway policy whatif`.",
     ]
     if len(near.budgets) >= ROWS_MAX:
         lines.append(f"Only the {ROWS_MAX} budgets nearest to a limit are told.")

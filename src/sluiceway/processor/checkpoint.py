@@ -22,6 +22,7 @@ from sluiceway.tiers.manifest import (
     BlockEntry,
     Change,
     Deletion,
+    HoursEntry,
     LettersEntry,
     ManifestStore,
     Policy,
@@ -60,15 +61,17 @@ class Checkpointer:
         if mutant_on("offset_before_seal"):
             self._commit(Change("seal", next_sequence=1 << 40))
             self._kernel.truncate_journal(1 << 40)
-        paths = (
-            self._name("blocks", "block"),
-            self._name("letters", "letters"),
-            self._name("state", "state"),
-        )
+        paths = {
+            "block": self._name("blocks", "block"),
+            "letters": self._name("letters", "letters"),
+            "hours": self._name("hours", "hours"),
+            "state": self._name("state", "state"),
+        }
         try:
-            text = self._kernel.write_seal(*paths, self._manifests.version.fence)
+            named = msgspec.json.encode(paths).decode()
+            text = self._kernel.write_seal(named, self._manifests.version.fence)
         except SluicewayError:
-            self._unlink(list(paths))  # The next try has other names.
+            self._unlink(list(paths.values()))  # The next try has other names.
             raise
         report = msgspec.json.decode(text, type=SealReport)
         self._commit(seal_change(report, self._manifests.version), sealed=True)
@@ -115,6 +118,12 @@ class Checkpointer:
         gone = tuple(file.path for file in files)
         if gone:
             self._commit(Change("retention", letters_removed=gone))
+
+    def expire_hours(self, files: Iterable[HoursEntry]) -> None:
+        """Forget whole files of recorded hours."""
+        gone = tuple(file.path for file in files)
+        if gone:
+            self._commit(Change("retention", hours_removed=gone))
 
     def note_replays(self, replays: tuple[Replay, ...], points: int) -> None:
         """Commit how far replays have come; `points` left the dead letters since the last time.
@@ -271,6 +280,7 @@ def seal_change(report: SealReport, before: Version) -> Change:
         next_sequence=report.next_sequence,
         superseded=report.superseded,
         letters=sealed_letters(report),
+        hours=sealed_hours(report),
     )
 
 
@@ -280,6 +290,19 @@ def sealed_letters(report: SealReport) -> tuple[LettersEntry, ...]:
     meta = msgspec.structs.asdict(report.letters)
     return (
         LettersEntry(
+            **meta,
+            first_sequence=report.first_sequence,
+            last_sequence=report.next_sequence - 1,
+        ),
+    )
+
+
+def sealed_hours(report: SealReport) -> tuple[HoursEntry, ...]:
+    if report.hours is None:
+        return ()
+    meta = msgspec.structs.asdict(report.hours)
+    return (
+        HoursEntry(
             **meta,
             first_sequence=report.first_sequence,
             last_sequence=report.next_sequence - 1,
@@ -335,5 +358,8 @@ def encode_publication(version: Version, change: Change, sealed: bool) -> str:
         "movements": version.movements,
         "deletions": version.deletions,
         "deleted": version.deleted,
+        "hours": [
+            {"path": file.path, "bytes": file.bytes, "crc32": file.crc32} for file in version.hours
+        ],
     }
     return msgspec.json.encode(value).decode()

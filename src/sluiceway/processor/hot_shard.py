@@ -39,6 +39,7 @@ from sluiceway.tiers.hot import (
     HotConfig,
     part_count,
     plan_expiry,
+    plan_hours_expiry,
     plan_merge,
     plan_merge_all,
 )
@@ -339,6 +340,9 @@ class HotShard:
         days = self.policy()[1].dead_letters.days
         letters = self.manifests.version.letters
         self._checkpointer.expire_letters(plan_letter_expiry(letters, days, now_ms))
+        config, hours = self._config, self.manifests.version.hours
+        gone = plan_hours_expiry(hours, config.whatif_days_max, config.whatif_bytes_max)
+        self._checkpointer.expire_hours(gone)
 
     def _snapshot_due(self) -> bool:
         return len(self.manifests.version.states) + 1 >= self._config.state_files_max
@@ -380,6 +384,8 @@ class HotShard:
             "merges_total": self._checkpointer.merges,
             "dead_letters": sum(file.letters for file in letters),
             "dead_letter_bytes": sum(file.bytes for file in letters),
+            "recorded_hours": sum(file.hours for file in self.version().hours),
+            "recorded_hour_bytes": sum(file.bytes for file in self.version().hours),
             "processor_errors_total": self._guard.errors,
             "deletions_pending": len(self.version().pending()),
             "failure": self._guard.failure,

@@ -26,7 +26,7 @@ from sluiceway.tiers.manifest import (
 
 # next sequence and CRC of a state file's header (docs/formats/state.md).
 STATE_HEADER = struct.Struct("<16xQ8xI")
-FOLDERS = ("blocks", "state", "letters", "policies")
+FOLDERS = ("blocks", "state", "letters", "policies", "hours")
 
 
 def strays(disk: Disk, version: Version, directory: str) -> list[str]:

@@ -9,9 +9,10 @@ from collections import defaultdict
 from collections.abc import Collection, Iterable, Sequence
 from dataclasses import dataclass
 
-from sluiceway.tiers.manifest import BlockEntry, block_order
+from sluiceway.tiers.manifest import BlockEntry, HoursEntry, block_order
 
 DAY_MS = 86_400_000
+HOURS_A_DAY = 24
 TIER_POINTS = 4_096
 """Blocks up to this size are tier 0; each tier is `merge_fan_in` times larger."""
 DAYS_MAX = 128
@@ -45,6 +46,9 @@ class HotConfig:
     """Budget of the data directory; 0 is unlimited."""
     memory_bytes_max: int = 0
     """Resident memory of the write side past which no new series is taken; 0 is unlimited."""
+    whatif_days_max: int = 7
+    """Recorded hours are kept for so long back from the newest one."""
+    whatif_bytes_max: int = 256 << 20
 
 
 @dataclass(frozen=True, slots=True)
@@ -294,3 +298,19 @@ def admission(config: HotConfig, disk_bytes: int, memory_bytes: int, parts: int)
     if config.memory_bytes_max and memory_bytes >= config.memory_bytes_max:
         return Admission("refuse_memory", refusing)
     return Admission("accept", refusing)
+
+
+def plan_hours_expiry(
+    files: Sequence[HoursEntry], days: int, bytes_max: int
+) -> tuple[HoursEntry, ...]:
+    """The oldest files: those past their days, and as many as are too many. What goes is always
+    the beginning, so that what stays has no gap."""
+    newest = max((file.last_hour for file in files), default=0)
+    sizes = sum(file.bytes for file in files)
+    count = 0
+    for place, file in enumerate(files):
+        expired = file.last_hour <= newest - days * HOURS_A_DAY
+        if sizes > bytes_max or (expired and count == place):
+            count = place + 1
+        sizes -= file.bytes
+    return tuple(files[:count])

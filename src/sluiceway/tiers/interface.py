@@ -40,6 +40,17 @@ class LettersMeta(msgspec.Struct, frozen=True):
     last_received_ms: int
 
 
+class HoursMeta(msgspec.Struct, frozen=True):
+    """A file of recorded hours, as the kernel reports it."""
+
+    path: str
+    bytes: int
+    crc32: int
+    hours: int
+    first_hour: int
+    last_hour: int
+
+
 class SealReport(msgspec.Struct, frozen=True):
     """What one seal wrote. Covers records [first_sequence, next_sequence)."""
 
@@ -52,6 +63,7 @@ class SealReport(msgspec.Struct, frozen=True):
     first_sequence: int
     next_sequence: int
     letters: LettersMeta | None = None
+    hours: HoursMeta | None = None
     policy_version: int = 0
     """The highest that a record so far has named."""
 
@@ -70,9 +82,10 @@ class TierKernel(Protocol):
     BackendUnavailable (the disk) and Corruption.
     """
 
-    def write_seal(
-        self, block_path: str, letters_path: str, state_path: str, fence: int
-    ) -> str: ...
+    def write_seal(self, paths: str, fence: int) -> str:
+        """`paths` is a JSON object of `block`, `letters`, `hours`, `state`."""
+        ...
+
     def merge(self, request: str) -> str: ...
     def publish(self, publication: str) -> None: ...
     def erasing(self) -> tuple[list[tuple[int, int]], list[str]]:

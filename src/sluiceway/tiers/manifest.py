@@ -71,6 +71,19 @@ class LettersEntry(msgspec.Struct, frozen=True):
     last_sequence: int
 
 
+class HoursEntry(msgspec.Struct, frozen=True):
+    """One file of recorded hours (docs/formats/hours.md). All ends are inclusive."""
+
+    path: str
+    bytes: int
+    crc32: int
+    hours: int
+    first_hour: int
+    last_hour: int
+    first_sequence: int
+    last_sequence: int
+
+
 class TableEntry(msgspec.Struct, frozen=True):
     """One compiled policy (docs/formats/policy.md)."""
 
@@ -190,6 +203,8 @@ class ManifestFile(msgspec.Struct, forbid_unknown_fields=True):
     tables: list[TableEntry] = []
     tables_removed: list[str] = []
     replays: list[Replay] = []
+    hours: list[HoursEntry] = []
+    hours_removed: list[str] = []
     deletions: list[Deletion] = []
     deleted: dict[str, int] = {}
     """Points deleted since the beginning, by tenant."""
@@ -210,6 +225,8 @@ class Version:
     letters: tuple[LettersEntry, ...] = ()
     tables: tuple[TableEntry, ...] = ()
     replays: tuple[Replay, ...] = ()
+    hours: tuple[HoursEntry, ...] = ()
+    """In the order in which they were written."""
     deletions: tuple[Deletion, ...] = ()
     deleted: dict[str, int] = field(default_factory=dict)
 
@@ -244,6 +261,8 @@ class Change:
     tables_removed: tuple[str, ...] = ()
     replays: tuple[Replay, ...] | None = None
     replayed: int = 0
+    hours: tuple[HoursEntry, ...] = ()
+    hours_removed: tuple[str, ...] = ()
     deletions: tuple[Deletion, ...] | None = None
     deleted: dict[str, int] = field(default_factory=dict)
     """Points that go, by tenant."""
@@ -257,6 +276,7 @@ class Change:
             *self.states_removed,
             *self.letters_removed,
             *self.tables_removed,
+            *self.hours_removed,
         ]
 
 
@@ -267,6 +287,7 @@ def paths_of(what: Version | Change) -> list[str]:
         *(state.path for state in what.states),
         *(file.path for file in what.letters),
         *(table.path for table in what.tables),
+        *(file.path for file in what.hours),
     ]
 
 
@@ -277,6 +298,7 @@ def apply_change(version: Version, change: Change) -> Version:
     states = [state for state in version.states if state.path not in gone]
     letters = [file for file in version.letters if file.path not in gone]
     tables = [table for table in version.tables if table.path not in gone]
+    hours = [file for file in version.hours if file.path not in gone]
     return Version(
         number=version.number + 1,
         fence=version.fence if change.fence is None else change.fence,
@@ -292,6 +314,7 @@ def apply_change(version: Version, change: Change) -> Version:
         letters=tuple(sorted([*letters, *change.letters], key=lambda file: file.first_sequence)),
         tables=(*tables, *change.tables),
         replays=version.replays if change.replays is None else change.replays,
+        hours=(*hours, *change.hours),
         deletions=version.deletions if change.deletions is None else change.deletions,
         deleted=dict(Counter(version.deleted) + Counter(change.deleted)),
     )
@@ -418,6 +441,8 @@ class ManifestStore:
                 letters_removed=[] if snapshot else list(change.letters_removed),
                 tables=list(after.tables if snapshot else change.tables),
                 tables_removed=[] if snapshot else list(change.tables_removed),
+                hours=list(after.hours if snapshot else change.hours),
+                hours_removed=[] if snapshot else list(change.hours_removed),
             )
             self._uncertain = after.number
             self._write(self._path(after.number), encode(manifest), replace)
@@ -481,6 +506,8 @@ def replay(chain: list[ManifestFile]) -> Version:
             tables=tuple(manifest.tables),
             tables_removed=tuple(manifest.tables_removed),
             replays=tuple(manifest.replays),
+            hours=tuple(manifest.hours),
+            hours_removed=tuple(manifest.hours_removed),
             deletions=tuple(manifest.deletions),
         )
         version = replace(
