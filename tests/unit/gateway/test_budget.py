@@ -25,7 +25,7 @@ from sluiceway.gateway.server import http_server, listen
 from sluiceway.telemetry import Metrics
 from sluiceway.tenants.model import Tenant
 
-CALLS_MAX = 61
+CALLS_MAX = 60
 RATES = {"points_per_s": 10**9, "bytes_per_s": 10**9, "requests_per_s": 10**6}
 """Never reached; looked at and charged with every request."""
 REQUESTS = 50
