@@ -36,7 +36,7 @@ impl HyperLogLog {
     fn add(&self, py: Python<'_>, values: Vec<Vec<u8>>) {
         detached(py, || {
             let mut sketch = self.inner.lock();
-            values.iter().for_each(|value| sketch.add(value));
+            values.into_iter().for_each(|value| sketch.add(&value));
         });
     }
 
