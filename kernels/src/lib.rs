@@ -6,6 +6,7 @@
 
 pub mod codec;
 pub mod disk;
+pub mod downsample;
 pub mod error;
 pub mod evaluate;
 pub mod journal;
