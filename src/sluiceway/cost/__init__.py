@@ -1,0 +1,1 @@
+"""What storage, work and memory cost, and who they are for."""
