@@ -4,3 +4,5 @@
 //! that ends at 12:01.
 
 pub mod columns;
+pub mod file;
+pub mod memory_file;

@@ -1,0 +1,70 @@
+//! What the query engine asks of a file of windows, warm or cold, on disk or in memory.
+//!
+//! A file holds windows of one tenant and of one length. Its series are numbered from 0, ascending
+//! by `compare_labels`, then by kind: labels whose kind changed stand twice, with windows apart.
+
+use super::columns::{Fields, WindowColumns};
+use crate::error::{KernelError, Result};
+use crate::labels::{LabelTable, METRIC_NAME};
+use crate::shard::matcher::Matcher;
+use std::cmp::Ordering;
+use std::ops::Range;
+
+pub trait WindowFile: Send + Sync {
+    fn window_ms(&self) -> i64;
+
+    fn series_count(&self) -> usize;
+
+    /// Numbers of the series that pass all matchers, ascending.
+    ///
+    /// Errors: a matcher's regular expression (400); `sluiceway-query-series-limit` (422) where
+    /// more than `series_max` match.
+    fn select(&self, matchers: &[Matcher], series_max: usize) -> Result<Vec<u32>>;
+
+    /// Labels of series, in the order asked for. A number that is not there is `Backend`.
+    fn labels(&self, series: &[u32]) -> Result<LabelTable>;
+
+    /// Names of the labels of the matching series, ascending.
+    fn label_names(&self, matchers: &[Matcher]) -> Result<Vec<String>>;
+
+    /// Values of one label over the matching series, ascending.
+    fn label_values(&self, name: &str, matchers: &[Matcher]) -> Result<Vec<String>>;
+
+    /// Append the windows with `end_ms` in the half-open range of these series (ascending), each
+    /// closed by `end_series`, also where none is in range. Columns outside `fields` (and outside
+    /// the series' kind) may hold zeros; `end_ms` is always there. Returns bytes read.
+    fn read(
+        &self,
+        series: &[u32],
+        range_ms: Range<i64>,
+        fields: Fields,
+        out: &mut WindowColumns,
+    ) -> Result<u64>;
+
+    /// Significant digits that values were rounded to on the way here; 0: none, to the bit.
+    fn digits(&self) -> u8 {
+        0
+    }
+
+    /// Is any of these series a fold of several, so that its answers are approximate?
+    fn folded(&self, _series: &[u32]) -> Result<bool> {
+        Ok(false)
+    }
+}
+
+/// The order of series in a file: by metric name, then by labels, name before value, as bytes.
+pub fn compare_labels(a: &LabelTable, i: usize, b: &LabelTable, j: usize) -> Ordering {
+    let metric = a.value(i, METRIC_NAME).cmp(b.value(j, METRIC_NAME));
+    metric.then_with(|| a.labels(i).cmp(b.labels(j)))
+}
+
+pub(super) fn too_many(found: u64, series_max: usize) -> KernelError {
+    let message = format!(
+        "the query selects {found} series of a rollup, the limit is {series_max}: narrow the selector"
+    );
+    KernelError::client(422, "sluiceway-query-series-limit", message)
+}
+
+pub(super) fn unknown_series(number: u32, count: usize) -> KernelError {
+    KernelError::Backend(format!("window file: series {number} of {count}"))
+}
