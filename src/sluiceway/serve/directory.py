@@ -14,7 +14,7 @@ from sluiceway.kernels import Disk
 
 TENANTS_DATABASE = "tenants.db"
 TENANTS_SNAPSHOT = "tenants.snapshot"
-OURS = {"hot", "journal", "lock"}
+OURS = {"hot", "journal", "lock", "tiers"}
 TENANTS = {f"{TENANTS_DATABASE}{end}" for end in ("", "-wal", "-shm")} | {TENANTS_SNAPSHOT}
 QUERIES = "queries"
 UNOWNED = {"keys.toml", "lost+found", "run", QUERIES, *TENANTS}
