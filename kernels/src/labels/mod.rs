@@ -13,13 +13,16 @@ mod group;
 pub mod json;
 pub mod number;
 mod shapes;
+pub mod stitch;
 mod strings;
 mod table;
+mod union;
 
 pub use group::Grouping;
 pub use shapes::{Projection, Shapes};
 pub use strings::Interner;
 pub use table::{LabelTable, LabelTableBuilder};
+pub use union::Union;
 
 /// The name of a series among its labels.
 pub const METRIC_NAME: &str = "__name__";
