@@ -249,24 +249,24 @@ impl ValuesEncoder {
 }
 
 /// Rough bits of a column after `slope` is taken off.
-fn cost(steps: &[i64], slope: i64) -> u64 {
+pub(crate) fn cost(steps: &[i64], slope: i64) -> u64 {
     let bits = |step: &i64| 64 - zigzag(step.wrapping_sub(slope)).leading_zeros();
     steps.iter().map(|step| u64::from(bits(step))).sum()
 }
 
-fn differentiate(column: &mut [i64]) {
+pub(crate) fn differentiate(column: &mut [i64]) {
     for index in (1..column.len()).rev() {
         column[index] = column[index].wrapping_sub(column[index - 1]);
     }
 }
 
-fn exceptions_max(length: usize) -> usize {
+pub(crate) fn exceptions_max(length: usize) -> usize {
     1 + length / 16
 }
 
 /// The integer that decodes to the very bits of `value`, if there is one.
 #[inline]
-fn integer_of(value: f64, exponent: usize) -> Option<i64> {
+pub(crate) fn integer_of(value: f64, exponent: usize) -> Option<i64> {
     if exponent == 0 {
         let integer = value as i64;
         let back = integer as f64;
@@ -282,17 +282,17 @@ fn integer_of(value: f64, exponent: usize) -> Option<i64> {
 }
 
 #[inline]
-fn decimal(integer: i64, exponent: usize) -> f64 {
+pub(crate) fn decimal(integer: i64, exponent: usize) -> f64 {
     if exponent == 0 { integer as f64 } else { integer as f64 / POWERS[exponent] }
 }
 
-fn exponent_of(value: f64, exponent_min: usize) -> Option<(usize, i64)> {
+pub(crate) fn exponent_of(value: f64, exponent_min: usize) -> Option<(usize, i64)> {
     (exponent_min..=EXPONENT_MAX)
         .find_map(|exponent| Some((exponent, integer_of(value, exponent)?)))
 }
 
 /// The lowest exponent that serves nearly all values, or None.
-fn common_exponent(values: &[f64]) -> Option<usize> {
+pub(crate) fn common_exponent(values: &[f64]) -> Option<usize> {
     let mut exponent = 0;
     let mut budget = exceptions_max(values.len());
     for &value in values {
@@ -309,7 +309,7 @@ fn common_exponent(values: &[f64]) -> Option<usize> {
 }
 
 /// The decimal next to `value` and how many units in the last place it is off.
-fn near_integer_of(value: f64, exponent: usize) -> Option<(i64, i64)> {
+pub(crate) fn near_integer_of(value: f64, exponent: usize) -> Option<(i64, i64)> {
     let scaled = value * POWERS[exponent];
     if scaled.is_nan() || scaled.abs() >= NEAR_INTEGER_LIMIT as f64 {
         return None;
@@ -321,7 +321,7 @@ fn near_integer_of(value: f64, exponent: usize) -> Option<(i64, i64)> {
 }
 
 /// The lowest exponent whose decimals a sample of the values is near to.
-fn near_exponent(values: &[f64]) -> Option<usize> {
+pub(crate) fn near_exponent(values: &[f64]) -> Option<usize> {
     let stride = values.len().div_ceil(NEAR_SAMPLES);
     let misses_max = usize::from(values.len() >= NEAR_SAMPLES);
     (1..=NEAR_EXPONENT_MAX).find(|&exponent| {

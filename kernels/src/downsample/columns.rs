@@ -189,6 +189,21 @@ impl WindowColumns {
         self.maximum.push(window.maximum);
     }
 
+    /// Append windows `range` of `other` to the open series.
+    pub fn append(&mut self, other: &WindowColumns, range: Range<usize>) {
+        self.end_ms.extend_from_slice(&other.end_ms[range.clone()]);
+        self.count.extend_from_slice(&other.count[range.clone()]);
+        self.first_ms.extend_from_slice(&other.first_ms[range.clone()]);
+        self.first.extend_from_slice(&other.first[range.clone()]);
+        self.last_ms.extend_from_slice(&other.last_ms[range.clone()]);
+        self.last.extend_from_slice(&other.last[range.clone()]);
+        self.ends_stale.extend_from_slice(&other.ends_stale[range.clone()]);
+        self.dropped.extend_from_slice(&other.dropped[range.clone()]);
+        self.sum.extend_from_slice(&other.sum[range.clone()]);
+        self.minimum.extend_from_slice(&other.minimum[range.clone()]);
+        self.maximum.extend_from_slice(&other.maximum[range]);
+    }
+
     /// Close the series being appended.
     pub fn end_series(&mut self, kind: Kind) {
         self.kinds.push(kind);

@@ -6,3 +6,4 @@
 pub mod columns;
 pub mod file;
 pub mod memory_file;
+pub mod warm;

@@ -40,12 +40,21 @@ impl LabelTable {
     }
 
     /// Name and value symbols of series `i`.
-    pub(super) fn symbols(&self, i: usize) -> (&[u32], &[u32]) {
+    pub(crate) fn symbols(&self, i: usize) -> (&[u32], &[u32]) {
         (self.shapes.get(self.shape_of[i]), self.values_at(i))
     }
 
     pub(super) fn values_at(&self, i: usize) -> &[u32] {
         &self.values[self.starts[i] as usize..self.starts[i + 1] as usize]
+    }
+
+    /// Number of symbols: each is below it.
+    pub(crate) fn symbol_count(&self) -> usize {
+        self.strings.len()
+    }
+
+    pub(crate) fn string(&self, symbol: u32) -> &str {
+        self.strings.get(symbol)
     }
 
     /// Labels of series `i`, ascending by name.

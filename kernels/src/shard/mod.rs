@@ -35,7 +35,7 @@ pub mod metadata;
 pub mod owner;
 pub mod page_cache;
 mod past;
-mod postings;
+pub(crate) mod postings;
 pub mod recover;
 mod register;
 pub mod registry;

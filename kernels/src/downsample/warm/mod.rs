@@ -1,0 +1,26 @@
+//! Warm files: windows of one tenant in columns, with their own label sets and index.
+//! The layout is docs/formats/warm.md.
+//!
+//! `times`, `values`, `folds` (sections) -> `page`; `text`, `label_page`, `index` (the dictionary);
+//! `format` (places, root, directory) -> `writer`, `reader`, `select`.
+
+mod columns;
+mod folds;
+mod format;
+mod index;
+mod label_page;
+mod page;
+mod reader;
+mod select;
+mod text;
+mod times;
+mod values;
+mod verify;
+mod writer;
+
+pub use format::WarmReport;
+pub use reader::WarmFile;
+pub use writer::{WarmOptions, WarmWriter};
+
+#[cfg(test)]
+mod tests;
