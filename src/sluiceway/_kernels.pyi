@@ -350,6 +350,12 @@ class ShardClient:
     def ledger(
         self, request: dict[str, Any], cancel: CancelToken | None = None
     ) -> dict[str, Any]: ...
+    def usage(self, request: dict[str, Any], cancel: CancelToken | None = None) -> dict[str, Any]:
+        """What each metric of every tenant takes in the blocks: bytes, points, series."""
+    def usage_tags(
+        self, request: dict[str, Any], cancel: CancelToken | None = None
+    ) -> dict[str, Any]:
+        """What a tenant's tags take, or the values of one."""
     def whatif(self, request: dict[str, Any], cancel: CancelToken | None = None) -> dict[str, Any]:
         """Recorded hours judged by another policy. Raises also: Overloaded (one at a time)."""
 

@@ -160,6 +160,7 @@ def keys_new(
 def add_commands() -> None:
     """The commands that ask a running server. `serve` starts without them: they cost it 8 ms."""
     from sluiceway.commands.cardinality import cardinality
+    from sluiceway.commands.cost import cost
     from sluiceway.commands.deadletters import deadletters_app
     from sluiceway.commands.ledger import ledger
     from sluiceway.commands.plan import apply, plan_app
@@ -177,6 +178,7 @@ def add_commands() -> None:
     app.command()(ledger)
     app.command()(cardinality)
     app.command()(queries)
+    app.command()(cost)
 
 
 def main() -> None:

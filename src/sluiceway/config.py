@@ -19,6 +19,7 @@ from pydantic_settings import (
 )
 
 from sluiceway.alerts.config import AlertsConfig
+from sluiceway.cost.config import CostConfig
 from sluiceway.gateway.limits import GatewayConfig
 from sluiceway.query.limits import QueriesRun, QueryConfig
 
@@ -89,6 +90,7 @@ class Config(BaseSettings):
     gateway: GatewayConfig = GatewayConfig()
     query: QueryConfig = QueryConfig()
     alerts: AlertsConfig = AlertsConfig()
+    cost: CostConfig = CostConfig()
 
     @classmethod
     def settings_customise_sources(
@@ -108,6 +110,7 @@ class Config(BaseSettings):
     @model_validator(mode="after")
     def _safe_to_serve(self) -> "Config":
         self.alerts.check()
+        self.cost.check()
         if (self.tls_cert is None) != (self.tls_key is None):
             raise ValueError("--tls-cert and --tls-key go together")
         if self.tls_client_ca is not None and self.tls_cert is None:

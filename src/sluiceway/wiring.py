@@ -7,6 +7,7 @@ parts (signals, directories, budgets, the drain) stands in `serve/`.
 
 import asyncio
 import contextlib
+import os
 import sys
 from collections.abc import Awaitable, Callable, Iterator
 from dataclasses import asdict
@@ -41,6 +42,7 @@ from sluiceway.serve import budget
 from sluiceway.serve.alert_paths import AlertPaths, explaining
 from sluiceway.serve.deletion_paths import DeletionPaths
 from sluiceway.serve.directory import (
+    COST,
     QUERIES,
     TENANTS_DATABASE,
     TENANTS_SNAPSHOT,
@@ -57,12 +59,13 @@ from sluiceway.services.culprits import Culprits
 from sluiceway.services.replays import Replays
 from sluiceway.telemetry import Metrics
 from sluiceway.tenants.directory import SnapshotDirectory
-from sluiceway.tenants.limits import WriteLimits
+from sluiceway.tenants.limits import NO_SPEND, WriteLimits
 from sluiceway.tenants.model import DEFAULT_TENANT
 
 if TYPE_CHECKING:
     from sluiceway.admin.app import AdminApp
     from sluiceway.admin.whatif import ReadQueries
+    from sluiceway.query.api.cost import CostApi
     from sluiceway.query.promql.engine import Engine
     from sluiceway.query.querylog.entry import Entry
     from sluiceway.query.querylog.writer import QueryLog
@@ -259,7 +262,9 @@ def read_side(settings: dict[str, Any]) -> None:
     engine = Engine(client, engine_limits, clock, tenants)
     log = open_query_log(settings, limits, engine, tenants, clock, metrics)
     told = QueryLogApi(Path(settings["data_dir"]) / QUERIES, log, clock)
-    api = PrometheusApi(engine, client, limits, clock, {"query_log": told.queries})
+    costs = open_cost(settings, client, log, tenants, clock)
+    more = {"query_log": told.queries, "cost": costs.cost}
+    api = PrometheusApi(engine, client, limits, clock, more)
     app = QueryApp(api, limits, clock, metrics, tenants, log)
     publisher = open_publisher(Path(settings["data_dir"]), tenants, clock)
     tenants.start()
@@ -300,6 +305,39 @@ def open_query_log(
     return log
 
 
+def open_cost(
+    settings: dict[str, Any],
+    client: ShardClient,
+    log: "QueryLog | None",
+    tenants: SnapshotDirectory,
+    clock: Clock,
+) -> "CostApi":
+    """The meter, begun, and the endpoint that tells what it read."""
+    from sluiceway.cost.config import CostConfig
+    from sluiceway.cost.files import CostFiles
+    from sluiceway.cost.meter import Budget, Meter
+    from sluiceway.query.api.cost import CostApi
+    from sluiceway.services.usage_look import UsageLook
+
+    data_dir, given = Path(settings["data_dir"]), settings["cost"]
+    sheet = given["price_sheet"]
+    config = CostConfig(**{**given, "price_sheet": None if sheet is None else Path(sheet)})
+    queries = None if log is None else logged_queries(data_dir)
+    sides = {"write": settings["parent_id"], "read": os.getpid()}
+    look = UsageLook(data_dir, client, queries, sides, clock)
+
+    def budgets() -> dict[str, Budget]:
+        names = (tenant.name for tenant in tenants.snapshot().tenants.values())
+        limits = {name: tenants.limits(name).spend for name in names}
+        set_ones = {name: spend for name, spend in limits.items() if spend != NO_SPEND}
+        return {name: Budget(s.month_soft, s.month_hard) for name, s in set_ones.items()}
+
+    meter = Meter(CostFiles(data_dir / COST), look, config.sheet(), budgets, clock)
+    if config.interval_s > 0:
+        meter.start(config.interval_s)
+    return CostApi(meter, look, client, tenants.snapshot, config.team_label, clock)
+
+
 def start_forgetting(
     publisher: "Publisher", tenants: SnapshotDirectory, client: ShardClient, clock: Clock
 ) -> None:
@@ -329,7 +367,7 @@ def open_publisher(data_dir: Path, tenants: SnapshotDirectory, clock: Clock) -> 
     return Publisher(open_store, database, data_dir / TENANTS_SNAPSHOT, tenants)
 
 
-def logged_queries(data_dir: Path) -> "ReadQueries":
+def logged_queries(data_dir: Path) -> "Callable[[int], Iterator[Entry]]":
     """Queries that are in the log's files: the last seconds' are not yet."""
     from sluiceway.query.querylog.reader import entries
 
@@ -391,6 +429,7 @@ def read_settings(config: Config, sockets: Path) -> dict[str, Any]:
     handed_on_max = config.gateway.read_requests_max + config.gateway.read_connections_idle_max
     return {
         "query": asdict(config.query),
+        "cost": {**asdict(config.cost), "price_sheet": path_text(config.cost.price_sheet)},
         "query_log_bytes_max": budget.query_log_bytes_max(config),
         "evaluate_socket": str(sockets / "evaluate.sock"),
         "data_dir": str(config.data_dir.resolve()),
@@ -400,6 +439,10 @@ def read_settings(config: Config, sockets: Path) -> dict[str, Any]:
         "memory_bytes_max": budget.read_memory_bytes(config),
         "log_level": config.log_level,
     }
+
+
+def path_text(path: Path | None) -> str | None:
+    return None if path is None else str(path.resolve())
 
 
 def serve(config: Config, pace: Pace = unpaced) -> None:

@@ -4,7 +4,7 @@
 use super::Codec;
 use super::bytes::{Cursor, put_varint};
 use super::column::{put_column, read_column};
-use super::times::{TimeVectors, TimesBuilder, read_times};
+use super::times::{TimeVectors, TimesBuilder, read_lengths, read_times};
 use super::values::{ValuesEncoder, read_values};
 use crate::error::{KernelError, Result};
 use crate::model::{SeriesKey, SeriesRow, Symbol, TenantNumber};
@@ -215,13 +215,8 @@ pub fn read_page(
     points: usize,
     histograms: bool,
 ) -> Result<Page> {
-    let broken = |what| KernelError::corruption(format!("block: page with a wrong {what}"));
     let mut cursor = Cursor::new(bytes);
-    let series = cursor.count(PAGE_POINTS_MAX)?;
-    if cursor.count(PAGE_POINTS_MAX)? != points || series > points || series == 0 {
-        return Err(broken("point count"));
-    }
-    let vectors = cursor.count(series)?;
+    let (series, vectors) = read_counts(&mut cursor, points)?;
     let metrics = read_numbers(&mut cursor, series)?;
     let rows = read_numbers(&mut cursor, series)?;
     let times = read_times(&mut cursor, series, vectors, points)?;
@@ -232,7 +227,7 @@ pub fn read_page(
         ends.push(end as u32);
     }
     if end != points {
-        return Err(broken("length"));
+        return Err(wrong("length"));
     }
     let points = if histograms {
         read_histograms(&mut cursor, points)?
@@ -243,9 +238,44 @@ pub fn read_page(
         PagePoints::Floats(values)
     };
     if !cursor.is_empty() {
-        return Err(broken("end"));
+        return Err(wrong("end"));
     }
     Ok(Page { tenant, metrics, rows, times, ends, points })
+}
+
+/// What a page holds of one series.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Extent {
+    pub metric: Symbol,
+    pub row: SeriesRow,
+    pub points: u32,
+}
+
+/// The series of a page and how many points each has, without decoding a point.
+pub fn read_extents(bytes: &[u8], points: usize) -> Result<Vec<Extent>> {
+    let mut cursor = Cursor::new(bytes);
+    let (series, vectors) = read_counts(&mut cursor, points)?;
+    let metrics = read_numbers(&mut cursor, series)?;
+    let rows = read_numbers(&mut cursor, series)?;
+    let lengths = read_lengths(&mut cursor, series, vectors, points)?;
+    if lengths.iter().map(|&length| u64::from(length)).sum::<u64>() != points as u64 {
+        return Err(wrong("length"));
+    }
+    let keys = metrics.into_iter().zip(rows).zip(lengths);
+    Ok(keys.map(|((metric, row), points)| Extent { metric, row, points }).collect())
+}
+
+/// (series, time vectors) of a page of so many points.
+fn read_counts(cursor: &mut Cursor, points: usize) -> Result<(usize, usize)> {
+    let series = cursor.count(PAGE_POINTS_MAX)?;
+    if cursor.count(PAGE_POINTS_MAX)? != points || series > points || series == 0 {
+        return Err(wrong("point count"));
+    }
+    Ok((series, cursor.count(series)?))
+}
+
+fn wrong(what: &str) -> KernelError {
+    KernelError::corruption(format!("block: page with a wrong {what}"))
 }
 
 fn read_numbers(cursor: &mut Cursor, count: usize) -> Result<Vec<u32>> {

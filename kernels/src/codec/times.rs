@@ -136,15 +136,26 @@ impl TimesBuilder {
     }
 }
 
-/// Read the section of a page with so many series and vectors, which hold at most `points_max`.
-pub fn read_times(
+/// How many points each series of a page has: the section's head, without its times.
+pub fn read_lengths(
     cursor: &mut Cursor,
     series: usize,
     count: usize,
     points_max: usize,
-) -> Result<TimeVectors> {
+) -> Result<Vec<u32>> {
+    let (vectors, lengths) = read_head(cursor, series, count, points_max)?;
+    Ok(vectors.vector_of.iter().map(|&vector| lengths[vector as usize] as u32).collect())
+}
+
+/// Which series has which vector, where the vectors end, and how long each is.
+fn read_head(
+    cursor: &mut Cursor,
+    series: usize,
+    count: usize,
+    points_max: usize,
+) -> Result<(TimeVectors, Vec<i64>)> {
     let broken = || KernelError::corruption("block: time vectors do not fit the page");
-    let (mut column, mut firsts, mut steps) = (Vec::new(), Vec::new(), Vec::new());
+    let mut column = Vec::new();
     read_column(cursor, series, &mut column)?;
     let mut vectors = TimeVectors::default();
     let mut next = 0i64;
@@ -169,6 +180,19 @@ pub fn read_times(
         total += length as usize;
         vectors.ends.push(total as u32);
     }
+    Ok((vectors, lengths))
+}
+
+/// Read the section of a page with so many series and vectors, which hold at most `points_max`.
+pub fn read_times(
+    cursor: &mut Cursor,
+    series: usize,
+    count: usize,
+    points_max: usize,
+) -> Result<TimeVectors> {
+    let (mut vectors, lengths) = read_head(cursor, series, count, points_max)?;
+    let (mut column, mut firsts, mut steps) = (Vec::new(), Vec::new(), Vec::new());
+    let total = vectors.ends.last().map_or(0, |&end| end as usize);
     read_column(cursor, count, &mut firsts)?;
     read_column(cursor, count, &mut steps)?;
     read_column(cursor, count, &mut column)?;

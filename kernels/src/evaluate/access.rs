@@ -7,6 +7,8 @@ use crate::error::{KernelError, Result};
 use crate::labels::LabelTable;
 use crate::model::{FamilyMetadata, PointColumns, SeriesKey};
 use crate::shard::matcher::Matcher;
+use crate::shard::usage::Usage;
+use crate::shard::usage_tags::{self, TagsUsage};
 use crate::shard::whatif;
 use crate::shard::whatif_report::Report;
 use std::ops::Range;
@@ -102,6 +104,22 @@ pub trait ShardAccess: Send + Sync {
     /// Flow and stock of the ledger as a JSON object, for all tenants; `raw_scan` also counts
     /// every row at rest. `{}` where the shard keeps none.
     fn ledger(&self, raw_scan: bool) -> Result<String>;
+
+    /// What each metric of every tenant takes in the blocks.
+    fn usage(&self, rows_max: usize, check: &dyn Fn() -> Result<()>) -> Result<Usage> {
+        let _ = (rows_max, check);
+        Err(KernelError::Backend("no blocks are kept here".to_owned()))
+    }
+
+    /// What a tenant's tags take.
+    fn usage_tags(
+        &self,
+        request: &usage_tags::Request,
+        check: &dyn Fn() -> Result<()>,
+    ) -> Result<TagsUsage> {
+        let _ = (request, check);
+        Err(KernelError::Backend("no blocks are kept here".to_owned()))
+    }
 
     /// Bytes that `whatif` holds at most, about.
     fn whatif_bytes(&self) -> usize {

@@ -6,7 +6,7 @@ use super::functions::{Call, Extension, Function};
 use super::window::Steps;
 use crate::error::{KernelError, Result};
 use crate::shard::matcher::Matcher;
-use crate::shard::whatif;
+use crate::shard::{usage_tags, whatif};
 use serde::Deserialize;
 use std::ops::Range;
 
@@ -27,6 +27,8 @@ pub enum Request {
     Stats(StatsPlan),
     Cardinality(CardinalityPlan),
     Ledger(LedgerPlan),
+    Usage(UsagePlan),
+    UsageTags(usage_tags::Request),
     #[serde(rename = "whatif")]
     WhatIf(whatif::Request),
 }
@@ -121,6 +123,15 @@ pub struct LedgerPlan {
     pub raw_scan: bool,
 }
 
+#[derive(Debug, Deserialize)]
+pub struct UsagePlan {
+    #[serde(default = "default_usage_rows")]
+    pub rows_max: usize,
+}
+
+fn default_usage_rows() -> usize {
+    1_000
+}
 fn default_tenant() -> String {
     "default".to_owned()
 }

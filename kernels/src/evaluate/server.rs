@@ -275,6 +275,12 @@ fn answer(shared: &Shared, stream: &Arc<UnixStream>, payload: &[u8]) -> Result<R
             let text = shard.ledger(plan.raw_scan)?;
             Ok(Reply::new(vec![("json", Column::Bytes(text.into_bytes()))], lag_records))
         }
+        Request::Usage(plan) => {
+            Reply::json(&shard.usage(plan.rows_max, &|| interrupt.check())?, lag_records)
+        }
+        Request::UsageTags(request) => {
+            Reply::json(&shard.usage_tags(&request, &|| interrupt.check())?, lag_records)
+        }
         Request::WhatIf(request) => {
             Reply::json(&evaluator.whatif(&request, &interrupt)?, lag_records)
         }

@@ -424,6 +424,26 @@ impl ShardClient {
     }
 
     #[pyo3(signature = (request, cancel=None))]
+    fn usage<'py>(
+        &self,
+        py: Python<'py>,
+        request: &Bound<'py, PyDict>,
+        cancel: Cancel<'_, '_>,
+    ) -> PyResult<Bound<'py, PyAny>> {
+        self.json(py, "usage", request, cancel, None)
+    }
+
+    #[pyo3(signature = (request, cancel=None))]
+    fn usage_tags<'py>(
+        &self,
+        py: Python<'py>,
+        request: &Bound<'py, PyDict>,
+        cancel: Cancel<'_, '_>,
+    ) -> PyResult<Bound<'py, PyAny>> {
+        self.json(py, "usage_tags", request, cancel, None)
+    }
+
+    #[pyo3(signature = (request, cancel=None))]
     fn whatif<'py>(
         &self,
         py: Python<'py>,

@@ -8,7 +8,7 @@ use super::block::{
     read_trailer,
 };
 use super::page_cache::PageCache;
-use crate::codec::page::{Page, read_page};
+use crate::codec::page::{Extent, Page, read_extents, read_page};
 use crate::disk::{Disk, DiskFile};
 use crate::error::{KernelError, Result};
 use crate::model::SeriesKey;
@@ -77,20 +77,43 @@ impl BlockReader {
 
     /// Read, check and decode a page, past the cache.
     pub(super) fn fill(&self, kind: Kind, index: usize, buffer: &mut Vec<u8>) -> Result<Page> {
-        let entry = &self.pages(kind)[index];
-        buffer.resize(entry.length as usize, 0);
-        let mut read = || {
-            read_exact(&*self.file, entry.offset, buffer)?;
-            if crc32fast::hash(buffer) != entry.crc32 {
-                return Err(KernelError::corruption("checksum"));
-            }
+        self.checked(kind, index, buffer, |entry, bytes| {
             let histograms = kind == Kind::Histograms;
-            let page = read_page(buffer, entry.first.tenant, entry.points as usize, histograms)?;
+            let page = read_page(bytes, entry.first.tenant, entry.points as usize, histograms)?;
             let last = page.series_count() - 1;
             if page.key(0) != entry.first || page.key(last) != entry.last {
                 return Err(KernelError::corruption("keys"));
             }
             Ok(page)
+        })
+    }
+
+    /// The series of a page and their points' numbers: read and checked, no point decoded.
+    pub(super) fn extents(
+        &self,
+        kind: Kind,
+        index: usize,
+        buffer: &mut Vec<u8>,
+    ) -> Result<Vec<Extent>> {
+        self.checked(kind, index, buffer, |entry, bytes| read_extents(bytes, entry.points as usize))
+    }
+
+    /// Read a page's bytes into `buffer`, compare their checksum, and `decode` them.
+    fn checked<T>(
+        &self,
+        kind: Kind,
+        index: usize,
+        buffer: &mut Vec<u8>,
+        decode: impl FnOnce(&PageEntry, &[u8]) -> Result<T>,
+    ) -> Result<T> {
+        let entry = &self.pages(kind)[index];
+        buffer.resize(entry.length as usize, 0);
+        let read = || {
+            read_exact(&*self.file, entry.offset, buffer)?;
+            if crc32fast::hash(buffer) != entry.crc32 {
+                return Err(KernelError::corruption("checksum"));
+            }
+            decode(entry, buffer)
         };
         read().map_err(|error| {
             if matches!(error, KernelError::Corruption(_)) {

@@ -17,7 +17,7 @@ use serde::Serialize;
 use std::cmp::Reverse;
 
 /// Rows or pairs that are looked at before others get the lock, and the asker is looked at.
-const SLICE: usize = 1 << 15;
+pub(super) const SLICE: usize = 1 << 15;
 /// Series of one metric that its tags are counted over: the newest.
 pub const EXAMINED_MAX: usize = 1 << 20;
 /// Tags of one metric that are counted; further ones are left off and said to be.
@@ -272,7 +272,7 @@ impl Shard {
 
     /// (a hash of each row's labels that labels can be taken out of, the names they have, how many
     /// more names there are).
-    fn sums_and_names(
+    pub(super) fn sums_and_names(
         &self,
         rows: &[SeriesRow],
         check: Check<'_>,
@@ -356,7 +356,7 @@ fn distinct<T: Ord>(all: &mut Vec<T>) -> u64 {
 
 /// One label as a number (SplitMix64, Steele et al. 2014). Sums of these tell label sets apart: of
 /// a million sets two are taken for one with a chance of 3e-8.
-fn mixed(name: Symbol, value: Symbol) -> u64 {
+pub(super) fn mixed(name: Symbol, value: Symbol) -> u64 {
     let mut x = (u64::from(name) << 32 | u64::from(value)).wrapping_add(0x9e37_79b9_7f4a_7c15);
     x = (x ^ (x >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
     x = (x ^ (x >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);

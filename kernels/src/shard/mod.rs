@@ -48,6 +48,8 @@ mod row_labels;
 mod select;
 mod series_facts;
 pub mod state_file;
+pub mod usage;
+pub mod usage_tags;
 pub mod view;
 pub mod whatif;
 pub mod whatif_report;

@@ -15,6 +15,7 @@ use super::page_cache::PageCache;
 use super::recover::HoursEntry;
 use super::registry::Registry;
 use super::registry_state::Mark;
+use super::usage::BlockParts;
 use super::view::HeldBlock;
 use crate::disk::Disk;
 use crate::error::{KernelError, Result};
@@ -154,6 +155,8 @@ pub struct Shard {
     policy_version: AtomicU32,
     /// Hours that a seal could not write (docs/formats/sketches.md).
     pub(super) hours_not_recorded: AtomicU64,
+    /// What blocks that were looked at are made of.
+    pub(super) block_parts: Mutex<BlockParts>,
     /// Why no request is taken; empty while they are.
     refusing: RwLock<String>,
 }
@@ -173,6 +176,7 @@ impl Shard {
             page_cache: PageCache::new(options.page_cache_bytes_max),
             policy_version: AtomicU32::new(0),
             hours_not_recorded: AtomicU64::new(0),
+            block_parts: Mutex::default(),
             refusing: RwLock::default(),
             disk,
             options,

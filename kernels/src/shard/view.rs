@@ -9,6 +9,8 @@ use super::deletion::{Tombstone, kept_from};
 use super::estimate::{block_points, run_points};
 use super::matcher::Matcher;
 use super::owner::Shard;
+use super::usage::Usage;
+use super::usage_tags::{self, TagsUsage};
 use super::whatif;
 use super::whatif_report::Report;
 use crate::error::Result;
@@ -49,6 +51,18 @@ struct Snapshot {
 impl ShardAccess for Shard {
     fn whatif_bytes(&self) -> usize {
         Shard::whatif_bytes(self)
+    }
+
+    fn usage(&self, rows_max: usize, check: &dyn Fn() -> Result<()>) -> Result<Usage> {
+        Shard::usage(self, rows_max, check)
+    }
+
+    fn usage_tags(
+        &self,
+        request: &usage_tags::Request,
+        check: &dyn Fn() -> Result<()>,
+    ) -> Result<TagsUsage> {
+        Shard::usage_tags(self, request, check)
     }
 
     fn whatif(&self, request: &whatif::Request, check: &dyn Fn() -> Result<()>) -> Result<Report> {

@@ -17,7 +17,8 @@ TENANTS_SNAPSHOT = "tenants.snapshot"
 OURS = {"hot", "journal", "lock", "tiers"}
 TENANTS = {f"{TENANTS_DATABASE}{end}" for end in ("", "-wal", "-shm")} | {TENANTS_SNAPSHOT}
 QUERIES = "queries"
-UNOWNED = {"keys.toml", "lost+found", "run", QUERIES, *TENANTS}
+COST = "cost"
+UNOWNED = {"keys.toml", "lost+found", "run", QUERIES, COST, *TENANTS}
 """What a fresh data directory may hold already."""
 SOCKET_PATH_BYTES_MAX = 100  # sockaddr_un holds 108
 

@@ -69,6 +69,13 @@ class DeadLetterLimits(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     age_ms_max: Positive | None = None
 
 
+class SpendLimits(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """A month's money in whole units of the price sheet's currency: past them alerts fire."""
+
+    month_soft: Count | None = None
+    month_hard: Count | None = None
+
+
 class Limits(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     """All slices; a stage reads its own."""
 
@@ -77,10 +84,12 @@ class Limits(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     retention: RetentionLimits = RetentionLimits()
     query: QueryLimits = QueryLimits()
     dead_letters: DeadLetterLimits = DeadLetterLimits()
+    spend: SpendLimits = SpendLimits()
 
 
 UNLIMITED = Limits()
 NO_QUOTA = QueryLimits()
+NO_SPEND = SpendLimits()
 NAMES: frozenset[str] = frozenset(
     f"{part.name}.{limit.name}"
     for part in msgspec.structs.fields(Limits)

@@ -32,7 +32,7 @@ from sluiceway.tenants.interface import TenantDirectory
 from sluiceway.tenants.limits import NO_QUOTA, QueryLimits
 
 PREFIX = "/api/v1/"
-GET_ONLY = frozenset({"label/*/values", "metadata", "query_log"})
+GET_ONLY = frozenset({"label/*/values", "metadata", "query_log", "cost"})
 JSON_TYPE = (b"content-type", b"application/json")
 TEXT_TYPE = (b"content-type", b"text/plain; version=0.0.4; charset=utf-8")
 OWN_LIMITS = {
@@ -166,6 +166,9 @@ def route(path: str) -> tuple[str, str]:
 
 
 def success(data: Data) -> Reply:
+    if data.document is not None:
+        content_type, body = data.document
+        return Reply(200, body, (b"content-type", content_type))
     parts = [b'{"status":"success","data":', data.json]
     if data.warnings:
         parts += [b',"warnings":', dumps(data.warnings)]

@@ -53,11 +53,13 @@ class Request:
 
 @dataclass(frozen=True)
 class Data:
-    """What goes into the envelope; `json` is the value of `data`."""
+    """What goes into the envelope; `json` is the value of `data`. A `document`, (content type,
+    bytes), goes without one."""
 
     json: bytes
     warnings: list[str] = field(default_factory=list)
     infos: list[str] = field(default_factory=list)
+    document: tuple[bytes, bytes] | None = None
 
 
 Endpoint = Callable[[Request], Data]

@@ -1,0 +1,168 @@
+"""Reads the meter: an hourly look at disk and counters, summed by day; closes months.
+
+Invariant: only one meter writes a directory's files. What a look cannot tell (the shard is away) is
+not guessed: the next look covers the time since the last one. A month is closed by the first look
+after its end, and never opened again.
+"""
+
+import threading
+from collections.abc import Callable, Mapping
+from typing import Protocol
+
+import msgspec
+import structlog
+
+from sluiceway.clock import Clock
+from sluiceway.cost.files import CostFiles
+from sluiceway.cost.forecast import forecast
+from sluiceway.cost.prices import MICRO, PriceSheet
+from sluiceway.cost.report import Month, bill, month_end_ms
+from sluiceway.cost.usage import Day, Sample, day_name, days_after
+from sluiceway.errors import SluicewayError
+
+RETRY_S = 30.0
+"""After a look that failed."""
+log = structlog.get_logger()
+
+
+class Spend(msgspec.Struct, frozen=True):
+    """A tenant's month so far and its budget, in the sheet's currency."""
+
+    spent: float
+    forecast: float
+    soft: float | None = None
+    hard: float | None = None
+
+
+class SpendNote(msgspec.Struct, frozen=True):
+    """What the alerts judge: tenants that have a budget."""
+
+    month: str
+    currency: str
+    at_ms: int
+    tenants: dict[str, Spend]
+
+
+class Budget(msgspec.Struct, frozen=True):
+    """A tenant's limits of a month's money, in whole units."""
+
+    soft: int | None = None
+    hard: int | None = None
+
+
+class Looker(Protocol):
+    """Takes a look: blocks, may raise SluicewayError and OSError. `since_ms`: of the queries."""
+
+    def __call__(self, since_ms: int) -> Sample: ...
+
+
+class Meter:
+    """Sums looks into the day's file. One thread steps it; `bills` may be asked from any."""
+
+    def __init__(
+        self,
+        files: CostFiles,
+        look: Looker,
+        sheet: PriceSheet,
+        budgets: Callable[[], Mapping[str, Budget]],
+        clock: Clock,
+    ) -> None:
+        self._files = files
+        self._look = look
+        self.sheet = sheet
+        self._budgets = budgets
+        self._clock = clock
+        self._stopping = threading.Event()
+
+    def step(self) -> None:
+        """One look, its day written, months closed, spending noted. Raises: SluicewayError,
+        OSError."""
+        last = self.last_day()
+        since_ms = self._clock.now_ms() if last is None else last.until_ms
+        sample = self._look(since_ms)
+        for day in days_after(last, sample):
+            self._files.write_day(day)
+        self._close_months(sample.at_ms)
+        self._files.sweep()
+        self._note_spending(sample.at_ms)
+
+    def last_day(self) -> Day | None:
+        """The newest day that can be read."""
+        for name in reversed(self._files.days()):
+            if (day := self._files.read_day(name)) is not None:
+                return day
+        return None
+
+    def month(self, name: str, fresh: Sample | None = None) -> Month:
+        """A month's bill: the closed one, or of its days so far and of a look just taken."""
+        closed = self._files.read_month(name, Month)
+        if closed is not None:
+            return closed
+        days, damaged = self._days_of(name)
+        if fresh is not None:
+            last = self.last_day()
+            by_name = {day.day: day for day in days}
+            for day in days_after(last, fresh):
+                by_name[day.day] = day
+            days = [day for key, day in sorted(by_name.items()) if day.month == name]
+        return bill(name, days, self.sheet, damaged)
+
+    def months(self) -> list[str]:
+        """Months that there is something of, ascending."""
+        return sorted({*self._files.months(), *(day[:7] for day in self._files.days())})
+
+    def _days_of(self, month: str) -> tuple[list[Day], list[str]]:
+        days, damaged = [], []
+        for name in self._files.days():
+            if name[:7] == month:
+                day = self._files.read_day(name)
+                if day is None:
+                    damaged.append(name)
+                else:
+                    days.append(day)
+        return days, damaged
+
+    def _close_months(self, now_ms: int) -> None:
+        this, closed = day_name(now_ms)[:7], set(self._files.months())
+        for name in sorted({day[:7] for day in self._files.days()} - closed):
+            if name < this:
+                month = msgspec.structs.replace(self.month(name), closed_ms=now_ms)
+                if self._files.close_month(name, month):
+                    log.info("month_closed", month=name, money=month.micro / MICRO)
+
+    def _note_spending(self, now_ms: int) -> None:
+        name = day_name(now_ms)[:7]
+        budgets = self._budgets()
+        month = self.month(name)
+        spent: dict[str, int] = {}
+        for line in month.lines:
+            spent[line.tenant] = spent.get(line.tenant, 0) + line.micro
+        told = {}
+        for tenant, budget in budgets.items():
+            so_far = spent.get(tenant, 0) / MICRO
+            ahead = forecast(
+                month.days,
+                so_far,
+                month.until_ms,
+                month_end_ms(name),
+                lambda day, tenant=tenant: day.by_tenant.get(tenant, 0.0),  # type: ignore[misc]
+            )
+            told[tenant] = Spend(so_far, ahead.money, budget.soft, budget.hard)
+        self._files.write_spend(SpendNote(name, month.currency, now_ms, told))
+
+    def start(self, interval_s: float) -> None:
+        """Step on a thread of its own until `stop`."""
+        threading.Thread(target=self._run, args=(interval_s,), name="cost", daemon=True).start()
+
+    def stop(self) -> None:
+        self._stopping.set()
+
+    def _run(self, interval_s: float) -> None:
+        while not self._stopping.is_set():
+            try:
+                self.step()
+                wait_s = interval_s
+            except (SluicewayError, OSError) as error:
+                log.warning("meter_not_read", error=str(error))
+                wait_s = min(interval_s, RETRY_S)
+            self._stopping.wait(wait_s)
