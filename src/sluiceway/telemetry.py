@@ -83,6 +83,8 @@ MetricName = Literal[
     "sluiceway_budget_series_limit",
     "sluiceway_budget_series_past_limit_total",
     "sluiceway_budget_points_total",
+    "sluiceway_tenant_spend",
+    "sluiceway_tenant_spend_limit",
     # Alerts.
     "sluiceway_alerts",
     "sluiceway_alerts_untracked_total",
@@ -231,6 +233,12 @@ DEFINITIONS: dict[MetricName, Definition] = {
     ),
     "sluiceway_budget_points_total": Definition(
         "counter", "Points past a limit: dead_lettered, discarded, folded", OUTCOME
+    ),
+    "sluiceway_tenant_spend": Definition(
+        "gauge", "Money of this month, of tenants with a budget: spent, forecast", ("tenant", "of")
+    ),
+    "sluiceway_tenant_spend_limit": Definition(
+        "gauge", "A tenant's budget of a month's money", ("tenant", "level")
     ),
     "sluiceway_alerts": Definition("gauge", "Alerts by state", ("state",)),
     "sluiceway_alerts_untracked_total": Definition(

@@ -11,6 +11,7 @@ import os
 import sys
 from collections.abc import Awaitable, Callable, Iterator
 from dataclasses import asdict
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -22,6 +23,8 @@ from sluiceway.alerts.notify import Notifier
 from sluiceway.alerts.state import AlertBook
 from sluiceway.clock import Clock, SystemClock, jitter
 from sluiceway.config import Config, split_address
+from sluiceway.cost.files import CostFiles
+from sluiceway.cost.spending import Budget, spending
 from sluiceway.deadletters.embedded import EmbeddedDeadLetters
 from sluiceway.gateway.acks import Acks
 from sluiceway.gateway.admission import Admission
@@ -236,7 +239,8 @@ def open_alerts(
     explosions = Explosions(settings.explosion_series_per_min, settings.explosion_factor)
     watch = AlertWatch(book, explosions, explaining(ShardClient(evaluate_socket)), clock)
     notifier = Notifier(settings, jitter(), metrics, clock)
-    paths = AlertPaths(watch, book, notifier, settings.interval_s, metrics, clock)
+    seen = partial(spending, CostFiles(config.data_dir / COST))
+    paths = AlertPaths(watch, book, notifier, settings.interval_s, metrics, clock, seen)
     stack.callback(paths.close)
     return paths
 
@@ -314,8 +318,7 @@ def open_cost(
 ) -> "CostApi":
     """The meter, begun, and the endpoint that tells what it read."""
     from sluiceway.cost.config import CostConfig
-    from sluiceway.cost.files import CostFiles
-    from sluiceway.cost.meter import Budget, Meter
+    from sluiceway.cost.meter import Meter
     from sluiceway.query.api.cost import CostApi
     from sluiceway.services.usage_look import UsageLook
 

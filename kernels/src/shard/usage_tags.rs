@@ -289,16 +289,16 @@ impl Shard {
     ) -> Result<(Sum, Sum)> {
         let mut with = Sum::default();
         let mut rests = Vec::with_capacity(sums.len());
-        for start in (0..metric.rows.len()).step_by(SLICE) {
+        for (slice, sums) in sums.chunks(SLICE).enumerate() {
             check()?;
             let registry = self.registry.read();
-            for at in start..(start + SLICE).min(metric.rows.len()) {
+            for (&sum, at) in sums.iter().zip(slice * SLICE..) {
                 let mut symbols = registry.symbols(metric.rows[at]);
                 let rest = match symbols.find(|&(known, _)| known == name) {
-                    None => sums[at],
+                    None => sum,
                     Some((_, value)) => {
                         with.add(metric, at);
-                        sums[at].wrapping_sub(mixed(name, value))
+                        sum.wrapping_sub(mixed(name, value))
                     }
                 };
                 rests.push((rest, metric.seen[at]));

@@ -131,6 +131,20 @@ def near_hard(nearness: float) -> Callable[[str, int, Limit], float | None]:
     return judge
 
 
+def spend(of: str, level: str, words: str) -> Condition:
+    """Tenants whose month, `spent` or `forecast`, is past a `soft` or `hard` limit."""
+
+    def condition(judged: Judged) -> Iterable[Finding]:
+        note = judged.facts.spending
+        for tenant, money in note.tenants.items():
+            value, limit = getattr(money, of), getattr(money, level)
+            if limit is not None and value > limit:
+                told = words.format(f"{value:,.2f}", f"{limit:,.0f}", note.currency)
+                yield finding(value, f"{tenant}: {told}", tenant=tenant)
+
+    return condition
+
+
 def exploding(judged: Judged) -> Iterable[Finding]:
     for tenant in judged.exploding:
         why = judged.explanations.get(tenant.tenant, Explanation())

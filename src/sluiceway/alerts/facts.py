@@ -6,6 +6,7 @@ Invariant: plain data; a rule sees nothing else, so that judging can be repeated
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 
+from sluiceway.cost.spending import NO_SPENDING, SpendNote
 from sluiceway.governance.nearness import Nearness
 
 NO_BUDGETS = Nearness(0, "observe")
@@ -29,6 +30,8 @@ class Facts:
     """[resident bytes, limit] of each side."""
     ledger_gaps: Mapping[str, float] = field(default_factory=dict)
     budgets: Nearness = NO_BUDGETS
+    spending: SpendNote = NO_SPENDING
+    """This month's money of tenants that have a budget of it."""
     tenant_counters: Mapping[TenantCounter, float] = field(default_factory=dict)
     """As they stand. What: `dead_lettered`, `discarded`, `rejected` points; `refused` requests, by
     reason; `created` series."""

@@ -237,6 +237,31 @@ TENANTS = Group(
             "sender; sluiceway-overloaded: too little room for all",
             for_s=300,
         ),
+        Rule(
+            "SluicewaySpendSoftLimit",
+            "warning",
+            by.spend("spent", "soft", "{0} of {1} {2}, the month's soft limit, are spent"),
+            'sluiceway_tenant_spend{of="spent"} > '
+            'ignoring (of, level) sluiceway_tenant_spend_limit{level="soft"}',
+            "sluiceway cost --tenant says on what, --by tags what each tag would save",
+        ),
+        Rule(
+            "SluicewaySpendHardLimit",
+            "critical",
+            by.spend("spent", "hard", "{0} {2} are spent, the month's hard limit is {1}"),
+            'sluiceway_tenant_spend{of="spent"} > '
+            'ignoring (of, level) sluiceway_tenant_spend_limit{level="hard"}',
+            "nothing is refused for money: strip or drop what costs most by policy, or raise the "
+            "limit",
+        ),
+        Rule(
+            "SluicewaySpendForecast",
+            "info",
+            by.spend("forecast", "hard", "the month comes to {0} {2}, its hard limit is {1}"),
+            'sluiceway_tenant_spend{of="forecast"} > '
+            'ignoring (of, level) sluiceway_tenant_spend_limit{level="hard"}',
+            "told before it is spent: a line through the last days, see sluiceway cost",
+        ),
     ),
 )
 GROUPS = (INSTALLATION, TENANTS)

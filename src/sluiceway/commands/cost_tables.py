@@ -22,7 +22,7 @@ def size(count: float) -> str:
 
 
 def money(amount: float) -> str:
-    """To the cent; small sums to the millionth."""
+    """To the cent; small sums to the billionth."""
     return f"{amount:,.2f}" if abs(amount) >= 1 else f"{amount:.6f}"
 
 

@@ -11,6 +11,7 @@ from urllib.parse import unquote
 
 from sluiceway.cost.disk import Directory, FileOnDisk, Heads
 from sluiceway.cost.split import split
+from sluiceway.tiers.catalog import Catalog
 
 SHARED, UNASSIGNED, OTHER = "(shared)", "(unassigned)", "(other metrics)"
 """Names that no tenant and no metric can have."""
@@ -65,6 +66,16 @@ def attribute(
     slices += _of_blocks(usage, block_bytes)
     slices += _of_registry(usage, index_bytes)
     return merged(slices)
+
+
+def of_rollups(catalog: Catalog) -> dict[str, list[Slice]]:
+    """Slices of the catalog's files by path: a file's tenant, and its metric where it has one."""
+    known = {
+        file.path: [Slice(file.tenant, file.metric or OTHER, file.tier, POINTS, 1)]
+        for file in catalog.files
+    }
+    gone = Slice(UNASSIGNED, "", SHARED, "superseded rollups", 1)
+    return {**{file.path: [gone] for file in catalog.grace}, **known}
 
 
 def merged(slices: Iterable[Slice]) -> list[Slice]:
@@ -137,6 +148,8 @@ def _of_file(file: FileOnDisk, heads: Heads) -> Iterator[Slice]:
         yield Slice(SHARED, "", SHARED, "cost", file.bytes)
     elif first == "tiers" and rest[:1] == ["manifest"]:
         yield Slice(SHARED, "", SHARED, "manifests", file.bytes)
+    elif first == "tiers":  # in no catalog: being written, or about to go
+        yield Slice(UNASSIGNED, "", SHARED, "rollups", file.bytes)
     elif first.startswith("tenants."):
         yield Slice(SHARED, "", SHARED, "tenants", file.bytes)
     elif first in ("run", "lock", "keys.toml"):

@@ -11,7 +11,7 @@ from typing import Any
 import msgspec
 
 from sluiceway.cost.attribution import INDEX, SERIES_PARTS, Slice
-from sluiceway.cost.prices import MICRO
+from sluiceway.cost.prices import NANO
 from sluiceway.cost.report import (
     CPU,
     DIMENSIONS,
@@ -51,7 +51,7 @@ def line_owner(line: Line) -> tuple[str, str, str, str, str]:
 
 
 def ranked(rows: Iterable[Row]) -> list[Row]:
-    return sorted(rows, key=lambda row: (-row.micro, -row.bytes, row.tenant, row.name))
+    return sorted(rows, key=lambda row: (-row.nano, -row.bytes, row.tenant, row.name))
 
 
 def by_resource(lines: Iterable[Line], slices: Iterable[Slice]) -> list[Row]:
@@ -122,7 +122,7 @@ def by_value(
             continue
         for part in shared_out(row, label, tenant, tags[tenant]):
             take(part)
-    return ranked(row for row in rows.values() if row.micro or row.bytes or row.series)
+    return ranked(row for row in rows.values() if row.nano or row.bytes or row.series)
 
 
 def shared_out(whole: Row, label: str, tenant: str, told: Mapping[str, Any]) -> list[Row]:
@@ -144,11 +144,11 @@ def shared_out(whole: Row, label: str, tenant: str, told: Mapping[str, Any]) -> 
         row.bytes, row.index_bytes = data[at] + index[at], index[at]
         row.points, row.series = points[at], count[at]
     sizes = [float(row.bytes) for row in rows]
-    for resource, micro in whole.resources.items():
-        parts = split(micro, sizes) if resource == STORAGE else shares(micro, WEIGHED_BY[resource])
+    for resource, nano in whole.resources.items():
+        parts = split(nano, sizes) if resource == STORAGE else shares(nano, WEIGHED_BY[resource])
         for row, part in zip(rows, parts, strict=True):
             row.resources[resource] = part
-            row.micro += part
+            row.nano += part
     for row in rows:
         row.gb_months = whole.gb_months * ratio(row.bytes, whole.bytes)
     return rows
@@ -195,8 +195,8 @@ def tag_rows(
             CPU: ratio(part["points"], whole["points"]),
             RAM: series,
         }
-        money = sum(micro * shares.get(name, 0.0) for name, micro in held.resources.items())
-        return Amounts(part["series"], part["points"], round(size), money / MICRO)
+        money = sum(nano * shares.get(name, 0.0) for name, nano in held.resources.items())
+        return Amounts(part["series"], part["points"], round(size), money / NANO)
 
     rows = [
         TagRow(tag["tag"], tenant, tag["values"], amounts(tag), amounts(tag["saved"]))

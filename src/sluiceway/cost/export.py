@@ -11,7 +11,7 @@ import json
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
-from sluiceway.cost.prices import MICRO
+from sluiceway.cost.prices import NANO
 from sluiceway.cost.report import (
     CPU,
     RAM,
@@ -105,7 +105,7 @@ def rows_csv(rows: Iterable[Row]) -> str:
             row.points,
             row.series,
             f"{row.gb_months:.9f}",
-            amount(row.micro),
+            amount(row.nano),
             *(amount(row.resources.get(resource, 0)) for resource in RESOURCES),
         )
         for row in rows
@@ -113,10 +113,10 @@ def rows_csv(rows: Iterable[Row]) -> str:
     return written((*HEAD, *RESOURCES), cells)
 
 
-def amount(micro: int) -> str:
-    """Money to the millionth."""
-    sign, micro = ("-", -micro) if micro < 0 else ("", micro)
-    return f"{sign}{micro // MICRO}.{micro % MICRO:06d}"
+def amount(nano: int) -> str:
+    """Money to the billionth."""
+    sign, nano = ("-", -nano) if nano < 0 else ("", nano)
+    return f"{sign}{nano // NANO}.{nano % NANO:09d}"
 
 
 def focus_csv(month: Month, plans: Mapping[str, str]) -> str:
@@ -127,8 +127,8 @@ def focus_csv(month: Month, plans: Mapping[str, str]) -> str:
 
 def focus_row(month: Month, line: Line, plans: Mapping[str, str]) -> dict[str, Any]:
     category, service = SERVICES.get(line.resource, ("Networking", "Answers to queries"))
-    cost = amount(line.micro)
-    price = f"{line.micro / MICRO / line.quantity:.9f}" if line.quantity else "0"
+    cost = amount(line.nano)
+    price = f"{line.nano / NANO / line.quantity:.9f}" if line.quantity else "0"
     quantity, unit = f"{line.quantity:.9f}", UNITS[line.resource]
     resource = "/".join(filter(None, (line.tenant, line.metric, line.part, line.user)))
     sku = f"{line.resource}-{line.tier.strip('()')}"

@@ -15,39 +15,15 @@ import structlog
 from sluiceway.clock import Clock
 from sluiceway.cost.files import CostFiles
 from sluiceway.cost.forecast import forecast
-from sluiceway.cost.prices import MICRO, PriceSheet
+from sluiceway.cost.prices import NANO, PriceSheet
 from sluiceway.cost.report import Month, bill, month_end_ms
+from sluiceway.cost.spending import Budget, Spend, SpendNote
 from sluiceway.cost.usage import Day, Sample, day_name, days_after
 from sluiceway.errors import SluicewayError
 
 RETRY_S = 30.0
 """After a look that failed."""
 log = structlog.get_logger()
-
-
-class Spend(msgspec.Struct, frozen=True):
-    """A tenant's month so far and its budget, in the sheet's currency."""
-
-    spent: float
-    forecast: float
-    soft: float | None = None
-    hard: float | None = None
-
-
-class SpendNote(msgspec.Struct, frozen=True):
-    """What the alerts judge: tenants that have a budget."""
-
-    month: str
-    currency: str
-    at_ms: int
-    tenants: dict[str, Spend]
-
-
-class Budget(msgspec.Struct, frozen=True):
-    """A tenant's limits of a month's money, in whole units."""
-
-    soft: int | None = None
-    hard: int | None = None
 
 
 class Looker(Protocol):
@@ -128,7 +104,7 @@ class Meter:
             if name < this:
                 month = msgspec.structs.replace(self.month(name), closed_ms=now_ms)
                 if self._files.close_month(name, month):
-                    log.info("month_closed", month=name, money=month.micro / MICRO)
+                    log.info("month_closed", month=name, money=month.nano / NANO)
 
     def _note_spending(self, now_ms: int) -> None:
         name = day_name(now_ms)[:7]
@@ -136,10 +112,10 @@ class Meter:
         month = self.month(name)
         spent: dict[str, int] = {}
         for line in month.lines:
-            spent[line.tenant] = spent.get(line.tenant, 0) + line.micro
+            spent[line.tenant] = spent.get(line.tenant, 0) + line.nano
         told = {}
         for tenant, budget in budgets.items():
-            so_far = spent.get(tenant, 0) / MICRO
+            so_far = spent.get(tenant, 0) / NANO
             ahead = forecast(
                 month.days,
                 so_far,

@@ -80,5 +80,5 @@ def plan_month(tenant: str, plan: Plan, used: Volumes) -> PlanMonth:
 def part(name: str, used: float, included: int | None, price: str, unit: int) -> Part:
     """`included` None: all of it."""
     over = 0.0 if included is None else max(0.0, used - included)
-    charge = round(float(Decimal(over) / unit * Decimal(price)), 6)
+    charge = round(float(Decimal(over) / unit * Decimal(price)), 9)
     return Part(name, used, included, over, charge)

@@ -12,6 +12,7 @@ from sluiceway.cost.dimensions import TagRow
 from sluiceway.cost.export import amount, moment
 from sluiceway.cost.forecast import Forecast
 from sluiceway.cost.overage import PlanMonth
+from sluiceway.cost.prices import NANO
 from sluiceway.cost.report import Month, Row
 
 STYLE = """
@@ -45,7 +46,7 @@ def page(
     head = f"Cost of {escape(month.month)}"
     parts = [
         f"<h1>{head}</h1><p class=muted>{state}; measured from {moment(month.from_ms)}</p>",
-        f"<p class=big>{amount_short(month.micro)} {escape(month.currency)}</p>",
+        f"<p class=big>{amount_short(month.nano)} {escape(month.currency)}</p>",
     ]
     if ahead is not None and month.closed_ms is None:
         parts.append(
@@ -66,13 +67,13 @@ def page(
     )
 
 
-def amount_short(micro: int) -> str:
-    """To the cent; small sums to the millionth."""
-    return f"{micro / 1e6:,.2f}" if micro >= 1_000_000 else amount(micro)
+def amount_short(nano: int) -> str:
+    """To the cent; small sums to the billionth."""
+    return f"{nano / NANO:,.2f}" if nano >= NANO else amount(nano)
 
 
 def section_html(section: Section) -> str:
-    most = max((row.micro for row in section.rows), default=0) or 1
+    most = max((row.nano for row in section.rows), default=0) or 1
     rows = [
         (
             cell(row.name)
@@ -81,8 +82,8 @@ def section_html(section: Section) -> str:
             f"{row.points:,}",
             f"{row.series:,}",
             f"{row.gb_months:,.6f}",
-            amount_short(row.micro),
-            f"<div style='width:{100 * row.micro / most:.1f}%'></div>",
+            amount_short(row.nano),
+            f"<div style='width:{100 * row.nano / most:.1f}%'></div>",
         )
         for row in section.rows
     ]
@@ -95,7 +96,7 @@ def section_html(section: Section) -> str:
         f"{whole.points:,}",
         f"{whole.series:,}",
         f"{whole.gb_months:,.6f}",
-        amount_short(whole.micro),
+        amount_short(whole.nano),
         "",
     )
     head = (section.title, "bytes now", "points", "series", "GB-months", "money", "")

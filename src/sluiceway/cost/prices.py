@@ -2,7 +2,7 @@
 
 Invariant: a sheet is immutable, and the prices of a day depend on the sheet and the day alone. A
 GB is 10^9 bytes; a GB-month is one GB over a whole calendar month. Prices are plain numbers in the
-sheet's currency; money is counted in millionths of it (`MICRO`), so that parts sum to the whole.
+sheet's currency; money is counted in billionths of it (`NANO`), so that parts sum to the whole.
 """
 
 import tomllib
@@ -12,7 +12,7 @@ from typing import Annotated, Any, Literal
 
 import msgspec
 
-MICRO = 1_000_000
+NANO = 1_000_000_000
 GB = 1_000_000_000
 SHEET_BYTES_MAX = 1 << 20
 VALID_FROM_MAX = 1_000

@@ -1,6 +1,6 @@
 """A month's bill in lines, and the lines by any dimension.
 
-Invariant: money is whole millionths; every dimension groups the same lines, so its rows sum to the
+Invariant: money is whole billionths; every dimension groups the same lines, so its rows sum to the
 bill. A month's lines are a pure function of its days and the price sheet; once closed they are
 read, never reckoned again.
 """
@@ -14,7 +14,7 @@ from typing import NamedTuple
 import msgspec
 
 from sluiceway.cost.attribution import SERIES_PARTS, SHARED
-from sluiceway.cost.prices import GB, MICRO, Prices, PriceSheet
+from sluiceway.cost.prices import GB, NANO, Prices, PriceSheet
 from sluiceway.cost.split import split
 from sluiceway.cost.usage import DAY_MS, Day, owners_share
 
@@ -37,7 +37,7 @@ class Line(msgspec.Struct, frozen=True, array_like=True):
     """The key that asked, of `queries`."""
     resource: str
     quantity: float
-    micro: int
+    nano: int
 
 
 class DayTotal(msgspec.Struct, frozen=True, array_like=True):
@@ -74,8 +74,8 @@ class Month(msgspec.Struct, frozen=True):
     closed_ms: int | None = None
 
     @property
-    def micro(self) -> int:
-        return sum(line.micro for line in self.lines)
+    def nano(self) -> int:
+        return sum(line.nano for line in self.lines)
 
 
 class Owner(NamedTuple):
@@ -117,11 +117,11 @@ def bill(month: str, days: Sequence[Day], sheet: PriceSheet, damaged: Iterable[s
         share = min(1.0, (day.until_ms - day.from_ms) / DAY_MS)
         totals.append(DayTotal(day.day, share, sum(of_day.values()), dict(of_day)))
     keys = sorted(key for key in quantity if quantity[key] > 0)
-    whole = round(sum(money[key] for key in keys) * MICRO)
-    micros = split(whole, [money[key] for key in keys])
+    whole = round(sum(money[key] for key in keys) * NANO)
+    nanos = split(whole, [money[key] for key in keys])
     lines = [
-        Line(*owner, resource, quantity[owner, resource], micro)
-        for (owner, resource), micro in zip(keys, micros, strict=True)
+        Line(*owner, resource, quantity[owner, resource], nano)
+        for (owner, resource), nano in zip(keys, nanos, strict=True)
     ]
     return Month(
         month,
@@ -213,12 +213,12 @@ class Row(msgspec.Struct):
     points: int = 0
     series: int = 0
     gb_months: float = 0.0
-    micro: int = 0
+    nano: int = 0
     resources: dict[str, int] = {}
 
     def add_line(self, line: Line) -> None:
-        self.micro += line.micro
-        self.resources[line.resource] = self.resources.get(line.resource, 0) + line.micro
+        self.nano += line.nano
+        self.resources[line.resource] = self.resources.get(line.resource, 0) + line.nano
         if line.resource == STORAGE:
             self.gb_months += line.quantity
 
@@ -228,9 +228,9 @@ class Row(msgspec.Struct):
         self.points += other.points
         self.series += other.series
         self.gb_months += other.gb_months
-        self.micro += other.micro
-        for resource, micro in other.resources.items():
-            self.resources[resource] = self.resources.get(resource, 0) + micro
+        self.nano += other.nano
+        for resource, nano in other.resources.items():
+            self.resources[resource] = self.resources.get(resource, 0) + nano
 
 
 Key = Callable[[Owner], tuple[str, str]]

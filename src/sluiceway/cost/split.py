@@ -1,4 +1,4 @@
-"""Whole numbers in parts: money in millionths, bytes of a file.
+"""Whole numbers in parts: money in billionths, bytes of a file.
 
 Invariant: the parts sum to the whole, so that a report's rows sum to its total in every dimension.
 """

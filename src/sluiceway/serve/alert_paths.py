@@ -19,6 +19,7 @@ from sluiceway.alerts.listing import alerts_data, rules_data
 from sluiceway.alerts.notify import Notifier
 from sluiceway.alerts.state import AlertBook, State
 from sluiceway.clock import Clock
+from sluiceway.cost.spending import NO_SPENDING, SpendNote
 from sluiceway.errors import SluicewayError
 from sluiceway.gateway.app import Own
 from sluiceway.gateway.doors.interface import Answer
@@ -27,7 +28,7 @@ from sluiceway.gateway.receive import Scope
 from sluiceway.serve.budget_figures import tenant_of
 from sluiceway.serve.letter_paths import only_get, success
 from sluiceway.serve.own_paths import parameter
-from sluiceway.telemetry import Metrics
+from sluiceway.telemetry import TENANT_LABELS_MAX, Labels, Metrics
 
 EXPLAIN_WAIT_MS = 5_000
 log = structlog.get_logger()
@@ -50,7 +51,10 @@ class AlertPaths:
         interval_s: float,
         metrics: Metrics,
         clock: Clock,
+        spending: Callable[[int], SpendNote] = lambda _: NO_SPENDING,
     ) -> None:
+        """`spending`: this month's money; it may block."""
+        self._spending = spending
         self._watch = watch
         self._book = book
         self._notifier = notifier
@@ -111,6 +115,8 @@ class AlertPaths:
 
     def _look(self, facts: Facts) -> None:
         began_s = self._clock.monotonic_s()
+        facts = replace(facts, spending=self._spending(self._clock.now_ms()))
+        set_spending(self._metrics, facts.spending)
         judged, changes = self._watch.look(facts)
         self._grown = judged.grown
         self._look_s = self._clock.monotonic_s() - began_s
@@ -124,6 +130,21 @@ class AlertPaths:
         for state in State:
             self._metrics.set("sluiceway_alerts", states.count(state), (state.value,))
         self._metrics.count("sluiceway_alerts_untracked_total", by=changes.untracked)
+
+
+def set_spending(metrics: Metrics, note: SpendNote) -> None:
+    """As metrics, of the tenants that spend most; those that have no budget any more are gone."""
+    spent: dict[Labels, float] = {}
+    limits: dict[Labels, float] = {}
+    ranked = sorted(note.tenants, key=lambda name: (-note.tenants[name].spent, name))
+    for tenant in ranked[:TENANT_LABELS_MAX]:
+        money = note.tenants[tenant]
+        spent[tenant, "spent"], spent[tenant, "forecast"] = money.spent, money.forecast
+        for level, value in (("soft", money.soft), ("hard", money.hard)):
+            if value is not None:
+                limits[tenant, level] = value
+    metrics.replace("sluiceway_tenant_spend", spent)
+    metrics.replace("sluiceway_tenant_spend_limit", limits)
 
 
 def explaining(shard: Cardinalities) -> Callable[[str], Explanation]:

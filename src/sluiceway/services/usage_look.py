@@ -12,10 +12,11 @@ from pathlib import Path
 from typing import Any, Protocol
 
 from sluiceway.clock import Clock
-from sluiceway.cost.attribution import attribute
+from sluiceway.cost.attribution import attribute, of_rollups
 from sluiceway.cost.disk import Heads, look
 from sluiceway.cost.usage import Readings, Sample, UserRow
 from sluiceway.tenants.model import DEFAULT_TENANT
+from sluiceway.tiers.catalog_store import CatalogFollower
 
 TIMEOUT_MS = 60_000
 METRICS_MAX = 2_000
@@ -86,6 +87,7 @@ class UsageLook:
         self._processes = dict(processes)
         self._clock = clock
         self._heads = Heads(data_dir)
+        self._rollups = CatalogFollower(data_dir)
         self._looking = threading.Lock()
 
     def __call__(self, since_ms: int) -> Sample:
@@ -99,7 +101,7 @@ class UsageLook:
         directory = look(self._data_dir)
         ledger = self._shard.ledger({**asked, "raw_scan": False})
         at_ms = self._clock.now_ms()
-        slices = attribute(directory, usage, self._heads)
+        slices = attribute(directory, usage, self._heads, of_rollups(self._rollups.catalog()))
         received = {name: row["received"] for name, row in ledger["tenants"].items()}
         found = {side: process(number) for side, number in self._processes.items()}
         known = {side: one for side, one in found.items() if one is not None}

@@ -5,8 +5,9 @@ import subprocess
 from pathlib import Path
 
 from fakes.spent import amounts, usage
-from sluiceway.cost.attribution import SHARED, UNASSIGNED, attribute
+from sluiceway.cost.attribution import OTHER, SHARED, UNASSIGNED, attribute, of_rollups
 from sluiceway.cost.disk import Heads, letter_bytes, look, registry_share
+from sluiceway.tiers.catalog import Catalog, Grace, TierFile
 
 STATE_HEAD, SECTION = struct.Struct("<8sHBBIQQI"), struct.Struct("<HHQQII")
 
@@ -98,3 +99,24 @@ def test_files_past_the_limit_are_one_sum(tmp_path: Path) -> None:
     assert len(directory.files) == 2 and directory.uncounted_bytes > 0
     slices = attribute(directory, usage([], []), Heads(tmp_path))
     assert sum(piece.bytes for piece in slices) == directory.bytes
+
+
+def test_rollups_are_their_tenants(tmp_path: Path) -> None:
+    def file(path: str, tenant: str, metric: str | None = None) -> TierFile:
+        tier = "cold" if metric else "warm"
+        return TierFile(tier, path, 1, 0, tenant, 0, 1, 1, 60_000, 1, 1, 1, 1, metric)
+
+    warm, cold = "tiers/warm/acme/2026-11-22/a.swm", "tiers/cold/tenant=b/x.parquet"
+    for path, size in ((warm, 9_000), (cold, 5_000), ("tiers/warm/c/new", 4_096), ("tiers/g", 99)):
+        write(tmp_path, path, b"w" * size)
+    write(tmp_path, "tiers/manifest/000000000001.json", b"{}")
+    catalog = Catalog(
+        files=(file(warm, "acme"), file(cold, "b", "up")), grace=(Grace("tiers/g", 99, 0),)
+    )
+    directory = look(tmp_path)
+    slices = attribute(directory, usage([], []), Heads(tmp_path), of_rollups(catalog))
+    assert sum(piece.bytes for piece in slices) == directory.bytes
+    by_owner = {(piece.tenant, piece.metric, piece.tier): piece.bytes for piece in slices}
+    assert by_owner["acme", OTHER, "warm"] >= 9_000 and by_owner["b", "up", "cold"] >= 5_000
+    parts = {piece.part for piece in slices if piece.tenant == UNASSIGNED}
+    assert parts == {"superseded rollups", "rollups"}

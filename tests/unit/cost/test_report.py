@@ -17,11 +17,12 @@ from sluiceway.cost.dimensions import by_value, cut, rows_by, tag_rows
 from sluiceway.cost.export import FOCUS_COLUMNS, focus_csv, plain, rows_csv
 from sluiceway.cost.files import CostFiles
 from sluiceway.cost.forecast import forecast
-from sluiceway.cost.meter import Budget, Meter, SpendNote
+from sluiceway.cost.meter import Meter
 from sluiceway.cost.overage import plan_month
 from sluiceway.cost.page import Section, page
 from sluiceway.cost.prices import GB, PriceSheet, sheet_of
 from sluiceway.cost.report import DayTotal, Line, Month, Volumes, bill, month_seconds
+from sluiceway.cost.spending import Budget, SpendNote
 from sluiceway.cost.usage import (
     DAY_MS,
     ROWS_MAX,
@@ -86,7 +87,7 @@ def test_a_constant_gb_over_a_month_is_a_gb_month() -> None:
         last = touched[-1]
     told = bill("2026-02", month, PriceSheet())
     assert len(month) == 28 and sum(line.quantity for line in told.lines) == pytest.approx(1)
-    assert told.micro == 300_000
+    assert told.nano == 300_000_000
 
 
 @settings(max_examples=40, deadline=None)
@@ -129,13 +130,13 @@ def test_counters_that_fall_begin_anew_and_clocks_set_back_count_nothing() -> No
 @pytest.mark.parametrize("by", PLAIN)
 def test_every_dimension_sums_to_the_bill_and_the_disk(by: str) -> None:
     month = bill("2026-11", days(), PriceSheet())
-    assert month.micro > 0 and {line.resource for line in month.lines} >= {"storage", "cpu", "ram"}
+    assert month.nano > 0 and {line.resource for line in month.lines} >= {"storage", "cpu", "ram"}
     rows = rows_by(by, month.lines, slices(), {"acme": "gold"})
-    assert sum(row.micro for row in rows) == month.micro
+    assert sum(row.nano for row in rows) == month.nano
     assert sum(row.bytes for row in rows) == sum(piece.bytes for piece in slices())
     assert sum(row.series for row in rows) == 45
     short = cut(rows, 1)
-    assert sum(row.micro for row in short) == month.micro and len(short) <= 2
+    assert sum(row.nano for row in short) == month.nano and len(short) <= 2
 
 
 def test_a_tags_values_share_what_their_tenant_has() -> None:
@@ -147,14 +148,14 @@ def test_a_tags_values_share_what_their_tenant_has() -> None:
         )
     }
     rows = by_value("team", month.lines, slices(), told)
-    assert sum(row.micro for row in rows) == month.micro
+    assert sum(row.nano for row in rows) == month.nano
     assert sum(row.bytes for row in rows) == sum(piece.bytes for piece in slices())
     assert sum(row.points for row in rows) == 1_600 and sum(row.series for row in rows) == 45
     by_name = {row.name: row for row in rows}
     assert set(by_name) == {"web", "db", "(without team)", "(of no series)", "(other tenants)"}
-    assert by_name["web"].micro > by_name["db"].micro > by_name["(without team)"].micro
+    assert by_name["web"].nano > by_name["db"].nano > by_name["(without team)"].nano
     nothing = by_value("x", month.lines, slices(), {"acme": tags({}), "b": tags({})})
-    assert sum(row.micro for row in nothing) == month.micro
+    assert sum(row.nano for row in nothing) == month.nano
 
 
 def test_what_a_tag_would_save_is_part_of_what_it_takes() -> None:
@@ -189,7 +190,7 @@ def test_prices_are_those_of_each_day() -> None:
     )
     cheap, dear = (bill("2026-11", [day], sheet) for day in days()[:2])
     scale = sum(r.byte_s for r in days()[1].rows) / sum(r.byte_s for r in days()[0].rows)
-    assert dear.micro / cheap.micro == pytest.approx(10 * scale, rel=0.01)
+    assert dear.nano / cheap.nano == pytest.approx(10 * scale, rel=0.01)
 
 
 def test_a_day_is_bounded_and_loses_nothing() -> None:
@@ -251,7 +252,7 @@ def test_a_month_is_closed_once_and_never_reckoned_again(tmp_path: Path) -> None
     desk.run(31 * 24)
     assert desk.meter.months() == ["2026-11", "2026-12"]
     closed = desk.meter.month("2026-11")
-    assert closed.closed_ms is not None and closed.micro == sum(d.micro for d in closed.lines)
+    assert closed.closed_ms is not None and closed.nano == sum(d.nano for d in closed.lines)
     assert sum(day.share for day in closed.days) == pytest.approx(30)
     desk.meter.sheet = sheet_of({"prices": [{"cpu_core_hour": 9_999}]})
     assert desk.meter.month("2026-11") == closed
@@ -292,8 +293,8 @@ def test_exports_sum_to_the_bill_and_defuse_formulas() -> None:
     head, *rows = text.strip().split("\r\n")
     assert head.split(",") == list(FOCUS_COLUMNS) and len(FOCUS_COLUMNS) == 43
     assert len(rows) == len(month.lines)
-    billed = sum(round(float(row.split(",")[1]) * 1e6) for row in rows)
-    assert billed == month.micro
+    billed = sum(round(float(row.split(",")[1]) * 1e9) for row in rows)
+    assert billed == month.nano
     assert '"2026-12-01T00:00:00Z"'.strip('"') in rows[0]
     assert plain("=1+1") == "'=1+1" and plain("a\nb") == "a?b"
     told = rows_csv(rows_by("tenant", month.lines, slices(), {}))

@@ -20,7 +20,7 @@ from sluiceway.cost.forecast import forecast
 from sluiceway.cost.meter import Meter
 from sluiceway.cost.overage import PlanMonth, plan_months
 from sluiceway.cost.page import Section, page
-from sluiceway.cost.prices import MICRO
+from sluiceway.cost.prices import NANO
 from sluiceway.cost.report import DayTotal, Line, Month, Row, month_end_ms
 from sluiceway.cost.usage import Sample, day_name
 from sluiceway.errors import TenantFault
@@ -200,7 +200,7 @@ class CostApi:
 
     def _forecast(self, month: Month) -> Any:
         days = month.days
-        return forecast(days, month.micro / MICRO, month.until_ms, month_end_ms(month.month))
+        return forecast(days, month.nano / NANO, month.until_ms, month_end_ms(month.month))
 
     def _page(
         self,
@@ -245,8 +245,8 @@ def own(plans: list[PlanMonth], tenant: str) -> list[PlanMonth]:
 
 def row_told(row: Row) -> dict[str, Any]:
     told = msgspec.to_builtins(row)
-    told["money"] = told.pop("micro") / MICRO
-    told["resources"] = {name: micro / MICRO for name, micro in row.resources.items()}
+    told["money"] = told.pop("nano") / NANO
+    told["resources"] = {name: nano / NANO for name, nano in row.resources.items()}
     return dict(told)
 
 
