@@ -58,7 +58,8 @@ def measure(seconds: float, plan: dict[str, Any]) -> dict[str, Any]:
             assert server.process is not None
             pid = server.process.pid
             before_s = cpu_s(pid)
-            told = {"series": SERIES, "drain_s_max": 0.0, "bodies_repeat": True, **plan}
+            told = {"series": SERIES, "drain_s_max": 0.0, "bodies_repeat": True, "warm_s": WARM_S}
+            told |= plan
             process = swarm.start(swarm.Plan(server.port, seconds=seconds, **told))
             seen = swarm.finish(process, seconds + 120)
             spent_s = cpu_s(pid) - before_s

@@ -51,6 +51,8 @@ class Plan:
     bodies_repeat: bool = False
     """Few bodies, made once: the agents' own work must not be what is measured."""
     keys: list[str] = field(default_factory=list)
+    warm_s: float = 0.0
+    """Latencies of what was sent before are not kept: some thousand connections are opened."""
 
 
 @dataclass
@@ -170,7 +172,8 @@ class Agent:
             seen.acked[self._second()] += 1
             seen.acked_batches[self._number] += 1
             seen.by_key[self._number % max(1, len(plan.keys))] += 1
-            seen.latencies_ms.append((time.monotonic() - began_s) * 1000)
+            if began_s - self._began_s >= plan.warm_s:
+                seen.latencies_ms.append((time.monotonic() - began_s) * 1000)
             return True
         if status not in (429, 503):
             seen.others += 1

@@ -1,11 +1,8 @@
-//! What bounds a query: its deadline and its asker, the threads that evaluate, the memory it takes.
+//! What bounds a query: its deadline and its asker, and the memory it takes.
 //!
-//! Invariant: memory is counted before it is taken and given back when the answer is sent; a
-//! permit is held for one batch of points at most, so that a small query never waits for a large
-//! one to end.
+//! Invariant: memory is counted before it is taken and given back when the answer is sent.
 
 use crate::error::{KernelError, Result};
-use parking_lot::{Condvar, Mutex};
 use std::os::unix::net::UnixStream;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
@@ -48,41 +45,6 @@ impl Interrupt {
             Ok((read, _)) => read == 0,
             Err(error) => error != rustix::io::Errno::AGAIN && error != rustix::io::Errno::INTR,
         }
-    }
-}
-
-/// At most so many threads evaluate at once, over all queries.
-pub struct Permits {
-    free: Mutex<usize>,
-    returned: Condvar,
-}
-
-pub struct Permit<'a>(&'a Permits);
-
-impl Permits {
-    pub fn new(count: usize) -> Permits {
-        Permits { free: Mutex::new(count.max(1)), returned: Condvar::new() }
-    }
-
-    /// Wait for a turn, as long as the query may run.
-    pub fn acquire(&self, interrupt: &Interrupt) -> Result<Permit<'_>> {
-        interrupt.check()?;
-        let mut free = self.free.lock();
-        while *free == 0 {
-            self.returned.wait_for(&mut free, Duration::from_millis(20));
-            if *free == 0 {
-                interrupt.check()?;
-            }
-        }
-        *free -= 1;
-        Ok(Permit(self))
-    }
-}
-
-impl Drop for Permit<'_> {
-    fn drop(&mut self) {
-        *self.0.free.lock() += 1;
-        self.0.returned.notify_one();
     }
 }
 
@@ -147,16 +109,5 @@ mod tests {
         assert!(matches!(memory.reserve(60, 80), Err(KernelError::Overloaded { .. })));
         drop(held);
         assert_eq!(memory.used(), 0);
-    }
-
-    #[test]
-    fn waiting_for_a_turn_ends_with_the_deadline() {
-        let permits = Permits::new(1);
-        let patient = Interrupt::new(Duration::from_secs(60), None);
-        let held = permits.acquire(&patient);
-        let hasty = Interrupt::new(Duration::from_millis(1), None);
-        assert!(matches!(permits.acquire(&hasty), Err(KernelError::Deadline(_))));
-        drop(held);
-        assert!(permits.acquire(&patient).is_ok());
     }
 }

@@ -5,9 +5,10 @@
 
 use super::access::{PointSource, ShardAccess};
 use super::aggregate::{Aggregate, Aggregation};
-use super::budget::{Interrupt, Memory, Permits, Reservation};
+use super::budget::{Interrupt, Memory, Reservation};
 use super::cost::Cost;
 use super::functions::{BATCH_POINTS, Scratch};
+use super::permits::{Permits, TenantHash};
 use super::plan::{Evaluation, Limits, Plan, PointsPlan, bad_plan};
 use super::window::FreshPoints;
 use crate::error::{KernelError, Result};
@@ -20,6 +21,7 @@ use std::ops::Range;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
 use std::time::{Duration, Instant};
+use xxhash_rust::xxh3::xxh3_64;
 
 /// Series a lane has at least, and lanes a query has at most.
 const LANE_SERIES_MIN: usize = 16;
@@ -123,7 +125,7 @@ impl Evaluator {
         let source = self.shard.snapshot(&keys, read_ms)?;
         let steps = evaluation.end_ms.len();
         let cost = cost_of(&*source, keys.len(), steps).allow(limits.cost_max)?;
-        let scan = Scan { evaluator: self, source: &*source, limits, interrupt, scanned: 0.into() };
+        let scan = Scan::new(self, &plan.tenant, &*source, limits, interrupt);
         let (mut values, mut present, memory, groups);
         match &plan.aggregate {
             None => {
@@ -197,7 +199,7 @@ impl Evaluator {
             self.shard.select(&plan.tenant, &plan.matchers, range_ms.clone(), limits.series_max)?;
         let source = self.shard.snapshot(&keys, range_ms)?;
         let cost = cost_of(&*source, keys.len(), 1).allow(limits.cost_max)?;
-        let scan = Scan { evaluator: self, source: &*source, limits, interrupt, scanned: 0.into() };
+        let scan = Scan::new(self, &plan.tenant, &*source, limits, interrupt);
         let (mut times_ms, mut values, mut offsets) = (Vec::new(), Vec::new(), vec![0]);
         let mut kept: Vec<SeriesKey> = Vec::new();
         let mut memory: Vec<Reservation> = Vec::new();
@@ -267,10 +269,22 @@ struct Scan<'a> {
     source: &'a dyn PointSource,
     limits: Limits,
     interrupt: &'a Interrupt,
+    tenant: TenantHash,
     scanned: AtomicU64,
 }
 
-impl Scan<'_> {
+impl<'a> Scan<'a> {
+    fn new(
+        evaluator: &'a Evaluator,
+        tenant: &str,
+        source: &'a dyn PointSource,
+        limits: Limits,
+        interrupt: &'a Interrupt,
+    ) -> Scan<'a> {
+        let tenant = xxh3_64(tenant.as_bytes());
+        Scan { evaluator, source, limits, interrupt, tenant, scanned: AtomicU64::new(0) }
+    }
+
     /// Step columns of each series.
     fn columns(
         &self,
@@ -345,10 +359,11 @@ impl Scan<'_> {
         range: Range<usize>,
         mut visit: impl FnMut(usize, &[i64], &[f64]) -> Result<()>,
     ) -> Result<()> {
+        // A permit is held for one batch: a small query never waits for a large one to end.
         let mut columns = PointColumns::default();
         let (mut at, mut size) = (range.start, 16);
         while at < range.end {
-            let _permit = self.evaluator.permits.acquire(self.interrupt)?;
+            let _permit = self.evaluator.permits.acquire(self.tenant, self.interrupt)?;
             let batch = at..(at + size).min(range.end);
             columns.clear();
             let points = self.source.read(batch.clone(), &mut columns)?;

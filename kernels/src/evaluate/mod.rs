@@ -17,6 +17,7 @@ pub mod frame;
 pub mod functions;
 pub mod memory;
 mod numeric;
+pub mod permits;
 pub mod plan;
 pub mod server;
 pub mod subquery;

@@ -2,7 +2,8 @@
 
 Turns are shared by tenant. Of those that wait and may run one more, the tenant that has been
 served least goes next, counted in seconds of turns; within a tenant it is first come, first served.
-One tenant never holds all turns, so a small query need not wait for another's large one to end.
+A tenant holds at most `SHARE` times what it leaves free (Choudhury and Hahne's dynamic threshold),
+so however many send large queries, a small one need not wait for one of them to end.
 
 Invariants: a turn taken is given back exactly once. While a turn is free, nobody waits who might
 have it. A tenant is in memory only while one of its queries waits or runs. Whoever takes a waiter
@@ -20,6 +21,8 @@ from sluiceway.errors import Cancelled, DeadlineExceeded, Overloaded, SluicewayE
 from sluiceway.kernels import CancelToken
 from sluiceway.query.limits import QueryConfig
 
+SHARE = 2
+"""One tenant alone has two thirds of the turns, two have two fifths each: some are always left."""
 TURN_COST_S = 0.001
 """What a turn counts for at least: many small queries are work as well."""
 RETRY_S = 1.0
@@ -50,8 +53,9 @@ class _Seat:
     """The sum over its running turns of when they began."""
     waiting: deque[_Waiter] = field(default_factory=deque)
 
-    def may_run(self) -> bool:
-        return self.running < self.turns_max
+    def may_run(self, free: int) -> bool:
+        """With `free` turns left: one goes always, however few there are."""
+        return self.running == 0 or (self.running < self.turns_max and self.running < SHARE * free)
 
     def had_s(self, now_s: float) -> float:
         """Seconds of turns so far, those that still run with what they have had."""
@@ -120,7 +124,7 @@ class FairTurns:
             now_s = self._clock.monotonic_s()
             self._hand_out(now_s)  # the tenant's limit may have grown
             waiter = _Waiter(cancel)
-            if self._free > 0 and not seat.waiting and seat.may_run():
+            if self._free > 0 and not seat.waiting and seat.may_run(self._free):
                 self._begin(seat, waiter, now_s)
                 return seat, waiter
             try:
@@ -174,7 +178,9 @@ class FairTurns:
     def _hand_out(self, now_s: float) -> None:
         """Give free turns to those that wait. The scan is over tenants that wait: a few dozen."""
         while self._free > 0 and self._waiting_count:
-            ready = [seat for seat in self._seats.values() if seat.waiting and seat.may_run()]
+            ready = [
+                seat for seat in self._seats.values() if seat.waiting and seat.may_run(self._free)
+            ]
             if not ready:
                 return
             seat = min(ready, key=lambda seat: seat.had_s(now_s))
