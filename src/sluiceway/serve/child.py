@@ -29,6 +29,9 @@ MEMORY_BYTES_MIN = 256 << 20
 THREAD_STACK_BYTES = 512 << 10
 """Of a connection's thread. The deepest query that is taken needs less than a quarter of it; the
 system's usual 8 MiB a thread would count against the memory that queries may have."""
+SWITCH_INTERVAL_S = 0.0005
+"""A small query asks for the interpreter a dozen times, beside threads that have it: at Python's
+usual 5 ms each of these would be a wait."""
 
 
 def die_with_parent(parent_id: int) -> None:
@@ -61,6 +64,7 @@ def run_child(run: Callable[[dict[str, Any]], None]) -> None:
     Path(settings["http_socket"]).unlink(missing_ok=True)
     limit_memory(settings["memory_bytes_max"])
     threading.stack_size(THREAD_STACK_BYTES)
+    sys.setswitchinterval(SWITCH_INTERVAL_S)
     gc.freeze()
     gc.enable()
     run(settings)
