@@ -112,8 +112,9 @@ pub enum RejectReason {
     InvalidReference = 8,
     InvalidUtf8 = 9,
     Unsupported = 10,
+    TooOld = 11,
 }
-pub const REJECT_REASON_COUNT: usize = 11;
+pub const REJECT_REASON_COUNT: usize = 12;
 /// The reasons' names in answers and the ledger, by their number.
 pub const REJECT_REASON_NAMES: [&str; REJECT_REASON_COUNT] = [
     "invalid_labels",
@@ -127,6 +128,7 @@ pub const REJECT_REASON_NAMES: [&str; REJECT_REASON_COUNT] = [
     "invalid_reference",
     "invalid_utf8",
     "unsupported",
+    "too_old",
 ];
 
 /// One series of a batch: where its labels stand in `Batch::label_bytes` and their hash.

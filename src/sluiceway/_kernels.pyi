@@ -140,6 +140,19 @@ class Shard:
     def publish(self, publication: str) -> None:
         """Show readers a committed manifest: {"blocks", "blocks_removed", "sealed",
         "movements"}, all at once."""
+    def watch_coverage(self, tenant: str, until_ms: int) -> None:
+        """Points at or before `until_ms` mark their hours dirty from now on. The watermark only
+        rises. Told before points are pinned for windows up to there; waits for a slice of
+        records."""
+    def leave_coverage(self, tenant: str) -> None:
+        """Nothing of the tenant is rolled up any more."""
+    def forget_dirty(self, tenant: str, from_ms: int, until_ms: int, sequence: int) -> None:
+        """Hours within (from_ms, until_ms] that no record from `sequence` on marked are clean."""
+    def coverage(self, tenant: str) -> tuple[list[int], int]:
+        """(starts of the dirty hours, ascending; the first record that this does not know)."""
+    def set_age_days(self, age_days: dict[str, int]) -> None:
+        """Days (1-255) that a tenant's points may lie behind the time at which they come: older
+        ones are refused as `too_old`. Takes the place of what was set before."""
     def explosions(self) -> str:
         """JSON: [{"explosion", "ticket"}] of those that nobody is named for; waits for a slice of
         records."""
@@ -356,6 +369,10 @@ class ShardClient:
         self, request: dict[str, Any], cancel: CancelToken | None = None
     ) -> dict[str, Any]:
         """What a tenant's tags take, or the values of one."""
+    def coverage(
+        self, request: dict[str, Any], cancel: CancelToken | None = None
+    ) -> dict[str, Any]:
+        """Of `tenant`: {"dirty_hours", "applied"}; ask before the catalog is looked at."""
     def whatif(self, request: dict[str, Any], cancel: CancelToken | None = None) -> dict[str, Any]:
         """Recorded hours judged by another policy. Raises also: Overloaded (one at a time)."""
 

@@ -46,7 +46,7 @@ def record(number: int) -> Record:
         received_ms=-number,
         dedup_key=(1 << 127) + number,
         points_received=number,
-        points_rejected=tuple(range(11)),
+        points_rejected=tuple(range(12)),
     )
 
 

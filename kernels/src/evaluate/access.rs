@@ -6,6 +6,7 @@
 use crate::error::{KernelError, Result};
 use crate::labels::LabelTable;
 use crate::model::{FamilyMetadata, PointColumns, SeriesKey};
+use crate::shard::coverage::CoverageAnswer;
 use crate::shard::matcher::Matcher;
 use crate::shard::usage::Usage;
 use crate::shard::usage_tags::{self, TagsUsage};
@@ -119,6 +120,13 @@ pub trait ShardAccess: Send + Sync {
     ) -> Result<TagsUsage> {
         let _ = (request, check);
         Err(KernelError::Backend("no blocks are kept here".to_owned()))
+    }
+
+    /// The hours of a tenant that got points after they were rolled up. Asked before the catalog is
+    /// looked at, so that no window is taken that lacks one of them.
+    fn coverage(&self, tenant: &str) -> CoverageAnswer {
+        let _ = tenant;
+        CoverageAnswer { dirty_hours: Vec::new(), applied: 0 }
     }
 
     /// Bytes that `whatif` holds at most, about.

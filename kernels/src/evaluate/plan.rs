@@ -29,6 +29,7 @@ pub enum Request {
     Ledger(LedgerPlan),
     Usage(UsagePlan),
     UsageTags(usage_tags::Request),
+    Coverage(CoveragePlan),
     #[serde(rename = "whatif")]
     WhatIf(whatif::Request),
 }
@@ -115,6 +116,12 @@ pub struct CardinalityPlan {
     #[serde(default = "default_top")]
     pub top: usize,
     pub since_ms: Option<i64>,
+}
+
+#[derive(Debug, Deserialize)]
+pub struct CoveragePlan {
+    #[serde(default = "default_tenant")]
+    pub tenant: String,
 }
 
 #[derive(Debug, Deserialize)]

@@ -281,6 +281,7 @@ fn answer(shared: &Shared, stream: &Arc<UnixStream>, payload: &[u8]) -> Result<R
         Request::UsageTags(request) => {
             Reply::json(&shard.usage_tags(&request, &|| interrupt.check())?, lag_records)
         }
+        Request::Coverage(plan) => Reply::json(&shard.coverage(&plan.tenant), lag_records),
         Request::WhatIf(request) => {
             Reply::json(&evaluator.whatif(&request, &interrupt)?, lag_records)
         }

@@ -30,6 +30,8 @@ pub struct RecordHeader {
     pub encoding: u8,
     pub decoder_version: u8,
     pub policy_version: u32,
+    /// Days that points may lie behind `received_ms`; 0: any.
+    pub age_days: u8,
     pub received_ms: i64,
     pub dedup_key: u128,
     pub points_received: u32,
@@ -69,7 +71,7 @@ impl RecordHeader {
         out.extend(self.fence.to_le_bytes());
         out.extend(self.partition.to_le_bytes());
         out.extend([self.signal, self.format, self.encoding, self.decoder_version]);
-        out.extend([REJECT_REASON_COUNT as u8, 0]);
+        out.extend([REJECT_REASON_COUNT as u8, self.age_days]);
         out.extend(self.policy_version.to_le_bytes());
         out.extend(self.points_received.to_le_bytes());
         out.extend(self.received_ms.to_le_bytes());
@@ -123,6 +125,7 @@ impl RecordHeader {
             format: body[35],
             encoding: body[36],
             decoder_version: body[37],
+            age_days: body[39],
             policy_version: u32::from_le_bytes(array(body, 40)),
             points_received: u32::from_le_bytes(array(body, 44)),
             received_ms: i64::from_le_bytes(array(body, 48)),
@@ -164,7 +167,7 @@ mod tests {
             let (sequence, fence, place, partition, code, count, received_ms, key) = numbers;
             let header = RecordHeader {
                 sequence, fence, place_in_group: place, partition, signal: code, format: 2,
-                encoding: 1, decoder_version: 3, policy_version: count, received_ms,
+                encoding: 1, decoder_version: 3, policy_version: count, age_days: code, received_ms,
                 dedup_key: key, points_received: count, points_rejected: rejected, tenant,
             };
             let mut bytes = Vec::new();

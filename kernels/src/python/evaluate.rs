@@ -444,6 +444,16 @@ impl ShardClient {
     }
 
     #[pyo3(signature = (request, cancel=None))]
+    fn coverage<'py>(
+        &self,
+        py: Python<'py>,
+        request: &Bound<'py, PyDict>,
+        cancel: Cancel<'_, '_>,
+    ) -> PyResult<Bound<'py, PyAny>> {
+        self.json(py, "coverage", request, cancel, None)
+    }
+
+    #[pyo3(signature = (request, cancel=None))]
     fn whatif<'py>(
         &self,
         py: Python<'py>,

@@ -156,6 +156,37 @@ impl Shard {
         detached(py, || self.inner.governance_json())
     }
 
+    /// Points at or before `until_ms` mark their hours from now on.
+    fn watch_coverage(&self, py: Python<'_>, tenant: &str, until_ms: i64) {
+        detached(py, || self.inner.watch_coverage(tenant, until_ms));
+    }
+
+    fn leave_coverage(&self, py: Python<'_>, tenant: &str) {
+        detached(py, || self.inner.leave_coverage(tenant));
+    }
+
+    fn forget_dirty(
+        &self,
+        py: Python<'_>,
+        tenant: &str,
+        from_ms: i64,
+        until_ms: i64,
+        sequence: u64,
+    ) {
+        detached(py, || self.inner.forget_dirty(tenant, from_ms, until_ms, sequence));
+    }
+
+    /// (starts of the hours to be read from raw, first record that this does not know).
+    fn coverage(&self, py: Python<'_>, tenant: &str) -> (Vec<i64>, u64) {
+        let answer = detached(py, || self.inner.coverage(tenant));
+        (answer.dirty_hours, answer.applied)
+    }
+
+    /// Days that points may lie behind the time at which they come, by tenant.
+    fn set_age_days(&self, py: Python<'_>, age_days: std::collections::HashMap<String, u8>) {
+        detached(py, || self.inner.set_age_days(age_days));
+    }
+
     fn explosions(&self, py: Python<'_>) -> String {
         detached(py, || self.inner.explosions_json())
     }

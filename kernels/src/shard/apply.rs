@@ -196,6 +196,7 @@ impl Shard {
             self.resolve(header, &batch, applier);
             self.emit(&emitted, applier);
             self.note_alive(&batch, applier);
+            self.mark_dirty(&header.tenant, &batch, &applier.rows, header.sequence);
             self.push(header, &batch, applier);
         }
         applier.payload_bytes += decoded.payload_bytes as u64;

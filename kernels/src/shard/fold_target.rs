@@ -158,6 +158,7 @@ impl Shard {
             let tenant = registry.tenant_name(registry.key(point.row).tenant);
             applier.ledger.tenant(tenant).emitted += 1;
         }
+        self.mark_emitted(&registry, emitted, applier.next_sequence);
         drop(registry);
         let mut points = self.points.write();
         let buffer = &mut points.buffer;

@@ -16,8 +16,8 @@ use super::letters::{Letters, LettersMeta};
 use super::owner::Shard;
 use super::registry_state::Mark;
 use super::state_file::{
-    self, SECTION_DEDUP, SECTION_DELETED, SECTION_FOLD, SECTION_GOVERNANCE, SECTION_LEDGER,
-    SECTION_OPEN_HOUR, SECTION_REGISTRY, SECTION_SEAL, StateHeader,
+    self, SECTION_COVERAGE, SECTION_DEDUP, SECTION_DELETED, SECTION_FOLD, SECTION_GOVERNANCE,
+    SECTION_LEDGER, SECTION_OPEN_HOUR, SECTION_REGISTRY, SECTION_SEAL, StateHeader,
 };
 use crate::codec::Codec;
 use crate::disk::Disk;
@@ -47,6 +47,7 @@ pub struct Frozen {
     pub ledger: Vec<u8>,
     governor: GovernorState,
     fold: Vec<u8>,
+    coverage: Vec<u8>,
     letters: Letters,
     closed_hours: Vec<ClosedHour>,
     hours: Vec<RecordedHour>,
@@ -138,6 +139,7 @@ impl Shard {
             governor,
             deleted,
             fold: applier.fold.encode(),
+            coverage: self.coverage.read().encode(),
             letters: std::mem::take(&mut applier.letters),
             closed_hours: std::mem::take(&mut applier.governor.closing.0),
             hours: std::mem::take(&mut applier.governor.history.closed),
@@ -257,7 +259,7 @@ impl Shard {
         let header =
             StateHeader { snapshot: frozen.snapshot, next_sequence: frozen.next_sequence, fence };
         let open_hour = frozen.governor.encode_open_hour();
-        let sections: [(u16, &[u8]); 8] = [
+        let sections: [(u16, &[u8]); 9] = [
             (SECTION_SEAL, &seal),
             (SECTION_DELETED, &frozen.deleted),
             (SECTION_REGISTRY, &registry),
@@ -266,6 +268,7 @@ impl Shard {
             (SECTION_GOVERNANCE, &governance),
             (SECTION_FOLD, &frozen.fold),
             (SECTION_OPEN_HOUR, &open_hour),
+            (SECTION_COVERAGE, &frozen.coverage),
         ];
         let bytes = state_file::encode(&header, &sections)?;
         let file = self.disk.create(path)?;

@@ -7,8 +7,10 @@
 use super::apply::{Applier, Policy};
 use super::budget::Table;
 use super::buffer::Buffer;
+use super::coverage::Coverage;
 use super::deletion::{Order, Tombstone};
 use super::freeze::Frozen;
+use super::horizon::{AgeDays, refuse_old};
 use super::intake::{Decoded, Inbox, Receipt};
 use super::ledger::Ledger;
 use super::page_cache::PageCache;
@@ -152,6 +154,9 @@ pub struct Shard {
     pub(super) points: RwLock<Points>,
     pub(super) applied: Applied,
     pub(super) page_cache: Arc<PageCache>,
+    /// What is rolled up, and what came after. A lock of its own, within the others.
+    pub(super) coverage: RwLock<Coverage>,
+    pub(super) age_days: RwLock<AgeDays>,
     policy_version: AtomicU32,
     /// Hours that a seal could not write (docs/formats/sketches.md).
     pub(super) hours_not_recorded: AtomicU64,
@@ -174,6 +179,8 @@ impl Shard {
             points: RwLock::new(Points::default()),
             applied: Applied::default(),
             page_cache: PageCache::new(options.page_cache_bytes_max),
+            coverage: RwLock::default(),
+            age_days: RwLock::default(),
             policy_version: AtomicU32::new(0),
             hours_not_recorded: AtomicU64::new(0),
             block_parts: Mutex::default(),
@@ -247,7 +254,9 @@ impl Shard {
             return Err(KernelError::Overloaded { retry_after_s: REFUSED_RETRY_S, message });
         }
         drop(refusing);
-        let batch = wire::decode(body, format, encoding, received_ms, &self.decoder)?;
+        let mut batch = wire::decode(body, format, encoding, received_ms, &self.decoder)?;
+        let age_days = self.age_days_of(tenant);
+        refuse_old(&mut batch, received_ms, age_days);
         let empty = batch.points_good() == 0 && batch.metadata.is_empty();
         let header = RecordHeader {
             signal: Signal::Metrics as u8,
@@ -255,6 +264,7 @@ impl Shard {
             encoding: encoding as u8,
             decoder_version: wire::DECODER_VERSION,
             policy_version: self.policy_version.load(Ordering::Acquire),
+            age_days,
             received_ms,
             dedup_key: dedup_key(body, tenant, format, encoding),
             points_received: batch.points_received,

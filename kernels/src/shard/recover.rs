@@ -13,8 +13,8 @@ use super::merge::{MergeReport, merge};
 use super::owner::{Committed, Movements, Shard};
 use super::page_cache::PageCache;
 use super::state_file::{
-    self, SECTION_DEDUP, SECTION_DEDUP_NAMELESS, SECTION_DELETED, SECTION_FOLD, SECTION_GOVERNANCE,
-    SECTION_LEDGER, SECTION_OPEN_HOUR, SECTION_REGISTRY, SECTION_SEAL,
+    self, SECTION_COVERAGE, SECTION_DEDUP, SECTION_DEDUP_NAMELESS, SECTION_DELETED, SECTION_FOLD,
+    SECTION_GOVERNANCE, SECTION_LEDGER, SECTION_OPEN_HOUR, SECTION_REGISTRY, SECTION_SEAL,
 };
 use super::view::HeldBlock;
 use crate::codec::Codec;
@@ -136,6 +136,7 @@ impl Shard {
                     applier.governor.load_open_hour(&section)?;
                     true
                 }
+                SECTION_COVERAGE => self.coverage.write().load(&section),
                 SECTION_SEAL => true,
                 _ => false,
             };

@@ -4,6 +4,7 @@
 //! Invariant: records are handed out in sequence, each once, whichever thread decoded them; a chunk
 //! begins where the one before it ends, so what the helper has read is always wanted.
 
+use super::horizon::refuse_old;
 use super::intake::{Decoded, Next};
 use super::owner::Shard;
 use crate::error::{KernelError, Result};
@@ -152,6 +153,10 @@ fn decode_again(decoder: &Decoder, header: &RecordHeader, payload: &[u8]) -> Dec
     let format = PayloadFormat::from_u8(header.format);
     let batch = format.zip(PayloadEncoding::from_u8(header.encoding)).and_then(|(f, e)| {
         wire::decode_judged(payload, f, e, header.received_ms, decoder, judged).ok()
+    });
+    let batch = batch.map(|mut batch| {
+        refuse_old(&mut batch, header.received_ms, header.age_days);
+        batch
     });
     let undecodable = batch.is_none();
     Decoded { batch: batch.unwrap_or_default(), payload_bytes, undecodable }

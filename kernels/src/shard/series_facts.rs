@@ -13,6 +13,11 @@ impl Registry {
         self.hours.get(at).map_or(self.rows.len() as SeriesRow, |&(_, row)| row)
     }
 
+    /// The value of the row's `__name__`.
+    pub fn metric_text(&self, row: SeriesRow) -> &str {
+        self.strings.get(self.rows[row as usize].metric)
+    }
+
     pub fn series_type(&self, row: SeriesRow) -> SeriesType {
         self.types.get(row)
     }

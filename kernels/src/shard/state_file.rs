@@ -25,6 +25,7 @@ pub const SECTION_FOLD: u16 = 7;
 /// Stands before the registry's.
 pub const SECTION_DELETED: u16 = 8;
 pub const SECTION_OPEN_HOUR: u16 = 9;
+pub const SECTION_COVERAGE: u16 = 10;
 
 pub struct StateHeader {
     pub snapshot: bool,

@@ -5,6 +5,7 @@
 
 use super::block_reader::{BlockReader, Kind, PageCursor};
 use super::buffer::{BufferedHistogram, RowSet, Run, append_newer};
+use super::coverage::CoverageAnswer;
 use super::deletion::{Tombstone, kept_from};
 use super::estimate::{block_points, run_points};
 use super::matcher::Matcher;
@@ -38,7 +39,7 @@ impl HeldBlock {
 }
 
 /// Points of `keys` in a range, as they were at one moment.
-struct Snapshot {
+pub(super) struct Snapshot {
     keys: Vec<SeriesKey>,
     range_ms: Range<i64>,
     blocks: Vec<Arc<HeldBlock>>,
@@ -49,6 +50,10 @@ struct Snapshot {
 }
 
 impl ShardAccess for Shard {
+    fn coverage(&self, tenant: &str) -> CoverageAnswer {
+        Shard::coverage(self, tenant)
+    }
+
     fn whatif_bytes(&self) -> usize {
         Shard::whatif_bytes(self)
     }
@@ -97,30 +102,7 @@ impl ShardAccess for Shard {
     }
 
     fn snapshot(&self, keys: &[SeriesKey], range_ms: Range<i64>) -> Result<Arc<dyn PointSource>> {
-        let rows = RowSet::new(keys.iter().map(|key| key.row));
-        let (mut runs, mut histograms) = (Vec::new(), Vec::new());
-        let points = self.points.read();
-        let blocks = points.blocks.iter().filter(|block| block.overlaps(&range_ms)).cloned();
-        let blocks = blocks.collect();
-        for frozen in &points.frozen {
-            runs.extend(frozen.runs.iter().cloned());
-            histograms.extend(matching(&frozen.histograms, &rows, &range_ms));
-        }
-        runs.extend(points.buffer.runs.iter().cloned());
-        histograms.extend(matching(&points.buffer.histograms, &rows, &range_ms));
-        let tail = points.buffer.tail_copy(Some(&rows));
-        let tombstones = points.tombstones.clone();
-        drop(points);
-        runs.push(Arc::new(Run::build(&tail.0, &tail.1, &tail.2)));
-        runs.retain(|run| run.overlaps(range_ms.start, range_ms.end));
-        Ok(Arc::new(Snapshot {
-            keys: keys.to_vec(),
-            range_ms,
-            blocks,
-            tombstones,
-            runs,
-            histogram_rows: histograms.into_iter().collect(),
-        }))
+        Ok(Arc::new(self.pin(keys, range_ms)))
     }
 
     fn label_names(
@@ -195,6 +177,34 @@ impl ShardAccess for Shard {
 }
 
 impl Shard {
+    /// The points of `keys` (sorted) in the range, as they are now.
+    pub(super) fn pin(&self, keys: &[SeriesKey], range_ms: Range<i64>) -> Snapshot {
+        let rows = RowSet::new(keys.iter().map(|key| key.row));
+        let (mut runs, mut histograms) = (Vec::new(), Vec::new());
+        let points = self.points.read();
+        let blocks = points.blocks.iter().filter(|block| block.overlaps(&range_ms)).cloned();
+        let blocks = blocks.collect();
+        for frozen in &points.frozen {
+            runs.extend(frozen.runs.iter().cloned());
+            histograms.extend(matching(&frozen.histograms, &rows, &range_ms));
+        }
+        runs.extend(points.buffer.runs.iter().cloned());
+        histograms.extend(matching(&points.buffer.histograms, &rows, &range_ms));
+        let tail = points.buffer.tail_copy(Some(&rows));
+        let tombstones = points.tombstones.clone();
+        drop(points);
+        runs.push(Arc::new(Run::build(&tail.0, &tail.1, &tail.2)));
+        runs.retain(|run| run.overlaps(range_ms.start, range_ms.end));
+        Snapshot {
+            keys: keys.to_vec(),
+            range_ms,
+            blocks,
+            tombstones,
+            runs,
+            histogram_rows: histograms.into_iter().collect(),
+        }
+    }
+
     /// First and last time held, of all tenants.
     fn time_range_ms(&self) -> Option<(i64, i64)> {
         let points = self.points.read();
@@ -279,14 +289,15 @@ impl Shard {
     }
 }
 
-impl PointSource for Snapshot {
-    fn read(&self, range: Range<usize>, out: &mut PointColumns) -> Result<u64> {
+impl Snapshot {
+    /// Append the float points of `keys`, which ascend and are among those pinned.
+    pub(super) fn read_keys(&self, keys: &[SeriesKey], out: &mut PointColumns) -> Result<u64> {
         let before = out.times_ms.len();
         let (from_ms, until_ms) = (self.range_ms.start, self.range_ms.end);
         let cursors = self.blocks.iter().map(|b| (b.reader.cursor(Kind::Floats), b.last_sequence));
         let mut blocks: Vec<(PageCursor<'_>, u64)> = cursors.collect();
         let mut run_cursors = vec![0_usize; self.runs.len()];
-        for key in &self.keys[range] {
+        for key in keys {
             let start = out.times_ms.len();
             for (block, last_sequence) in &mut blocks {
                 let (kept_ms, _) = kept_from(&self.tombstones, key.row, *last_sequence);
@@ -304,6 +315,12 @@ impl PointSource for Snapshot {
             out.end_series();
         }
         Ok((out.times_ms.len() - before) as u64)
+    }
+}
+
+impl PointSource for Snapshot {
+    fn read(&self, range: Range<usize>, out: &mut PointColumns) -> Result<u64> {
+        self.read_keys(&self.keys[range], out)
     }
 
     fn estimate(&self) -> u64 {

@@ -10,7 +10,7 @@ from asyncio import Future
 from dataclasses import dataclass, field
 from typing import Protocol
 
-REJECT_REASON_COUNT = 11
+REJECT_REASON_COUNT = 12
 
 
 @dataclass(frozen=True, slots=True)
