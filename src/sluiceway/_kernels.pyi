@@ -534,6 +534,9 @@ def read_block(
     """(keys, offsets, times, values) as `write_block` takes them: everything, or of `keys` what
     lies in [from_ms, until_ms). Raises: Corruption."""
 
+def warm_usage(disk: Disk, path: str) -> list[tuple[str, int, int, int]]:
+    """(metric, data bytes, index bytes, series) of a warm file, ascending. Raises: Corruption."""
+
 def merge_blocks(
     disk: Disk,
     inputs: list[str],

@@ -4,6 +4,7 @@
 use super::disk::Disk;
 use super::gil::detached;
 use crate::codec::Codec;
+use crate::downsample::warm::{MetricUsage, WarmFile};
 use crate::error::{KernelError, Result};
 use crate::model::{PointColumns, SeriesKey};
 use crate::shard::block::{BlockMeta, BlockOptions};
@@ -164,8 +165,18 @@ fn merge_blocks<'py>(
     Ok((outputs, report.superseded))
 }
 
+/// What each metric takes in a warm file: (metric, data bytes, index bytes, series), ascending.
+#[pyfunction]
+fn warm_usage(py: Python<'_>, disk: &Disk, path: &str) -> PyResult<Vec<(String, u64, u64, u64)>> {
+    let disk = &*disk.inner;
+    let metrics = detached(py, || WarmFile::open(disk, path)?.usage())?;
+    let told = |m: MetricUsage| (m.metric, m.data_bytes, m.index_bytes, m.series);
+    Ok(metrics.into_iter().map(told).collect())
+}
+
 pub fn register(module: &Bound<'_, PyModule>) -> PyResult<()> {
     module.add_function(wrap_pyfunction!(write_block, module)?)?;
     module.add_function(wrap_pyfunction!(read_block, module)?)?;
-    module.add_function(wrap_pyfunction!(merge_blocks, module)?)
+    module.add_function(wrap_pyfunction!(merge_blocks, module)?)?;
+    module.add_function(wrap_pyfunction!(warm_usage, module)?)
 }

@@ -5,19 +5,23 @@ everybody (journal, manifests, state) is `(shared)`; what nobody can be named fo
 versions, damaged pages, what deleted tenants left) is `(unassigned)`.
 """
 
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from typing import Any, NamedTuple
 from urllib.parse import unquote
 
 from sluiceway.cost.disk import Directory, FileOnDisk, Heads
 from sluiceway.cost.split import split
-from sluiceway.tiers.catalog import Catalog
+from sluiceway.tiers.catalog import Catalog, TierFile
 
 SHARED, UNASSIGNED, OTHER = "(shared)", "(unassigned)", "(other metrics)"
 """Names that no tenant and no metric can have."""
 POINTS, INDEX = "points", "index"
 HOT, WARM, COLD = "hot", "warm", "cold"
 SERIES_PARTS = (POINTS, INDEX)
+FILES_LOOKED_AT = 4
+"""Of a tenant's warm files: a day each, once they are merged."""
+METRICS_MAX = 2_000
+"""Of a tenant's rollups; smaller ones are one."""
 SHARED_PARTS = {
     "manifest": "manifests",
     "policies": "policies",
@@ -38,18 +42,31 @@ class Slice(NamedTuple):
     series: int = 0
 
 
+Group = tuple[str, str, str]
+"""Files that have the same owners: (tenant, tier, metric or empty)."""
+
+
+class Rollups(NamedTuple):
+    """Whose warm and cold files are: a group by path, and of each group slices whose bytes are
+    weights."""
+
+    group_of: Mapping[str, Group]
+    weights: Mapping[Group, list[Slice]]
+
+
+NO_ROLLUPS = Rollups({}, {})
+
+
 def attribute(
     directory: Directory,
     usage: Mapping[str, Any],
     heads: Heads,
-    more: Mapping[str, Iterable[Slice]] | None = None,
+    rollups: Rollups = NO_ROLLUPS,
 ) -> list[Slice]:
-    """Slices of all files. `usage` is the shard's answer to the request of that name; `more` are
-    slices of files that somebody else knows better, by path: their weights count, not their sum."""
-    known = more or {}
+    """Slices of all files. `usage` is the shard's answer to the request of that name."""
     blocks = {path for path, _ in usage["blocks"]}
-    block_bytes = 0
-    index_bytes = 0
+    block_bytes = index_bytes = 0
+    grouped: dict[Group, int] = {}
     slices = [
         Slice(SHARED, "", SHARED, "directories", directory.directory_bytes),
         Slice(UNASSIGNED, "", SHARED, "files past the limit", directory.uncounted_bytes),
@@ -57,25 +74,58 @@ def attribute(
     for file in directory.files:
         if file.path in blocks:
             block_bytes += file.bytes
-        elif file.path in known:
-            slices += scaled(file.bytes, list(known[file.path]))
+        elif (group := rollups.group_of.get(file.path)) is not None:
+            grouped[group] = grouped.get(group, 0) + file.bytes
         else:
             own = list(_of_file(file, heads))
             index_bytes += sum(piece.bytes for piece in own if piece.part == INDEX)
             slices += (piece for piece in own if piece.part != INDEX)
+    for group, whole in grouped.items():
+        slices += scaled(whole, rollups.weights[group])
     slices += _of_blocks(usage, block_bytes)
     slices += _of_registry(usage, index_bytes)
     return merged(slices)
 
 
-def of_rollups(catalog: Catalog) -> dict[str, list[Slice]]:
-    """Slices of the catalog's files by path: a file's tenant, and its metric where it has one."""
-    known = {
-        file.path: [Slice(file.tenant, file.metric or OTHER, file.tier, POINTS, 1)]
-        for file in catalog.files
-    }
-    gone = Slice(UNASSIGNED, "", SHARED, "superseded rollups", 1)
-    return {**{file.path: [gone] for file in catalog.grace}, **known}
+MetricBytes = Callable[[str], Iterable[tuple[str, int, int]]]
+"""Of a warm file's path: (metric, bytes of pages, bytes of what finds them); empty where it cannot
+be read."""
+
+
+def of_rollups(catalog: Catalog, metric_bytes: MetricBytes) -> Rollups:
+    """Owners of the catalog's files. What a tenant's metrics have of its warm files is taken from
+    the newest few of them: the others are taken to be alike."""
+    groups: dict[str, Group] = {}
+    newest: dict[Group, list[TierFile]] = {}
+    for file in sorted(catalog.files, key=lambda file: -file.until_ms):
+        group = (file.tenant, file.tier, file.metric or "")
+        groups[file.path] = group
+        looked_at = newest.setdefault(group, [])
+        if file.tier == WARM and len(looked_at) < FILES_LOOKED_AT:
+            looked_at.append(file)
+    weights = {group: _weights(group, files, metric_bytes) for group, files in newest.items()}
+    gone = (UNASSIGNED, SHARED, "")
+    weights[gone] = [Slice(UNASSIGNED, "", SHARED, "superseded rollups", 1)]
+    return Rollups({**{file.path: gone for file in catalog.grace}, **groups}, weights)
+
+
+def _weights(group: Group, files: list[TierFile], metric_bytes: MetricBytes) -> list[Slice]:
+    tenant, tier, metric = group
+    sums: dict[str, list[int]] = {}
+    for file in files:
+        for name, data, index in metric_bytes(file.path):
+            found = sums.setdefault(name, [0, 0])
+            found[0] += data
+            found[1] += index
+    ranked = sorted(sums.items(), key=lambda pair: -sum(pair[1]))
+    slices = []
+    for at, (name, (data, index)) in enumerate(ranked):
+        named = (name or OTHER) if at < METRICS_MAX else OTHER
+        slices += [
+            Slice(tenant, named, tier, POINTS, data),
+            Slice(tenant, named, tier, INDEX, index),
+        ]
+    return merged(slices) or [Slice(tenant, metric or OTHER, tier, POINTS, 1)]
 
 
 def merged(slices: Iterable[Slice]) -> list[Slice]:

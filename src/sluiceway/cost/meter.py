@@ -21,6 +21,7 @@ from sluiceway.cost.spending import Budget, Spend, SpendNote
 from sluiceway.cost.usage import Day, Sample, day_name, days_after
 from sluiceway.errors import SluicewayError
 
+FIRST_LOOK_S = 60.0
 RETRY_S = 30.0
 """After a look that failed."""
 log = structlog.get_logger()
@@ -134,6 +135,8 @@ class Meter:
         self._stopping.set()
 
     def _run(self, interval_s: float) -> None:
+        # Not at once: the first look of a life reads pages of many blocks, and a start is busy.
+        self._stopping.wait(min(interval_s, FIRST_LOOK_S))
         while not self._stopping.is_set():
             try:
                 self.step()

@@ -15,12 +15,16 @@ from sluiceway.clock import Clock
 from sluiceway.cost.attribution import attribute, of_rollups
 from sluiceway.cost.disk import Heads, look
 from sluiceway.cost.usage import Readings, Sample, UserRow
+from sluiceway.errors import SluicewayError
+from sluiceway.kernels import Disk, warm_usage
 from sluiceway.tenants.model import DEFAULT_TENANT
 from sluiceway.tiers.catalog_store import CatalogFollower
 
 TIMEOUT_MS = 60_000
 METRICS_MAX = 2_000
 """Told apart by one look; a tenant's smaller ones are one row."""
+WARM_FILES_KNOWN_MAX = 512
+"""Files whose metrics are remembered."""
 LOG_LAG_MS = 90_000
 """Repeats of a query are one line of the log, written up to a minute late: looked at after that."""
 TICKS_A_S = os.sysconf("SC_CLK_TCK")
@@ -88,6 +92,8 @@ class UsageLook:
         self._clock = clock
         self._heads = Heads(data_dir)
         self._rollups = CatalogFollower(data_dir)
+        self._disk = Disk.real(str(data_dir))
+        self._metrics_of: dict[str, list[tuple[str, int, int]]] = {}
         self._looking = threading.Lock()
 
     def __call__(self, since_ms: int) -> Sample:
@@ -101,7 +107,8 @@ class UsageLook:
         directory = look(self._data_dir)
         ledger = self._shard.ledger({**asked, "raw_scan": False})
         at_ms = self._clock.now_ms()
-        slices = attribute(directory, usage, self._heads, of_rollups(self._rollups.catalog()))
+        rollups = of_rollups(self._rollups.catalog(), self._metric_bytes)
+        slices = attribute(directory, usage, self._heads, rollups)
         received = {name: row["received"] for name, row in ledger["tenants"].items()}
         found = {side: process(number) for side, number in self._processes.items()}
         known = {side: one for side, one in found.items() if one is not None}
@@ -112,6 +119,19 @@ class UsageLook:
         )
         ram_bytes = {side: one.resident_bytes for side, one in known.items()}
         return Sample(at_ms, slices, readings, ram_bytes, self._users(since_ms, at_ms))
+
+    def _metric_bytes(self, path: str) -> list[tuple[str, int, int]]:
+        """What a warm file's metrics take; a file never changes, so it is read once."""
+        known = self._metrics_of.get(path)
+        if known is None:
+            try:
+                known = [row[:3] for row in warm_usage(self._disk, path)]
+            except (SluicewayError, OSError):
+                return []  # gone, damaged, or on an object store
+            while len(self._metrics_of) >= WARM_FILES_KNOWN_MAX:
+                self._metrics_of.pop(next(iter(self._metrics_of)))
+            self._metrics_of[path] = known
+        return known
 
     def _users(self, since_ms: int, until_ms: int) -> list[UserRow]:
         users: dict[tuple[str, str], UserRow] = {}

@@ -14,12 +14,14 @@ mod reader;
 mod select;
 mod text;
 mod times;
+mod usage;
 mod values;
 mod verify;
 mod writer;
 
 pub use format::WarmReport;
 pub use reader::WarmFile;
+pub use usage::MetricUsage;
 pub use writer::{WarmOptions, WarmWriter};
 
 #[cfg(test)]

@@ -9,7 +9,7 @@ use super::reader::WarmFile;
 use crate::downsample::columns::{Fields, WindowColumns};
 use crate::downsample::file::{WindowFile, too_many};
 use crate::error::Result;
-use crate::labels::LabelTable;
+use crate::labels::{LabelTable, METRIC_NAME};
 use crate::shard::matcher::{CompiledMatcher, Matcher, Test};
 use roaring::RoaringBitmap;
 use std::collections::BTreeSet;
@@ -87,6 +87,28 @@ impl WarmFile {
             }
         }
         Ok(found)
+    }
+
+    /// (metric, series) of the file, ascending: as its series stand.
+    pub(super) fn metric_counts(&self) -> Result<Vec<(String, u64)>> {
+        let mut counts = Vec::new();
+        if let Some(name) = self.name(METRIC_NAME) {
+            let list = self.value_list(name)?;
+            for number in 0..list.pages.len() {
+                let page = self.value_page(&list, number)?;
+                for (at, value) in page.texts().iter().enumerate() {
+                    let mut found = RoaringBitmap::new();
+                    self.add_series(&page, at, &mut found)?;
+                    counts.push((value.to_string(), found.len()));
+                }
+            }
+        }
+        let named: u64 = counts.iter().map(|(_, series)| series).sum();
+        // Series without a name stand before all others.
+        if named < self.root.series {
+            counts.insert(0, (String::new(), self.root.series - named));
+        }
+        Ok(counts)
     }
 
     pub(super) fn matching(&self, matchers: &[Matcher]) -> Result<RoaringBitmap> {

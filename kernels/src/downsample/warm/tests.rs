@@ -231,6 +231,16 @@ proptest! {
         prop_assert_eq!(&file.verify().expect("sound"), &report);
         let random = &mut Random(seed ^ 1);
         let all: Vec<u32> = (0..series as u32).collect();
+        let usage = file.usage().expect("usage");
+        let parts = usage.iter().map(|metric| metric.data_bytes + metric.index_bytes);
+        prop_assert_eq!(parts.sum::<u64>(), report.bytes);
+        let mut counted: std::collections::BTreeMap<String, u64> = Default::default();
+        for labels in memory.labels(&all).expect("labels").to_list() {
+            let name = labels.iter().find(|(name, _)| name == "__name__");
+            *counted.entry(name.map(|(_, v)| v.clone()).unwrap_or_default()).or_default() += 1;
+        }
+        let told: Vec<(String, u64)> = usage.into_iter().map(|m| (m.metric, m.series)).collect();
+        prop_assert_eq!(told, counted.into_iter().collect::<Vec<_>>());
         let (mut ours, mut theirs) = (WindowColumns::default(), WindowColumns::default());
         file.read(&all, i64::MIN..i64::MAX, Fields::ALL, &mut ours).expect("read");
         memory.read(&all, i64::MIN..i64::MAX, Fields::ALL, &mut theirs).expect("read");
