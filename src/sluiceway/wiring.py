@@ -275,7 +275,7 @@ def read_side(settings: dict[str, Any]) -> None:
     publisher.start()
     start_forgetting(publisher, tenants, client, clock)
     queries = None if log is None else logged_queries(Path(settings["data_dir"]))
-    paths = ReadPaths(app, lambda: admin_app(publisher, clock, client, tenants, queries))
+    paths = ReadPaths(app, lambda: admin_app(publisher, clock, client, tenants, queries, costs))
     connections_max, queries_run = settings["connections_max"], settings["queries_run"]
     serve_until_told(paths, settings["http_socket"], connections_max, queries_run)
     if log is not None:
@@ -387,13 +387,14 @@ def admin_app(
     client: ShardClient,
     tenants: SnapshotDirectory,
     queries: "ReadQueries | None",
+    costs: "CostApi",
 ) -> "AdminApp":
     from sluiceway.admin.app import AdminApp
     from sluiceway.admin.policies import PolicyRoutes
     from sluiceway.admin.tenants import TenantRoutes
     from sluiceway.admin.whatif import WhatIfRoutes
 
-    whatif = WhatIfRoutes(client, tenants.snapshot, queries, clock)
+    whatif = WhatIfRoutes(client, tenants.snapshot, queries, clock, costs.rates)
     return AdminApp(TenantRoutes(publisher, clock), PolicyRoutes(publisher), whatif)
 
 

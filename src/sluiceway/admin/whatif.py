@@ -11,12 +11,20 @@ import msgspec
 
 from sluiceway.admin.routes import Asked, Route
 from sluiceway.clock import Clock
-from sluiceway.errors import DeadlineExceeded, Overloaded, TenantFault
+from sluiceway.cost.rates import SeriesRates
+from sluiceway.errors import DeadlineExceeded, Overloaded, SluicewayError, TenantFault
 from sluiceway.governance.compile import compile_policy
 from sluiceway.governance.document import parse_policy
 from sluiceway.governance.plans import with_plans
 from sluiceway.governance.policy import Stage
-from sluiceway.governance.whatif import HOUR_MS, Judged, Query, WhatIf, touched_queries
+from sluiceway.governance.whatif import (
+    HOUR_MS,
+    Judged,
+    MoneyEffect,
+    Query,
+    WhatIf,
+    touched_queries,
+)
 from sluiceway.tenants.model import Snapshot
 
 DAYS_DEFAULT, DAYS_MAX = 7, 366
@@ -45,7 +53,10 @@ class WhatIfRoutes:
         snapshot: Callable[[], Snapshot],
         queries: ReadQueries | None,
         clock: Clock,
+        rates: Callable[[], SeriesRates] | None = None,
     ) -> None:
+        """`rates`: what series cost; it may block, and raise SluicewayError and OSError."""
+        self._rates = rates
         self._judge = judge
         self._snapshot = snapshot
         self._queries = queries
@@ -82,7 +93,20 @@ class WhatIfRoutes:
             raise TenantFault(422, "sluiceway-whatif-deadline", words) from None
         except Overloaded as error:
             raise TenantFault(503, "sluiceway-whatif-busy", str(error)) from None
-        return WhatIf(days, judged.estimate_from_hour is None, judged, self._touched(judged))
+        exact = judged.estimate_from_hour is None
+        return WhatIf(days, exact, judged, self._touched(judged), self._money(judged))
+
+    def _money(self, judged: Judged) -> MoneyEffect | None:
+        if self._rates is None:
+            return None
+        try:
+            rates = self._rates()
+        except (SluicewayError, OSError):
+            return None  # the verdict does not depend on it
+        if rates.measured_s <= 0:
+            return None
+        counts = ((one.tenant, one.metric, one.series_refused) for one in judged.metrics)
+        return MoneyEffect(rates.currency, rates.money(counts), rates.measured_s)
 
     def _touched(self, judged: Judged) -> Any:
         if self._queries is None or judged.from_hour is None:

@@ -25,7 +25,7 @@ def whatif_lines(told: dict[str, Any]) -> list[str]:
         " judged as if enforced from the first on",
         certainty(judged),
         "",
-        *sums(judged),
+        *sums(judged, told.get("money")),
     ]
     for part in (budgets, days, metrics, labels):
         rows = part(judged)
@@ -51,7 +51,7 @@ def certainty(judged: dict[str, Any]) -> str:
     )
 
 
-def sums(judged: dict[str, Any]) -> list[str]:
+def sums(judged: dict[str, Any], money: dict[str, Any] | None = None) -> list[str]:
     points, gone = judged["points"], judged["points_refused"]
     share = f"{100 * gone / points:.2f} %" if points else "0 %"
     rows = [
@@ -63,6 +63,9 @@ def sums(judged: dict[str, Any]) -> list[str]:
     ]
     if judged["refused_again"]:
         rows.append(("refused then, and again", f"{judged['refused_again']:,} times"))
+    if money is not None:
+        about = f"about {money['per_month']:,.6f} {money['currency']}"
+        rows.append(("refused series cost a month", about))
     width = max(len(name) for name, _ in rows)
     return [f"{name.ljust(width)}  {value}" for name, value in rows]
 

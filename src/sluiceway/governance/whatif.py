@@ -113,6 +113,15 @@ class QueryEffect(msgspec.Struct, frozen=True):
     most: list[TouchedQuery]
 
 
+class MoneyEffect(msgspec.Struct, frozen=True):
+    """What the refused series cost a month, at the rate of this month: an estimate. A metric that
+    has no series now is not in it."""
+
+    currency: str
+    per_month: float
+    measured_s: float
+
+
 class WhatIf(msgspec.Struct, frozen=True):
     """What `enforce` would have done."""
 
@@ -121,6 +130,8 @@ class WhatIf(msgspec.Struct, frozen=True):
     judged: Judged
     queries: QueryEffect | None
     """None where no query log is kept."""
+    money: MoneyEffect | None = None
+    """None where nothing is metered yet."""
 
 
 def touched_queries(judged: Judged, queries: Iterable[Query]) -> QueryEffect:

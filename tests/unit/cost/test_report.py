@@ -21,6 +21,7 @@ from sluiceway.cost.meter import Meter
 from sluiceway.cost.overage import plan_month
 from sluiceway.cost.page import Section, page
 from sluiceway.cost.prices import GB, PriceSheet, sheet_of
+from sluiceway.cost.rates import series_rates
 from sluiceway.cost.report import DayTotal, Line, Month, Volumes, bill, month_seconds
 from sluiceway.cost.spending import Budget, SpendNote
 from sluiceway.cost.usage import (
@@ -314,3 +315,13 @@ def test_the_page_is_one_file_and_escapes_what_clients_say() -> None:
 def test_months_have_their_own_lengths() -> None:
     assert month_seconds("2028-02") == 29 * 86_400
     assert datetime.date.fromisoformat(day_name(NOVEMBER)) == datetime.date(2026, 11, 1)
+
+
+def test_a_series_rate_is_its_metrics_share_of_a_whole_month() -> None:
+    month = bill("2026-11", days(), PriceSheet())
+    rates = series_rates(month, slices())
+    spent = sum(line.nano for line in month.lines if (line.tenant, line.metric) == ("acme", "up"))
+    assert rates.measured_s == pytest.approx(3 * 86_400)
+    assert rates.by_metric["acme", "up"] * 30 == pytest.approx(spent / 1e9 * 10)
+    assert rates.money([("acme", "up", 30), ("acme", "new", 99)]) == pytest.approx(spent / 1e8)
+    assert series_rates(bill("2026-11", [], PriceSheet()), slices()).money([("b", "up", 1)]) == 0.0

@@ -21,6 +21,7 @@ from sluiceway.cost.meter import Meter
 from sluiceway.cost.overage import PlanMonth, plan_months
 from sluiceway.cost.page import Section, page
 from sluiceway.cost.prices import NANO
+from sluiceway.cost.rates import SeriesRates, series_rates
 from sluiceway.cost.report import DayTotal, Line, Month, Row, month_end_ms
 from sluiceway.cost.usage import Sample, day_name
 from sluiceway.errors import TenantFault
@@ -103,6 +104,12 @@ class CostApi:
         told = self._told(asked, month, slices, sample, cut(rows, asked.limit))
         told["tags"] = tags[: asked.limit]
         return Data(msgspec.json.encode(told))
+
+    def rates(self) -> SeriesRates:
+        """What series cost at the rate of this month. Blocks. Raises: SluicewayError, OSError."""
+        sample = self._sample()
+        month = self._meter.month(day_name(sample.at_ms)[:7], sample)
+        return series_rates(month, sample.slices)
 
     def _read(self, request: Request) -> _Asked:
         parameters, asker = request.parameters, request.asker
