@@ -46,6 +46,17 @@ def retentions(text: str) -> tuple[float, float, float]:
     return raw, minute, hour
 
 
+def mix_of(text: str) -> tuple[float, float, float, float]:
+    """`COUNTERS,INTEGERS,DECIMALS,CONSTANTS` in percent. Raises: ValueError."""
+    try:
+        shares = [float(part) / 100 for part in text.split(",")]
+    except ValueError:
+        shares = []
+    if len(shares) != 4 or min(shares) < 0 or abs(sum(shares) - 1) > 0.001:
+        raise ValueError(f"mix is four shares that sum to 100 (as 55,20,15,10), not {text!r}")
+    return (shares[0], shares[1], shares[2], shares[3])
+
+
 def load_of(
     points_per_second: float,
     peak: float | None,

@@ -6,7 +6,7 @@ Invariant: pure functions from the plan to lines; what rests on no measurement i
 from sluiceway.commands.tables import table
 from sluiceway.cost.figures import Figures
 from sluiceway.cost.levers import Halved
-from sluiceway.cost.planner import DAY_S, Capacity, Item, Load
+from sluiceway.cost.planner import DAY_S, KINDS, Capacity, Item, Load
 
 MARKS = {"measured": "measured", "target": "target", "assumption": "ASSUMED"}
 
@@ -32,13 +32,14 @@ def plan_lines(
 
 def load_lines(load: Load) -> list[str]:
     kept = (load.raw_s, load.minute_s, load.hour_s)
+    mix = ", ".join(f"{share:.0%} {kind}s" for kind, share in zip(KINDS, load.mix, strict=True))
     raw, minute, hour = (f"{seconds / DAY_S:,.0f} d" for seconds in kept)
     return [
         f"{load.points_per_s:,.0f} points/s, {load.peak_points_per_s:,.0f} at peak;"
         f" {load.series:,.0f} series every {load.scrape_s:g} s;"
         f" logs {load.logs_bytes_per_day / 1e12:g} TB a day",
         f"kept: raw {raw}, minutes {minute}, hours {hour}; replicas {load.replicas};"
-        f" journal {load.journal}",
+        f" journal {load.journal}; mix of values: {mix}",
     ]
 
 

@@ -48,6 +48,9 @@ def plan(
     journal: Annotated[Text, typer.Option(help="embedded, or kafka: from 1e6 points/s.")] = None,
     tenants: Annotated[int, typer.Option(help="How many.")] = 50,
     queries_per_second: Annotated[float, typer.Option(help="Of dashboards and alerts.")] = 50.0,
+    mix: Annotated[
+        str, typer.Option(help="Percent of counters, integers, decimals, constants.")
+    ] = "55,20,15,10",
     price_sheet: Annotated[
         Optional[Path],  # noqa: UP045
         typer.Option(help="TOML or YAML, as examples/price_sheet.toml."),
@@ -59,10 +62,10 @@ def plan(
     if points_per_second is None:
         print(context.get_help())
         raise typer.Exit
-    from sluiceway.commands.capacity import run_plan, seconds
+    from sluiceway.commands.capacity import mix_of, run_plan, seconds
 
     with refusals():
-        logs_s = seconds(logs_retention)
+        logs_s, shares = seconds(logs_retention), mix_of(mix)
     run_plan(
         points_per_second,
         price_sheet,
@@ -77,6 +80,7 @@ def plan(
         replicas=replicas,
         tenants=tenants,
         queries_per_s=queries_per_second,
+        mix=shares,
     )
 
 

@@ -7,6 +7,7 @@ to the total.
 
 import math
 from dataclasses import dataclass, field
+from itertools import pairwise
 from typing import Literal
 
 from sluiceway.cost.figures import Basis, Figures
@@ -18,13 +19,15 @@ MONTH_S = 730 * HOUR_S
 MINUTE_S = 60
 TB = 1_000_000_000_000
 DAYS_A_MONTH = 31
-SCRAPE_MEASURED_S = 10
-"""What the warm sizes are told of: six points a window."""
+SCRAPES_MEASURED_S = (10, 15, 30, 60)
+"""Of the warm sizes: six points a window to one."""
 MACHINES = ((2, 8), (4, 16), (8, 32), (16, 64))
 """(cores, GB of RAM): the smallest of which one a replica is enough, else many of the largest."""
 MEMORY_ROOM = 4 / 3
 """Beside the series: buffers, page cache, queries, the read side."""
 KINDS = ("counter", "integer", "decimal", "constant")
+MIX = (0.55, 0.20, 0.15, 0.10)
+"""A fleet of services: requests and bytes; sizes; seconds; limits. Yours may differ."""
 Signal = Literal["metrics", "logs"]
 
 
@@ -50,6 +53,8 @@ class Load:
     zones: int = 3
     tenants: int = 50
     queries_per_s: float = 50.0
+    mix: tuple[float, float, float, float] = MIX
+    """Shares of the points, by `KINDS`."""
 
 
 @dataclass(frozen=True)
@@ -100,25 +105,30 @@ class Capacity:
         return sums
 
 
-def mixed(figures: Figures, tier: str) -> float:
+def mixed(figures: Figures, load: Load, tier: str, suffix: str = "") -> float:
     """Bytes a point of the tier over the mix of values."""
-    return sum(figures[f"share_{kind}"] * figures[f"{tier}_{kind}_bytes"] for kind in KINDS)
+    shares = zip(KINDS, load.mix, strict=True)
+    return sum(share * figures[f"{tier}_{kind}{suffix}_bytes"] for kind, share in shares)
 
 
-def warm_bytes_per_point(figures: Figures, scrape_s: float) -> float:
-    """A window of one point costs what the point does, one of six what was measured for six; in
-    between it is taken to grow evenly, past six not at all."""
-    raw = mixed(figures, "raw")
-    most = MINUTE_S / SCRAPE_MEASURED_S
-    of_most = mixed(figures, "warm") * most
-    points = max(1.0, MINUTE_S / scrape_s)
-    window = raw + (of_most - raw) * min(1.0, (points - 1) / (most - 1))
-    return window / points
+def warm_bytes_per_point(figures: Figures, load: Load) -> float:
+    """As measured where that was; in between evenly by the points of a window. A window of more
+    points costs no more than the fullest that was measured, one of fewer than one is one."""
+    windows = [
+        (MINUTE_S / scrape, mixed(figures, load, "warm", f"_{scrape}s") * MINUTE_S / scrape)
+        for scrape in SCRAPES_MEASURED_S
+    ]
+    points = max(1.0, MINUTE_S / load.scrape_s)
+    for (many, of_many), (few, of_few) in pairwise(windows):
+        if points >= few:
+            share = min(1.0, (points - few) / (many - few))
+            return (of_few + (of_many - of_few) * share) / points
+    return windows[-1][1]
 
 
 def plan(load: Load, prices: Prices, figures: Figures) -> Capacity:
     """What the load takes."""
-    sizes = {"hot": mixed(figures, "raw"), "warm": warm_bytes_per_point(figures, load.scrape_s)}
+    sizes = {"hot": mixed(figures, load, "raw"), "warm": warm_bytes_per_point(figures, load)}
     sizes["cold"] = sizes["warm"] * figures["cold_over_warm"]
     cores, core_items = _cores(load, figures)
     ram_gb = load.series * figures["memory_bytes_per_series"] * load.replicas / GB
@@ -206,9 +216,9 @@ def _compute(
 def _storage(load: Load, prices: Prices, figures: Figures, sizes: dict[str, float]) -> list[Item]:
     kept_s = {"hot": load.raw_s, "warm": load.minute_s, "cold": load.hour_s}
     bases = {
-        "hot": figures.basis(*(f"raw_{kind}_bytes" for kind in KINDS), "share_counter"),
-        "warm": figures.basis(*(f"warm_{kind}_bytes" for kind in KINDS), "share_counter"),
-        "cold": figures.basis("cold_over_warm", "share_counter"),
+        "hot": figures.basis(*(f"raw_{kind}_bytes" for kind in KINDS)),
+        "warm": figures.basis(*(f"warm_{kind}_10s_bytes" for kind in KINDS)),
+        "cold": figures.basis("cold_over_warm"),
     }
     items = []
     for tier, seconds in kept_s.items():

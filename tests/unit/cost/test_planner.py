@@ -7,7 +7,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from sluiceway.commands.capacity import load_of, retentions, seconds
+from sluiceway.commands.capacity import load_of, mix_of, retentions, seconds
 from sluiceway.commands.capacity_tables import plan_lines
 from sluiceway.cost.figures import package_figures
 from sluiceway.cost.levers import halve
@@ -57,11 +57,16 @@ def test_parts_sum_and_more_load_never_costs_less(
     assert halved.reached == (halved.dollars <= capacity.dollars / 2)
 
 
-def test_windows_of_one_sample_cost_no_more_than_the_sample() -> None:
-    raw = warm_bytes_per_point(FIGURES, 60)
-    assert raw == pytest.approx(warm_bytes_per_point(FIGURES, 300))
-    at_10_s = warm_bytes_per_point(FIGURES, 10)
-    assert raw / at_10_s < 2  # six points become up to six aggregates: not 6x, let alone 60x
+def test_warm_is_what_was_measured_and_between_it() -> None:
+    scrapes = (5, 10, 15, 20, 30, 60, 300)
+    loads = {scrape: Load(1e3, 1e3, 1e3 * scrape, scrape) for scrape in scrapes}
+    sizes = {scrape: warm_bytes_per_point(FIGURES, load) for scrape, load in loads.items()}
+    assert sizes[60] == sizes[300]
+    assert sizes[10] == pytest.approx(0.55 * 0.258 + 0.2 * 0.24 + 0.15 * 0.835 + 0.1 * 0.003)
+    assert sizes[5] == pytest.approx(sizes[10] / 2)  # as many windows, of twice the points
+    assert sizes[15] < sizes[20] < sizes[30]
+    # Six points become up to six aggregates: not 6x smaller, let alone 60x.
+    assert sizes[60] / sizes[10] < 3
 
 
 def test_options_are_read_as_people_write_them() -> None:
@@ -74,6 +79,17 @@ def test_options_are_read_as_people_write_them() -> None:
             seconds(wrong)
     with pytest.raises(ValueError, match="peak"):
         load_of(5e6, 1e6, None, "10s", "15d,13mo,3y", None, replicas=2)
+
+
+def test_the_mix_is_the_readers_to_say() -> None:
+    assert mix_of("0,0,0,100") == (0, 0, 0, 1)
+    constants = replace(LOADS["machine"], mix=mix_of("0,0,0,100"))
+    assert (
+        plan(constants, Prices(), FIGURES).bytes_per_point["hot"] == FIGURES["raw_constant_bytes"]
+    )
+    for wrong in ("", "1,2,3", "50,50,50,50", "-10,50,50,10", "a,b,c,d"):
+        with pytest.raises(ValueError, match="mix"):
+            mix_of(wrong)
 
 
 def test_every_figure_says_where_it_is_from() -> None:
