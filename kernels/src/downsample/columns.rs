@@ -47,10 +47,17 @@ impl Kind {
             Kind::Unknown => Fields::ALL,
         }
     }
+
+    /// What to read of a series of this kind where `asked` is wanted: what stands in for columns
+    /// that the kind does not keep comes instead of them.
+    pub fn to_read(self, asked: Fields) -> Fields {
+        let kept = asked.both(self.fields());
+        if kept == asked { kept } else { kept.with(Fields::STAND_INS) }
+    }
 }
 
 /// A set of columns.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Fields(u16);
 
 impl Fields {
@@ -70,12 +77,24 @@ impl Fields {
     /// Sum, minimum, maximum.
     pub const FOLDS: Fields = Fields(128 | 256 | 512);
     pub const ALL: Fields = Fields(1023);
+    /// What a missing column is put together from, exactly in windows of one or two points.
+    pub const STAND_INS: Fields = Fields(1 | 4 | 16);
 
     pub const fn with(self, other: Fields) -> Fields {
         Fields(self.0 | other.0)
     }
     pub const fn both(self, other: Fields) -> Fields {
         Fields(self.0 & other.0)
+    }
+    pub const fn without(self, other: Fields) -> Fields {
+        Fields(self.0 & !other.0)
+    }
+    pub const fn bits(self) -> u16 {
+        self.0
+    }
+    /// The set of these bits, unknown ones left out.
+    pub const fn from_bits(bits: u16) -> Fields {
+        Fields(bits & Fields::ALL.0)
     }
     /// Are all of `other` in here?
     pub const fn has(self, other: Fields) -> bool {

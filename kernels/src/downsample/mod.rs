@@ -2,8 +2,17 @@
 //!
 //! A window is (start, end], labelled by its end: the point at 12:01:00.000 belongs to the window
 //! that ends at 12:01.
+//!
+//! `columns` the currency · `window` points to windows, windows to longer ones · `state` what a stretch
+//! of time comes to · `evaluate` functions over windows, with `view`, `folds`, `sliding` under it.
 
 pub mod columns;
+pub mod evaluate;
 pub mod file;
+mod folds;
 pub mod memory_file;
+mod sliding;
+pub mod state;
+pub mod view;
 pub mod warm;
+pub mod window;

@@ -61,8 +61,8 @@ fn fold<F: Fold>(values: &[f64]) -> F {
 
 #[derive(Clone, Copy)]
 pub struct SumFold {
-    sum: f64,
-    compensation: f64,
+    pub sum: f64,
+    pub compensation: f64,
 }
 
 impl Fold for SumFold {
@@ -106,7 +106,7 @@ impl Fold for MeanFold {
 
 /// Minimum or maximum; NaN only where there is nothing else.
 #[derive(Clone, Copy)]
-pub struct ExtremeFold<const MAXIMUM: bool>(f64);
+pub struct ExtremeFold<const MAXIMUM: bool>(pub f64);
 
 impl<const MAXIMUM: bool> Fold for ExtremeFold<MAXIMUM> {
     const EMPTY: Self = ExtremeFold(f64::NAN);

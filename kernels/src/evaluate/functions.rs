@@ -4,6 +4,7 @@
 //! windows (resets, changes, blocks) never changes an answer beyond the last bits of a sum.
 
 use super::extended;
+use super::extrapolate::Seen;
 use super::fold::{ExtremeFold, MeanFold, SumFold, fold_windows};
 use super::numeric::{add, linear_regression, quantile};
 use super::window::{Steps, each_window};
@@ -82,6 +83,11 @@ impl<'a> Scratch<'a> {
     /// `stop` is asked every 64 Ki points that windows look at.
     pub fn new(stop: &'a dyn Fn() -> bool) -> Scratch<'a> {
         Scratch { buffer: Vec::new(), meter: Meter { points: 0, stop, stopped: false } }
+    }
+
+    /// Count work done beside `Call::run`; false once the query should stop.
+    pub fn spend(&mut self, points: usize) -> bool {
+        self.meter.spend(points)
     }
 
     /// Was a run cut short? Its answer is worthless then.
@@ -270,8 +276,7 @@ impl Call {
     }
 }
 
-/// rate, increase and delta: the difference over the window, resets taken out, stretched to the
-/// window's ends where the series seems to go on there.
+/// rate, increase and delta: the difference over the window, resets taken out, stretched.
 fn extrapolate(
     function: Function,
     times_ms: &[i64],
@@ -284,7 +289,7 @@ fn extrapolate(
     let counter = function != Function::Delta;
     let resets: Vec<usize> = if counter { reset_indexes(values) } else { Vec::new() };
     let mut first_reset = 0;
-    let unit_s = if function == Function::Rate { steps.range_ms as f64 / 1000.0 } else { 1.0 };
+    let per_second = function == Function::Rate;
     each_window(times_ms, steps.end_ms, steps.range_ms, |step, lo, hi| {
         if hi - lo < 2 {
             return;
@@ -299,24 +304,14 @@ fn extrapolate(
                 return;
             }
         }
-        let end_ms = steps.end_ms[step];
-        let mut before_s = (times_ms[lo] - (end_ms - steps.range_ms)) as f64 / 1000.0;
-        let mut after_s = (end_ms - times_ms[hi - 1]) as f64 / 1000.0;
-        let sampled_s = (times_ms[hi - 1] - times_ms[lo]) as f64 / 1000.0;
-        let interval_s = sampled_s / (hi - lo - 1) as f64;
-        let near_s = interval_s * 1.1;
-        if before_s >= near_s {
-            before_s = interval_s / 2.0;
-        }
-        // A counter was not below zero: do not stretch further back than its zero point.
-        let bounded = counter && rise > 0.0 && values[lo] >= 0.0;
-        if bounded && sampled_s * values[lo] < before_s * rise {
-            before_s = sampled_s * (values[lo] / rise);
-        }
-        if after_s >= near_s {
-            after_s = interval_s / 2.0;
-        }
-        out[step] = rise * ((sampled_s + before_s + after_s) / (sampled_s * unit_s));
+        let seen = Seen {
+            count: hi - lo,
+            first_ms: times_ms[lo],
+            first: values[lo],
+            last_ms: times_ms[hi - 1],
+            rise,
+        };
+        out[step] = seen.stretched(steps.end_ms[step], steps.range_ms, counter, per_second);
         present[step] = true;
     });
 }

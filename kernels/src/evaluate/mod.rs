@@ -1,7 +1,8 @@
 //! Evaluation at the shard: range functions and aggregations over columns, and the protocol that
 //! carries plans in and step columns out.
 //!
-//! `access` what a shard must offer · `window`, `functions`, `fold`, `extended` a series' steps ·
+//! `access` what a shard must offer · `window`, `functions`, `fold`,
+//! `extended`, `extrapolate` a series' steps ·
 //! `aggregate` groups · `plan` what is asked · `cost` what it will take · `execute` a plan over a shard, in
 //! parallel · `frame`, `server`, `client` the socket.
 
@@ -12,11 +13,12 @@ pub mod client;
 pub mod cost;
 pub mod execute;
 mod extended;
-mod fold;
+pub(crate) mod extrapolate;
+pub(crate) mod fold;
 pub mod frame;
 pub mod functions;
 pub mod memory;
-mod numeric;
+pub(crate) mod numeric;
 pub mod permits;
 pub mod plan;
 pub mod server;
