@@ -306,6 +306,30 @@ class Columns:
     """series_selected, points_scanned, evaluate_us, lag_records."""
     warnings: list[str]
 
+class States:
+    """What a tier holds of S series' steps, unfinished (docs/formats/evaluate.md, states)."""
+
+    def __len__(self) -> int: ...
+    @property
+    def labels(self) -> LabelTable: ...
+    @property
+    def exactness(self) -> str:
+        """exact, bounded or approximate."""
+    @property
+    def stats(self) -> dict[str, Any]: ...
+    @property
+    def warnings(self) -> list[str]: ...
+
+def merge_states(
+    plan: dict[str, Any],
+    parts: list[States],
+    *,
+    timeout_s: float | None = None,
+    cancel: CancelToken | None = None,
+) -> Columns:
+    """The plan's answer from the states of its tiers, the oldest first: merged by label sets,
+    finished, aggregated. `stats` is empty, `warnings` are the parts'. Raises: TenantFault."""
+
 class RawPoints:
     """Series i owns `[offsets[i]:offsets[i + 1]]` of times and values."""
 
@@ -327,6 +351,9 @@ class ShardClient:
 
     def __init__(self, path: str | PathLike[str]) -> None: ...
     def evaluate(self, plan: dict[str, Any], cancel: CancelToken | None = None) -> Columns: ...
+    def states(self, plan: dict[str, Any], cancel: CancelToken | None = None) -> States:
+        """The plan's states over points later than its `from_ms`. No aggregation; functions
+        whose states merge."""
     def points(self, request: dict[str, Any], cancel: CancelToken | None = None) -> RawPoints:
         """Raw points in (start_ms, end_ms], without stale markers unless `keep_stale`."""
     def label_names(

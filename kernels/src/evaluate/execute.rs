@@ -66,7 +66,7 @@ pub struct Evaluator {
     pub shard: Arc<dyn ShardAccess>,
     pub options: EvaluateOptions,
     permits: Permits,
-    memory: Arc<Memory>,
+    pub(super) memory: Arc<Memory>,
     /// Held by the what-if that runs.
     judging: Mutex<()>,
 }
@@ -117,6 +117,9 @@ impl Evaluator {
 
     pub fn evaluate(&self, plan: &Plan, interrupt: &Interrupt) -> Result<Answer> {
         let started = Instant::now();
+        if plan.from_ms.is_some() {
+            return Err(bad_plan("from_ms is for states"));
+        }
         let evaluation = Evaluation::of(plan)?;
         let limits = self.options.limits.lowered(&plan.limits);
         let read_ms = evaluation.read_ms.clone();
@@ -237,13 +240,13 @@ impl Evaluator {
     }
 }
 
-fn cost_of(source: &dyn PointSource, series: usize, steps: usize) -> Cost {
+pub(super) fn cost_of(source: &dyn PointSource, series: usize, steps: usize) -> Cost {
     let (series, steps) = (series as u64, steps as u64);
     Cost { series, points_estimated: source.estimate(), steps }
 }
 
 /// Drop the rows that hold nothing; the numbers of those kept, or None where all are.
-fn drop_empty_rows(
+pub(crate) fn drop_empty_rows(
     values: &mut Vec<f64>,
     present: &mut Vec<bool>,
     steps: usize,
@@ -264,17 +267,17 @@ fn drop_empty_rows(
 }
 
 /// One query's pass over its points.
-struct Scan<'a> {
+pub(super) struct Scan<'a> {
     evaluator: &'a Evaluator,
     source: &'a dyn PointSource,
     limits: Limits,
-    interrupt: &'a Interrupt,
+    pub interrupt: &'a Interrupt,
     tenant: TenantHash,
-    scanned: AtomicU64,
+    pub scanned: AtomicU64,
 }
 
 impl<'a> Scan<'a> {
-    fn new(
+    pub fn new(
         evaluator: &'a Evaluator,
         tenant: &str,
         source: &'a dyn PointSource,
@@ -354,7 +357,7 @@ impl<'a> Scan<'a> {
     }
 
     /// Read the series `range` in batches, each under a permit, and visit them one by one.
-    fn read(
+    pub fn read(
         &self,
         range: Range<usize>,
         mut visit: impl FnMut(usize, &[i64], &[f64]) -> Result<()>,
@@ -392,7 +395,11 @@ impl<'a> Scan<'a> {
     }
 
     /// Run `work(0..lanes)`, on as many threads as may evaluate.
-    fn in_parallel(&self, lanes: usize, work: impl Fn(usize) -> Result<()> + Sync) -> Result<()> {
+    pub fn in_parallel(
+        &self,
+        lanes: usize,
+        work: impl Fn(usize) -> Result<()> + Sync,
+    ) -> Result<()> {
         let next = AtomicUsize::new(0);
         let run_until = |deadline: Option<Instant>| {
             while deadline.is_none_or(|deadline| Instant::now() < deadline) {
@@ -429,7 +436,7 @@ impl<'a> Scan<'a> {
 }
 
 /// Equal runs of series, one a lane; the last may be shorter.
-fn lane_ranges(series_count: usize) -> Vec<Range<usize>> {
+pub(super) fn lane_ranges(series_count: usize) -> Vec<Range<usize>> {
     let lane_series = series_count.div_ceil(LANES_MAX).max(LANE_SERIES_MIN);
     (0..series_count.div_ceil(lane_series))
         .map(|lane| lane * lane_series..((lane + 1) * lane_series).min(series_count))

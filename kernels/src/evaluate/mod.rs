@@ -4,7 +4,7 @@
 //! `access` what a shard must offer · `window`, `functions`, `fold`,
 //! `extended`, `extrapolate` a series' steps ·
 //! `aggregate` groups · `plan` what is asked · `cost` what it will take · `execute` a plan over a shard, in
-//! parallel · `frame`, `server`, `client` the socket.
+//! parallel · `states` a plan's unfinished states · `frame`, `server`, `client` the socket.
 
 pub mod access;
 pub mod aggregate;
@@ -22,5 +22,6 @@ pub(crate) mod numeric;
 pub mod permits;
 pub mod plan;
 pub mod server;
+pub mod states;
 pub mod subquery;
 pub mod window;

@@ -19,6 +19,7 @@ const STEPS_MAX: i64 = 1_000_000;
 #[serde(tag = "op", rename_all = "snake_case")]
 pub enum Request {
     Evaluate(Plan),
+    States(Plan),
     Points(PointsPlan),
     LabelNames(LabelsPlan),
     LabelValues(LabelsPlan),
@@ -54,6 +55,8 @@ pub struct Plan {
     pub args: Vec<Argument>,
     pub extension: Option<Extension>,
     pub aggregate: Option<Grouping>,
+    /// Of `states`: only what is later.
+    pub from_ms: Option<i64>,
     #[serde(default)]
     pub limits: LimitRequest,
 }
@@ -231,7 +234,8 @@ pub struct Evaluation {
 
 impl Evaluation {
     pub fn of(plan: &Plan) -> Result<Evaluation> {
-        let times = [plan.start_ms, plan.end_ms, plan.offset_ms, plan.at_ms.unwrap_or(0)];
+        let (at_ms, from_ms) = (plan.at_ms.unwrap_or(0), plan.from_ms.unwrap_or(0));
+        let times = [plan.start_ms, plan.end_ms, plan.offset_ms, at_ms, from_ms];
         let lengths = [plan.step_ms, plan.range_ms.unwrap_or(0), plan.lookback_ms];
         if times.iter().any(|t| t.abs() > TIME_MAX_MS)
             || lengths.iter().any(|&d| !(0..=TIME_MAX_MS).contains(&d))

@@ -214,6 +214,18 @@ fn answer(shared: &Shared, stream: &Arc<UnixStream>, payload: &[u8]) -> Result<R
             answer.stats.lag_records = lag_records;
             columns(answer)
         }
+        Request::States(plan) => {
+            let mut answer = evaluator.states(&plan, &interrupt)?;
+            answer.stats.lag_records = lag_records;
+            let mut columns = vec![("labels", Column::Bytes(answer.states.labels.to_bytes()))];
+            columns.append(&mut answer.states.to_columns(answer.fields));
+            let mut reply = Reply::new(columns, lag_records);
+            reply.head.series = answer.states.labels.len();
+            reply.head.steps = answer.states.step_count;
+            reply.head.stats = serde_json::to_value(&answer.stats).unwrap_or_default();
+            reply._keep = Some(Box::new(answer));
+            Ok(reply)
+        }
         Request::Points(plan) => {
             let mut answer = evaluator.points(&plan, &interrupt)?;
             answer.stats.lag_records = lag_records;

@@ -2,6 +2,7 @@
 
 use super::gil::detached;
 use super::labels::LabelTable;
+use super::states::{self, States};
 use crate::error::KernelError;
 use crate::evaluate::access::ShardAccess;
 use crate::evaluate::client::{self, Client, Reply};
@@ -24,7 +25,7 @@ use std::time::Duration;
 const TIMEOUT: Duration = Duration::from_secs(120);
 
 /// Python data as JSON. Floats become text, so that NaN and infinities pass and no digit is lost.
-fn to_json(data: &Bound<'_, PyAny>) -> PyResult<Value> {
+pub fn to_json(data: &Bound<'_, PyAny>) -> PyResult<Value> {
     if data.is_none() {
         return Ok(Value::Null);
     }
@@ -59,7 +60,7 @@ fn from_json<'py>(py: Python<'py>, json: &[u8]) -> PyResult<Bound<'py, PyAny>> {
     py.import("json")?.call_method1("loads", (pyo3::types::PyBytes::new(py, json),))
 }
 
-fn stats<'py>(py: Python<'py>, reply: &Reply) -> PyResult<Bound<'py, PyAny>> {
+pub fn stats<'py>(py: Python<'py>, reply: &Reply) -> PyResult<Bound<'py, PyAny>> {
     from_json(py, reply.head.stats.to_string().as_bytes())
 }
 
@@ -213,12 +214,12 @@ impl CancelToken {
 
 /// Step columns of S series (or groups): values and presence [S, T].
 #[pyclass(frozen, get_all, module = "sluiceway._kernels")]
-struct Columns {
-    labels: Py<LabelTable>,
-    values: Py<PyArray2<f64>>,
-    present: Py<PyArray2<bool>>,
-    stats: Py<PyAny>,
-    warnings: Vec<String>,
+pub struct Columns {
+    pub labels: Py<LabelTable>,
+    pub values: Py<PyArray2<f64>>,
+    pub present: Py<PyArray2<bool>>,
+    pub stats: Py<PyAny>,
+    pub warnings: Vec<String>,
 }
 
 /// Raw points of S series: series i owns `[offsets[i]:offsets[i + 1]]` of times and values.
@@ -312,6 +313,18 @@ impl ShardClient {
             stats: stats(py, &reply)?.unbind(),
             warnings: reply.head.warnings,
         })
+    }
+
+    /// The plan's states, of what is later than its `from_ms`.
+    #[pyo3(signature = (plan, cancel=None))]
+    fn states(
+        &self,
+        py: Python<'_>,
+        plan: &Bound<'_, PyDict>,
+        cancel: Cancel<'_, '_>,
+    ) -> PyResult<States> {
+        let reply = self.call(py, "states", plan, cancel)?;
+        states::from_reply(py, &states::plan_of(plan)?, reply)
     }
 
     #[pyo3(signature = (request, cancel=None))]

@@ -13,6 +13,7 @@ mod labels;
 mod range_function;
 mod shard;
 mod sketch;
+mod states;
 mod stop;
 mod wire;
 
@@ -44,6 +45,7 @@ fn _kernels(module: &Bound<'_, PyModule>) -> PyResult<()> {
     labels::register(module)?;
     shard::register(module)?;
     evaluate::register(module)?;
+    states::register(module)?;
     sketch::register(module)?;
     wire::register(module)?;
     range_function::register(module)?;
