@@ -45,6 +45,14 @@ class CostFiles:
         """None where it is not there or damaged."""
         return read_file(self._days / f"{name}{SUFFIX}", Day)
 
+    def stamp_of_day(self, name: str) -> tuple[int, int] | None:
+        """What tells a day's file from another of its name."""
+        try:
+            status = (self._days / f"{name}{SUFFIX}").stat()
+        except OSError:
+            return None
+        return (status.st_mtime_ns, status.st_size)
+
     def write_day(self, day: Day) -> None:
         """Blocks until it is durable. Raises: OSError."""
         replace_file(self._days / f"{day.day}{SUFFIX}", day)

@@ -16,7 +16,7 @@ from sluiceway.clock import Clock
 from sluiceway.cost.files import CostFiles
 from sluiceway.cost.forecast import forecast
 from sluiceway.cost.prices import NANO, PriceSheet
-from sluiceway.cost.report import Month, bill, month_end_ms
+from sluiceway.cost.report import Month, Sums, month_end_ms
 from sluiceway.cost.spending import Budget, Spend, SpendNote
 from sluiceway.cost.usage import Day, Sample, day_name, days_after
 from sluiceway.errors import SluicewayError
@@ -25,6 +25,10 @@ FIRST_LOOK_S = 60.0
 RETRY_S = 30.0
 """After a look that failed."""
 log = structlog.get_logger()
+
+
+Settled = tuple[list[tuple[str, tuple[int, int] | None]], Sums | None, list[str]]
+"""Days with their files' stamps, their sums, and those among them that are damaged."""
 
 
 class Looker(Protocol):
@@ -50,6 +54,8 @@ class Meter:
         self._budgets = budgets
         self._clock = clock
         self._stopping = threading.Event()
+        self._adding = threading.Lock()
+        self._settled: Settled = ([], None, [])
 
     def step(self) -> None:
         """One look, its day written, months closed, spending noted. Raises: SluicewayError,
@@ -75,29 +81,40 @@ class Meter:
         closed = self._files.read_month(name, Month)
         if closed is not None:
             return closed
-        days, damaged = self._days_of(name)
-        if fresh is not None:
+        with self._adding:
             last = self.last_day()
-            by_name = {day.day: day for day in days}
-            for day in days_after(last, fresh):
-                by_name[day.day] = day
-            days = [day for key, day in sorted(by_name.items()) if day.month == name]
-        return bill(name, days, self.sheet, damaged)
+            sums, damaged = self._settled_days(name, last)
+        open_days = {} if last is None else {last.day: last}
+        if fresh is not None:
+            open_days |= {day.day: day for day in days_after(last, fresh)}
+        for _, day in sorted(open_days.items()):
+            if day.month == name:
+                sums.add(day)
+        return sums.bill(damaged)
+
+    def _settled_days(self, month: str, last: Day | None) -> tuple[Sums, list[str]]:
+        """The sums of the days before the newest one: they are added up once and remembered, as
+        long as their files stay as they are."""
+        names = [name for name in self._files.days() if name[:7] == month]
+        if last is not None:
+            names = [name for name in names if name < last.day]
+        stamps = [(name, self._files.stamp_of_day(name)) for name in names]
+        known, sums, damaged = self._settled
+        if sums is None or sums.month != month or stamps[: len(known)] != known:
+            known, sums, damaged = [], Sums(month, self.sheet), []
+        for name, stamp in stamps[len(known) :]:
+            day = self._files.read_day(name)
+            if day is None:
+                damaged.append(name)
+            else:
+                sums.add(day)
+            known.append((name, stamp))
+        self._settled = (known, sums, damaged)
+        return sums.copy(), damaged.copy()
 
     def months(self) -> list[str]:
         """Months that there is something of, ascending."""
         return sorted({*self._files.months(), *(day[:7] for day in self._files.days())})
-
-    def _days_of(self, month: str) -> tuple[list[Day], list[str]]:
-        days, damaged = [], []
-        for name in self._files.days():
-            if name[:7] == month:
-                day = self._files.read_day(name)
-                if day is None:
-                    damaged.append(name)
-                else:
-                    days.append(day)
-        return days, damaged
 
     def _close_months(self, now_ms: int) -> None:
         this, closed = day_name(now_ms)[:7], set(self._files.months())

@@ -102,37 +102,67 @@ def month_end_ms(month: str) -> int:
     return month_start_ms(month) + month_seconds(month) * 1000
 
 
-def bill(month: str, days: Sequence[Day], sheet: PriceSheet, damaged: Iterable[str] = ()) -> Month:
-    """The month's lines and what the forecast and the plans need, out of its days."""
-    money: dict[tuple[Owner, str], float] = defaultdict(float)
-    quantity: dict[tuple[Owner, str], float] = defaultdict(float)
-    totals = []
-    for day in days:
-        prices = sheet.at(datetime.date.fromisoformat(day.day))
+class Sums:
+    """A month that is being added up, day by day. One thread at a time."""
+
+    def __init__(self, month: str, sheet: PriceSheet) -> None:
+        self.month, self._sheet = month, sheet
+        self._seconds = month_seconds(month)
+        self._money: dict[tuple[Owner, str], float] = defaultdict(float)
+        self._quantity: dict[tuple[Owner, str], float] = defaultdict(float)
+        self._totals: list[DayTotal] = []
+        self._volumes: dict[str, Volumes] = {}
+        self._from_ms = self._until_ms = month_start_ms(month)
+
+    def copy(self) -> "Sums":
+        other = Sums(self.month, self._sheet)
+        other._money, other._quantity = self._money.copy(), self._quantity.copy()
+        other._totals, other._volumes = self._totals.copy(), self._volumes.copy()
+        other._from_ms, other._until_ms = self._from_ms, self._until_ms
+        return other
+
+    def add(self, day: Day) -> None:
+        """The next day, priced by its own prices."""
+        prices = self._sheet.at(datetime.date.fromisoformat(day.day))
         of_day: dict[str, float] = defaultdict(float)
-        for owner, resource, amount, price in _uses(day, prices, month_seconds(month)):
-            quantity[owner, resource] += amount
-            money[owner, resource] += amount * price
+        for owner, resource, amount, price in _uses(day, prices, self._seconds):
+            self._quantity[owner, resource] += amount
+            self._money[owner, resource] += amount * price
             of_day[owner.tenant] += amount * price
         share = min(1.0, (day.until_ms - day.from_ms) / DAY_MS)
-        totals.append(DayTotal(day.day, share, sum(of_day.values()), dict(of_day)))
-    keys = sorted(key for key in quantity if quantity[key] > 0)
-    whole = round(sum(money[key] for key in keys) * NANO)
-    nanos = split(whole, [money[key] for key in keys])
-    lines = [
-        Line(*owner, resource, quantity[owner, resource], nano)
-        for (owner, resource), nano in zip(keys, nanos, strict=True)
-    ]
-    return Month(
-        month,
-        sheet.currency,
-        min((day.from_ms for day in days), default=month_start_ms(month)),
-        max((day.until_ms for day in days), default=month_start_ms(month)),
-        lines,
-        totals,
-        volumes(days, month_seconds(month)),
-        sorted(damaged),
-    )
+        if not self._totals:
+            self._from_ms = day.from_ms
+        self._until_ms = max(self._until_ms, day.until_ms)
+        self._totals.append(DayTotal(day.day, share, sum(of_day.values()), dict(of_day)))
+        add_volumes(self._volumes, day, self._seconds)
+
+    def bill(self, damaged: Iterable[str] = ()) -> Month:
+        """The month's lines and what the forecast and the plans need."""
+        keys = sorted(key for key, amount in self._quantity.items() if amount > 0)
+        whole = round(sum(self._money[key] for key in keys) * NANO)
+        nanos = split(whole, [self._money[key] for key in keys])
+        lines = [
+            Line(*owner, resource, self._quantity[owner, resource], nano)
+            for (owner, resource), nano in zip(keys, nanos, strict=True)
+        ]
+        return Month(
+            self.month,
+            self._sheet.currency,
+            self._from_ms,
+            self._until_ms,
+            lines,
+            self._totals.copy(),
+            dict(sorted(self._volumes.items())),
+            sorted(damaged),
+        )
+
+
+def bill(month: str, days: Sequence[Day], sheet: PriceSheet, damaged: Iterable[str] = ()) -> Month:
+    """The month's bill out of its days, ascending."""
+    sums = Sums(month, sheet)
+    for day in days:
+        sums.add(day)
+    return sums.bill(damaged)
 
 
 Use = tuple[Owner, str, float, float]
@@ -180,27 +210,24 @@ def _of_queries(day: Day, prices: Prices) -> Iterable[Use]:
         yield owner, TRAFFIC, user.bytes / GB, prices.traffic.answers_gb
 
 
-def volumes(days: Iterable[Day], seconds: int) -> dict[str, Volumes]:
-    """What the plans count, by tenant."""
-    points: dict[str, float] = defaultdict(float)
-    queried: dict[str, float] = defaultdict(float)
+def add_volumes(volumes: dict[str, Volumes], day: Day, seconds: int) -> None:
+    """What the plans count, of one more day; by tenant."""
     stored: dict[str, float] = defaultdict(float)
-    series: dict[str, int] = defaultdict(int)
-    for day in days:
-        for tenant, count in day.points_received.items():
-            points[tenant] += count
-        for user in day.users:
-            queried[user.tenant] += user.points
-        for row in day.rows:
-            stored[row.tenant] += row.byte_s / seconds
-        for tenant, peak in day.series_peak.items():
-            series[tenant] = max(series[tenant], peak)
-    names = sorted({*points, *queried, *stored, *series})
-    return {
-        name: Volumes(points[name], series[name], stored[name], queried[name])
-        for name in names
-        if not name.startswith("(")
-    }
+    queried: dict[str, float] = defaultdict(float)
+    for row in day.rows:
+        stored[row.tenant] += row.byte_s / seconds
+    for user in day.users:
+        queried[user.tenant] += user.points
+    for tenant in {*stored, *queried, *day.points_received, *day.series_peak}:
+        if tenant.startswith("("):
+            continue
+        known = volumes.get(tenant, Volumes())
+        volumes[tenant] = Volumes(
+            known.points + day.points_received.get(tenant, 0.0),
+            max(known.series, day.series_peak.get(tenant, 0)),
+            known.stored_byte_months + stored[tenant],
+            known.queried_points + queried[tenant],
+        )
 
 
 class Row(msgspec.Struct):

@@ -275,6 +275,19 @@ def test_a_killed_meter_goes_on_where_it_was(tmp_path: Path) -> None:
     assert again.meter.month("2026-11").lines == whole.meter.month("2026-11").lines
 
 
+def test_a_look_just_taken_counts_once(tmp_path: Path) -> None:
+    desk = Desk(tmp_path)
+    desk.run(25)  # the last look was at midnight
+    written = desk.meter.month("2026-11")
+    for hours in (0, 1, 30):
+        fresh = sample(NOVEMBER + (24 + hours) * HOUR_MS)
+        month = desk.meter.month("2026-11", fresh)
+        assert sum(day.share for day in month.days) * 24 == pytest.approx(24 + hours)
+        assert desk.meter.month("2026-11") == written
+    older = sample(NOVEMBER + 5 * HOUR_MS)
+    assert desk.meter.month("2026-11", older) == written
+
+
 def test_damaged_days_are_told_and_not_believed(tmp_path: Path) -> None:
     desk = Desk(tmp_path)
     desk.run(60)

@@ -38,7 +38,7 @@ LIMIT, LIMIT_MAX = 50, 10_000
 VALUES_MAX = 1_000
 TENANTS_TAGGED_MAX = 50
 """Tenants whose tags are walked for one answer: the largest; others are one row."""
-FRESH_S = 15.0
+FRESH_S = 5.0
 """A look at the disk is told again for so long."""
 EVERYBODY = "*"
 CSV_TYPE = b"text/csv; charset=utf-8"
