@@ -1,10 +1,13 @@
-//! What governance costs where nothing is over budget: a shard on an in-memory disk receives and
-//! applies bodies of 2,000 series with one sample each. Prints CPU time a sample of all threads;
-//! for instructions run it under `valgrind --tool=callgrind`.
+//! What governance costs: a shard on an in-memory disk receives and applies bodies of 2,000 series
+//! with one sample each. Prints CPU time a sample of all threads, and of applying alone; for
+//! instructions run it under `perf stat -e instructions:u`, and take off those of mode `bodies`.
 //!
 //! `cargo run --release --no-default-features --example govern_records -- [series] [rounds] [mode]`
-//! modes: `off` (no policy), `others` (budgets of another tenant), `ten` (ten budgets that each
-//! series is compared with, three of them by labels; none is reached).
+//! modes: `bodies` (they are made, and nothing else), `off` (no policy), `others` (budgets of another
+//! tenant), `ten` (ten budgets that each series is compared with, three of them by labels; none is
+//! reached), `soft` (the same, and each new series is past a soft limit: an explosion), `drop` (all
+//! series are refused, into letters), `discard` (the same past the letters' quota), `fold` (all
+//! are folded). With `-new` behind it each round has series of its own.
 
 use _kernels::disk::MemoryDisk;
 use _kernels::model::{PayloadEncoding, PayloadFormat};
@@ -13,6 +16,7 @@ use _kernels::shard::apply::{NewSeries, Policy};
 use _kernels::shard::budget::Table;
 use _kernels::shard::owner::Options;
 use std::sync::Arc;
+use std::time::{Duration, Instant};
 
 const SERIES_A_BODY: usize = 2_000;
 const HOUR_MS: i64 = 3_600_000;
@@ -60,29 +64,45 @@ fn series(number: usize, time_ms: i64) -> Vec<u8> {
     body
 }
 
+/// Fields of a budget that each series counts for.
+fn limits(soft: Option<u64>, hard: u64, action: &str) -> String {
+    let soft = soft.map_or("null".to_owned(), |soft| soft.to_string());
+    format!(
+        r#""active_soft":{soft},"active_hard":{hard},"new_soft":null,"new_hard":1000000000,
+        "action":"{action}""#
+    )
+}
+
 fn table(mode: &str) -> Option<String> {
-    let row = |name: usize, tenant: &str, kind: &str, metric: &str, labels: &str| {
+    const FAR: u64 = 1_000_000_000;
+    let row = |name: usize, tenant: &str, kind: &str, metric: &str, labels: &str, rest: &str| {
         format!(
             r#"{{"name":"budget-{name}","tenant":"{tenant}","match":"{kind}","metric":"{metric}",
-            "labels":[{labels}],"active_soft":null,"active_hard":1000000000,"new_soft":null,
-            "new_hard":1000000000,"action":"drop"}}"#
+            "labels":[{labels}],{rest}}}"#
         )
     };
-    let rows: Vec<String> = match mode {
-        "others" => (0..10).map(|number| row(number, "other", "all", "", "")).collect(),
-        "ten" => (0..10)
-            .map(|number| match number {
-                0 => row(number, "", "all", "", ""),
-                1..=3 => row(number, "", "prefix", "http_", r#"["env","prod"]"#),
-                4..=6 => row(number, "", "prefix", "grpc_", ""),
-                _ => row(number, "", "name", "http_server_request_duration_seconds_07", ""),
-            })
-            .collect(),
-        _ => return None,
+    let far = limits(None, FAR, "drop");
+    let fold = r#""fold":{"labels":["pod","instance"],"gauge":"last","grid_ms":30000,
+        "lateness_ms":30000,"idle_ms":600000,"inputs_max":1000000,"outputs_max":100000}"#;
+    let first = match mode {
+        "bodies" | "off" => return None,
+        "soft" => limits(Some(0), FAR, "drop"),
+        "drop" | "discard" => limits(None, 0, "drop"),
+        "fold" => format!("{},{fold}", limits(None, 0, "strip")),
+        _ => far.clone(),
     };
+    let budget = |number| match number {
+        _ if mode == "others" => row(number, "other", "all", "", "", &far),
+        0 => row(number, "", "all", "", "", &first),
+        1..=3 => row(number, "", "prefix", "http_", r#"["env","prod"]"#, &far),
+        4..=6 => row(number, "", "prefix", "grpc_", "", &far),
+        _ => row(number, "", "name", "http_server_request_duration_seconds_07", "", &far),
+    };
+    let rows: Vec<String> = (0..10).map(budget).collect();
+    let letter_bytes_max = if mode == "drop" { 1_u64 << 40 } else { 1 };
     Some(format!(
-        r#"{{"format":1,"version":1,"stage":"enforce","letter_bytes_max":1,"letter_days":1,
-        "budgets":[{}]}}"#,
+        r#"{{"format":1,"version":1,"stage":"enforce","letter_bytes_max":{letter_bytes_max},
+        "letter_days":1,"budgets":[{}]}}"#,
         rows.join(",")
     ))
 }
@@ -93,8 +113,10 @@ fn main() -> Result<(), Box<dyn std::error::Error>> {
         arguments.get(at).and_then(|text| text.parse().ok()).unwrap_or(default)
     };
     let (count, rounds) = (number(1, 200_000), number(2, 1));
-    let mode = arguments.get(3).map_or("off", String::as_str);
-    let options = Options { buffer_points_max: u64::MAX, ..Options::default() };
+    let given = arguments.get(3).map_or("off", String::as_str);
+    let mode = given.trim_end_matches("-new");
+    let options =
+        Options { buffer_points_max: u64::MAX, decoded_bytes_max: 4 << 30, ..Options::default() };
     let shard = Shard::new(Arc::new(MemoryDisk::new()), options)?;
     let json = table(mode);
     let compiled = u32::from(json.is_some());
@@ -105,33 +127,44 @@ fn main() -> Result<(), Box<dyn std::error::Error>> {
     shard.open_journal(0, 1)?;
     shard.loaded();
     let start_ms = 500_000 * HOUR_MS;
-    let mut ticks = 0;
+    let (mut ticks, mut applying) = (0, Duration::ZERO);
     for round in 0..rounds {
         let now_ms = start_ms + round as i64 * 15_000;
+        let numbered_from = if mode == given { 0 } else { round * count };
         let bodies: Vec<Vec<u8>> = (0..count)
             .step_by(SERIES_A_BODY)
             .map(|first| {
                 let mut body = Vec::new();
                 for number in first..count.min(first + SERIES_A_BODY) {
-                    field(&mut body, 0x0a, &series(number, now_ms));
+                    field(&mut body, 0x0a, &series(numbered_from + number, now_ms));
                 }
                 body
             })
             .collect();
+        if mode == "bodies" {
+            continue;
+        }
         let before = cpu_ticks();
         for body in &bodies {
             let (format, encoding) = (PayloadFormat::RemoteWrite1, PayloadEncoding::Identity);
             shard.receive(body, "default", format, encoding, now_ms)?;
         }
-        while shard.sequences().1 < ((round + 1) * bodies.len()) as u64 {
-            shard.advance(std::time::Duration::from_millis(100))?;
+        let all = ((round + 1) * bodies.len()) as u64;
+        while shard.inbox().durable_next() < all {
+            std::thread::sleep(Duration::from_micros(200));
         }
+        let applied_from = Instant::now();
+        while shard.sequences().1 < all {
+            shard.advance(Duration::from_millis(100))?;
+        }
+        applying += applied_from.elapsed();
         ticks += cpu_ticks() - before;
     }
+    let samples = (count * rounds) as f64;
     println!(
-        "{mode}: {:.1} ns of CPU a sample, {} samples",
-        ticks as f64 / (count * rounds) as f64,
-        count * rounds
+        "{given}: {:.1} ns of CPU a sample, {:.1} ns of them to apply it; {samples} samples",
+        ticks as f64 / samples,
+        applying.as_nanos() as f64 / samples
     );
     Ok(())
 }

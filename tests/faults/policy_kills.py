@@ -39,8 +39,14 @@ from sluiceway.tiers.manifest import Change, ManifestStore, Policy, TableEntry
 from tests.faults.server import ServerUnderTest
 
 SHARD = "hot/metrics"
-METRICS, SERIES, CHURN = ("boom_a", "boom_b", "calm"), 400, 40
+METRICS, SERIES, CHURN = ("boom_a", "boom_b_total", "calm"), 400, 40
 OFTEN = {"SLUICEWAY_SEAL_POINTS_MAX": "3000", "SLUICEWAY_SEAL_S_MAX": "0.4"}
+FOLDS = (
+    {"action": "strip", "drop_labels": ["i"]},
+    {"action": "aggregate", "keep": ["i"]},
+    {"action": "overflow"},
+    {"action": "overflow", "overflow_label": "i"},
+)
 CHANGE_S_MAX = 0.4
 """The kill comes within this of a change."""
 
@@ -81,22 +87,34 @@ class Writer(threading.Thread):
         metric = self._random.choice(METRICS)
         numbers = self._random.sample(self._numbers, count)
         return remote_write(
-            ({"__name__": metric, "i": str(i)}, [(now_ms, self._random.random())]) for i in numbers
+            (
+                {"__name__": metric, "i": str(i), "shard": str(i % 7)},
+                [(now_ms, self._random.random())],
+            )
+            for i in numbers
         )
 
 
 def document(chance: random.Random) -> bytes:
-    """A policy with other limits each time."""
-    budgets = [
-        {
-            "name": f"of-{metric}",
-            "metric": metric,
-            "active_series": {"soft": 10, "hard": chance.randint(5, 8 * SERIES)},
-            "new_series_per_hour": {"hard": chance.randint(5, 8 * SERIES)},
-            "action": chance.choice(["drop", "drop", "observe"]),
-        }
-        for metric in chance.sample(METRICS, chance.randint(1, 2))
-    ]
+    """A policy with other limits, or another standing rule, each time."""
+    budgets = []
+    for metric in chance.sample(METRICS, chance.randint(1, 3)):
+        budget: dict[str, Any] = {"name": f"of-{metric}", "metric": metric}
+        plain = [{"action": "drop"}, {"action": "drop"}, {"action": "observe"}]
+        budget |= chance.choice([*plain, *FOLDS])
+        if "drop_labels" in budget or budget["action"] in ("aggregate", "overflow"):
+            budget["fold"] = {
+                "grid_ms": 1_000,
+                "lateness_ms": chance.choice([0, 300, 2_000]),
+                "idle_ms": chance.choice([1_000, 60_000]),
+                "inputs_max": chance.choice([20, 10_000]),
+                "gauge": chance.choice(["sum", "avg", "max", "last"]),
+            }
+            budget["standing"] = chance.random() < 0.3
+        if not budget.get("standing"):
+            budget["active_series"] = {"soft": 10, "hard": chance.randint(5, 4 * SERIES)}
+            budget["new_series_per_hour"] = {"hard": chance.randint(5, 4 * SERIES)}
+        budgets.append(budget)
     stage = chance.choice(["enforce", "enforce", "enforce", "observe"])
     return json.dumps({"stage": stage, "budgets": budgets}).encode()
 
@@ -128,12 +146,15 @@ def found(hot: HotShard, disk: Disk) -> Found:
 
 
 def registered(hot: HotShard) -> list[tuple[str, ...]]:
-    """Every series with its points' number."""
-    labels, offsets, *_ = hot.shard.points("default", -(1 << 62), 1 << 62)
-    return [
-        (*(f"{k}={v}" for k, v in sorted(one.items())), str(offsets[at + 1] - offsets[at]))
-        for at, one in enumerate(labels.to_list())
-    ]
+    """Every series with its points, those that folding made among them."""
+    labels, offsets, times, values = hot.shard.points("default", -(1 << 62), 1 << 62)
+    told = []
+    for at, one in enumerate(labels.to_list()):
+        mine = slice(offsets[at], offsets[at + 1])
+        points = zlib.crc32(times[mine].tobytes() + values[mine].tobytes())
+        count = str(offsets[at + 1] - offsets[at])
+        told.append((*(f"{k}={v}" for k, v in sorted(one.items())), count, str(points)))
+    return told
 
 
 def every_letter(letters: EmbeddedDeadLetters) -> Iterator[Letter]:
@@ -233,6 +254,7 @@ def run(changes: int, seed: int, place: Path) -> dict[str, Any]:
         "points_received": received,
         "outcomes": killed.tenants["default"],
         "series": len(killed.series),
+        "outputs": sum(any("folded_by" in part for part in one) for one in killed.series),
         "letters": len(killed.letters),
     }
 

@@ -26,7 +26,7 @@ const KEPT_MIN: usize = 1 << 16;
 
 /// The tenant is mixed in so that equal bytes of two tenants stay apart.
 #[inline]
-fn key(tenant: TenantNumber, hash: u128) -> [u32; 3] {
+pub(super) fn key(tenant: TenantNumber, hash: u128) -> [u32; 3] {
     let mixed = hash ^ u128::from(tenant).wrapping_mul(0x9e37_79b9_7f4a_7c15_f39c_c060_5ced_c835);
     [(mixed >> 32) as u32, (mixed >> 64) as u32, (mixed >> 96) as u32]
 }

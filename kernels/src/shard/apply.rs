@@ -11,11 +11,12 @@ use super::deletion::Followed;
 use super::fold::Fold;
 use super::governor::Governor;
 use super::intake::Decoded;
+use super::judged::Judged;
 use super::ledger::Ledger;
 use super::letters::Letters;
 use super::owner::Shard;
+use super::refuse::Refusals;
 use super::reread::Reread;
-use super::resolve::Refusals;
 use crate::error::Result;
 use crate::journal::Gap;
 use crate::journal::record::RecordHeader;
@@ -74,6 +75,7 @@ pub struct Applier {
     pub(super) reread: Reread,
     pub(super) rows: Vec<SeriesRow>,
     pub(super) refusals: Refusals,
+    pub(super) judged: Judged,
     pub governor: Governor,
     pub fold: Fold,
     pub letters: Letters,
@@ -94,6 +96,7 @@ impl Applier {
             reread: Reread::default(),
             rows: Vec::new(),
             refusals: Refusals::default(),
+            judged: Judged::default(),
             governor: Governor::default(),
             fold: Fold::default(),
             letters: Letters::default(),

@@ -108,6 +108,9 @@ pub struct Budget {
     pub new_soft: Option<u64>,
     pub new_hard: Option<u64>,
     pub action: Action,
+    /// A standing rule: it has no limits, and all its series are folded, known ones too.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub standing: bool,
     /// There where the action folds.
     #[serde(default)]
     pub fold: Option<FoldRules>,
@@ -138,7 +141,7 @@ impl Table {
         for budget in &table.budgets {
             let sound = match &budget.fold {
                 Some(rules) => rules.grid_ms > 0 && rules.lateness_ms >= 0 && rules.idle_ms >= 0,
-                None => !budget.action.folds(),
+                None => !budget.action.folds() && !budget.standing,
             };
             if !sound {
                 return Err(bad(format!("how budget {:?} folds", budget.name)));
@@ -198,8 +201,15 @@ impl Meter {
 struct Candidates {
     /// The set, where no budget among them looks at labels.
     set: u32,
-    /// Else all of them, ascending.
-    labelled: Option<Arc<[u32]>>,
+    labelled: Option<Arc<Labelled>>,
+}
+
+/// Candidates of which some look at labels.
+struct Labelled {
+    /// All of them, ascending, with the places of their conditions.
+    meters: Vec<(u32, Vec<usize>)>,
+    /// (label, value), each once: budgets often share them.
+    conditions: Vec<(String, String)>,
 }
 
 #[derive(Default)]
@@ -218,22 +228,29 @@ pub struct Meters {
     pub meters: Vec<Meter>,
     tenants: Vec<TenantMeters>,
     sets: Vec<Box<[u32]>>,
+    /// By set: the first of its meters that is a standing rule's.
+    standing: Vec<Option<u32>>,
+    /// There are standing rules, and they are in force.
+    pub stands: bool,
     set_numbers: HashMap<Box<[u32]>, u32, FxBuildHasher>,
     /// By row; a number of `sets`.
     row_sets: Vec<u32>,
-    scratch: Vec<u32>,
+    scratch: (Vec<u32>, Vec<bool>),
 }
 
 impl Meters {
     pub fn new(table: Arc<Table>) -> Meters {
+        let rules = table.budgets.iter().any(|budget| budget.standing);
         Meters {
+            stands: rules && table.stage == Stage::Enforce,
+            standing: vec![None],
             table,
             meters: Vec::new(),
             tenants: Vec::new(),
             sets: vec![Box::default()],
             set_numbers: std::iter::once((Box::default(), NO_METERS)).collect(),
             row_sets: Vec::new(),
-            scratch: Vec::new(),
+            scratch: Default::default(),
         }
     }
 
@@ -249,6 +266,12 @@ impl Meters {
     /// The meters of a set, ascending.
     pub fn set(&self, set: u32) -> &[u32] {
         &self.sets[set as usize]
+    }
+
+    /// The meter of the standing rule that folds a set's series.
+    #[inline]
+    pub fn standing(&self, set: u32) -> Option<u32> {
+        self.standing[set as usize]
     }
 
     /// The set of a row.
@@ -305,14 +328,16 @@ impl Meters {
     ) -> u32 {
         let candidates = self.candidates(tenant, metric);
         let Some(labelled) = candidates.labelled else { return candidates.set };
-        let mut set = std::mem::take(&mut self.scratch);
+        let (mut set, mut held) = std::mem::take(&mut self.scratch);
         set.clear();
-        let fits = |&meter: &u32| {
-            self.budget(meter).labels.iter().all(|(name, wanted)| value(name) == wanted.as_bytes())
-        };
-        set.extend(labelled.iter().copied().filter(fits));
+        held.clear();
+        let holds = |(name, wanted): &(String, String)| value(name) == wanted.as_bytes();
+        held.extend(labelled.conditions.iter().map(holds));
+        let fitting =
+            labelled.meters.iter().filter(|(_, places)| places.iter().all(|&at| held[at]));
+        set.extend(fitting.map(|(meter, _)| meter));
         let number = self.number_of(&set);
-        self.scratch = set;
+        self.scratch = (set, held);
         number
     }
 
@@ -344,7 +369,7 @@ impl Meters {
         let meters = &self.tenants[tenant as usize].meters;
         let all: Vec<u32> = meters.iter().copied().filter(fits).collect();
         let found = if all.iter().any(|&meter| !self.budget(meter).labels.is_empty()) {
-            Candidates { set: NO_METERS, labelled: Some(all.into()) }
+            Candidates { set: NO_METERS, labelled: Some(Arc::new(self.labelled(&all))) }
         } else {
             Candidates { set: self.number_of(&all), labelled: None }
         };
@@ -356,12 +381,29 @@ impl Meters {
         found
     }
 
+    fn labelled(&self, meters: &[u32]) -> Labelled {
+        let mut conditions: Vec<(String, String)> = Vec::new();
+        let mut place_of = |label: &(String, String)| {
+            conditions.iter().position(|known| known == label).unwrap_or_else(|| {
+                conditions.push(label.clone());
+                conditions.len() - 1
+            })
+        };
+        let places = |&meter: &u32| {
+            (meter, self.budget(meter).labels.iter().map(&mut place_of).collect::<Vec<_>>())
+        };
+        let meters = meters.iter().map(places).collect();
+        Labelled { meters, conditions }
+    }
+
     fn number_of(&mut self, set: &[u32]) -> u32 {
         if let Some(&number) = self.set_numbers.get(set) {
             return number;
         }
         let number = self.sets.len() as u32;
         self.sets.push(set.into());
+        let rule = set.iter().copied().find(|&meter| self.budget(meter).standing);
+        self.standing.push(rule.filter(|_| self.stands));
         self.set_numbers.insert(set.into(), number);
         number
     }

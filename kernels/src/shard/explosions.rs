@@ -45,6 +45,8 @@ struct Explosion {
     last_ms: i64,
     /// Series past the limit; one that is sent again after it was refused counts again.
     noted: u64,
+    /// Those whose labels were looked at.
+    examined: u64,
     refused: u64,
     series: HyperLogLog,
     tags: Vec<(Box<[u8]>, HyperLogLog)>,
@@ -81,6 +83,8 @@ pub struct Explosions {
     /// The record that is being applied.
     sequence: u64,
     received_ms: i64,
+    /// The last record whose tenant found no room.
+    denied: Option<u64>,
 }
 
 impl Explosions {
@@ -90,9 +94,32 @@ impl Explosions {
         (self.sequence, self.received_ms) = (sequence, received_ms);
     }
 
-    /// A new series past a limit.
+    /// A series that was noted under this key is refused again: true where that is all there is to
+    /// say; else its labels are wanted.
+    #[inline]
+    pub fn again(&mut self, key: u64) -> bool {
+        let (received_ms, over_ms) = (self.received_ms, OVER_MS);
+        let Some(at) = self.list.iter().position(|explosion| explosion.key == key) else {
+            let denied = self.denied == Some(self.sequence);
+            self.left_off += u64::from(denied);
+            return denied;
+        };
+        let explosion = &mut self.list[at];
+        if received_ms - explosion.last_ms > over_ms {
+            return false;
+        }
+        explosion.last_ms = received_ms.max(explosion.last_ms);
+        explosion.noted += 1;
+        explosion.refused += 1;
+        if at > 0 {
+            self.list.swap(0, at);
+        }
+        true
+    }
+
+    /// A new series past a limit; answers the explosion's key.
     #[cold]
-    pub fn note(&mut self, past: &Past) {
+    pub fn note(&mut self, past: &Past) -> u64 {
         let labels = || canonical::labels(past.labels).filter_map(std::result::Result::ok);
         let metric = labels().find(|(name, ..)| *name == METRIC_NAME.as_bytes());
         let metric = metric.map_or(&[][..], |(_, value, _)| value);
@@ -109,23 +136,32 @@ impl Explosions {
             }
         }
         if found.is_none() && !self.open(key, past, metric) {
-            return;
+            return key;
         }
         let (received_ms, front) = (self.received_ms, self.list.front_mut());
-        let Some(explosion) = front else { return };
+        let Some(explosion) = front else { return key };
         explosion.last_ms = received_ms.max(explosion.last_ms);
         explosion.noted += 1;
         explosion.refused += u64::from(past.refused);
-        if explosion.noted > SKETCHED_MAX {
-            return;
+        if explosion.examined >= SKETCHED_MAX {
+            return key;
         }
+        explosion.examined += 1;
         explosion.series.add(past.labels);
+        // Series of a metric mostly have the same tags, in the same order.
+        let mut expected = 0;
         for (name, value, _) in labels() {
             if name == METRIC_NAME.as_bytes() {
                 continue;
             }
             let tags = &mut explosion.tags;
-            match tags.iter().position(|(known, _)| &**known == name) {
+            let same = tags.get(expected).is_some_and(|(known, _)| &**known == name);
+            let found = match same {
+                true => Some(expected),
+                false => tags.iter().position(|(known, _)| &**known == name),
+            };
+            expected = found.map_or(expected, |at| at + 1);
+            match found {
                 Some(at) => tags[at].1.add(value),
                 None if tags.len() < TAGS_MAX => {
                     let mut sketch = HyperLogLog::new(PRECISION);
@@ -135,16 +171,22 @@ impl Explosions {
                 None => explosion.tags_left_off = true,
             }
         }
+        key
     }
 
     /// Make room and put a new one in front; false where its tenant has enough.
     fn open(&mut self, key: u64, past: &Past, metric: &[u8]) -> bool {
+        if self.denied == Some(self.sequence) {
+            self.left_off += 1;
+            return false;
+        }
         let own = self.list.iter().filter(|explosion| explosion.tenant == past.tenant).count();
         if own >= TENANT_MAX {
             let oldest = self.oldest(|explosion| explosion.tenant == past.tenant);
             match oldest.filter(|&at| self.received_ms - self.list[at].last_ms > OVER_MS) {
                 Some(at) => drop(self.list.remove(at)),
                 None => {
+                    self.denied = Some(self.sequence);
                     self.left_off += 1;
                     return false;
                 }
@@ -165,6 +207,7 @@ impl Explosions {
             first_ms: self.received_ms,
             last_ms: self.received_ms,
             noted: 0,
+            examined: 0,
             refused: 0,
             series: HyperLogLog::new(PRECISION),
             tags: Vec::new(),

@@ -62,7 +62,9 @@ impl Shard {
         let (dedup_keys, governor_bytes, letter_bytes) = {
             let applier = self.applier.lock();
             let letters = applier.letters.memory_bytes();
-            let governor = applier.governor.memory_bytes() + applier.fold.memory_bytes();
+            let governor = applier.governor.memory_bytes()
+                + applier.fold.memory_bytes()
+                + applier.judged.memory_bytes();
             (applier.dedup.len(), governor, letters)
         };
         let (series, registry_bytes) = {

@@ -334,6 +334,11 @@ impl Fold {
             (output.grid_ms, output.lateness_ms) = (rules.grid_ms, rules.lateness_ms);
             output.idle_ms = rules.idle_ms;
             self.due_ms = self.due_ms.min(output.next_close_ms());
+            // Where the policy named it before: what is chosen now stays, too.
+            if output.overflow_label.is_empty() && !new.overflow_label.is_empty() {
+                output.overflow_label = new.overflow_label;
+                self.overflowing.extend(output.overflowing());
+            }
             return;
         }
         let mut output = Output {
@@ -379,24 +384,24 @@ impl Fold {
         let Some(output) = self.outputs.get_mut(&target.output) else {
             return Some(LetterReason::FoldFull);
         };
-        let counts = self.counts.entry((output.tenant, output.budget.clone())).or_default();
-        let known = output.inputs.get(&target.input);
-        let open = known.map_or(0, |input| input.open.len()) + points.len();
-        let room =
-            known.is_some() || (counts.inputs < rules.inputs_max && self.inputs < INPUTS_MAX);
-        if !room
-            || open > OPEN_POINTS_PER_INPUT_MAX
-            || self.open_points + points.len() > OPEN_POINTS_MAX
-        {
+        let known = output.inputs.get_mut(&target.input);
+        let open = known.as_ref().map_or(0, |input| input.open.len()) + points.len();
+        if open > OPEN_POINTS_PER_INPUT_MAX || self.open_points + points.len() > OPEN_POINTS_MAX {
             return Some(LetterReason::FoldFull);
         }
-        if known.is_none() {
-            counts.inputs += 1;
-            self.inputs += 1;
-        }
-        output.seen_ms = self.now_ms;
-        let input = output.inputs.entry(target.input).or_default();
-        input.seen_ms = self.now_ms;
+        let input = match known {
+            Some(input) => input,
+            None => {
+                let counts = self.counts.entry((output.tenant, output.budget.clone())).or_default();
+                if counts.inputs >= rules.inputs_max || self.inputs >= INPUTS_MAX {
+                    return Some(LetterReason::FoldFull);
+                }
+                counts.inputs += 1;
+                self.inputs += 1;
+                output.inputs.entry(target.input).or_default()
+            }
+        };
+        (output.seen_ms, input.seen_ms) = (self.now_ms, self.now_ms);
         let before = input.open.len();
         let (kind, grid_ms, closed_ms) = (output.kind, output.grid_ms, output.closed_ms);
         let settled = input.settled;

@@ -5,7 +5,7 @@
 //! `outputs_max`.
 
 use super::alive::day_of;
-use super::apply::Applier;
+use super::apply::{Applier, Policy};
 use super::budget::{Action, Budget, FoldRules};
 use super::fold::{Emitted, Fold, Kind, NewOutput, Target};
 use super::governor::{Governor, Verdict};
@@ -14,7 +14,7 @@ use super::letters::LetterReason;
 use super::metadata::type_of_suffix;
 use super::owner::Shard;
 use super::registry::Registry;
-use super::resolve::{Newcomer, Refused};
+use super::resolve::{Newcomer, Refused, judge};
 use crate::error::KernelError;
 use crate::labels::{METRIC_NAME, canonical};
 use crate::model::SeriesType;
@@ -34,10 +34,12 @@ pub(super) fn aim(
     (registry, governor, fold): (&mut Registry, &mut Governor, &mut Fold),
     new: &Newcomer,
     verdict: Verdict,
-    received_ms: i64,
+    input: u128,
+    policy: Option<Policy>,
 ) -> Result<Target, Refused> {
     let full = Refused::Governed(Verdict { reason: LetterReason::FoldFull, ..verdict });
-    let Some((table, place)) = governor.budget_of(&verdict) else { return Err(full) };
+    let place = governor.budget_of(&verdict);
+    let (Some(table), Some(place)) = (governor.table(), place) else { return Err(full) };
     let budget = &table.budgets[place];
     let Some(rules) = &budget.fold else { return Err(full) };
     let metric = metric_of(new.labels);
@@ -58,8 +60,13 @@ pub(super) fn aim(
     let output = match known {
         Some(row) => row,
         None => {
+            let rows = registry.row_count() as u64;
+            if let Some(refusal) = policy.and_then(|policy| judge(&policy, rows)) {
+                return Err(Refused::Rejected(refusal));
+            }
             let set = governor.set_of(registry, new.tenant, &labels);
-            let made = registry.register_new(new.tenant, &labels, id, new.series_type, received_ms);
+            let made =
+                registry.register_new(new.tenant, &labels, id, new.series_type, new.received_ms);
             let row = made.map_err(|error| match error {
                 KernelError::Overloaded { .. } => Refused::Rejected(Refusal::SeriesMax),
                 _ => Refused::Rejected(Refusal::Labels),
@@ -73,7 +80,6 @@ pub(super) fn aim(
     let kind = kind_of(new.series_type, metric);
     let of = NewOutput { tenant: new.tenant, budget: &budget.name, metric, overflow_label, kind };
     fold.open_output(output, of, rules);
-    let (input, _) = registry.look_up(new.tenant, new.labels);
     Ok(Target { output, input })
 }
 

@@ -4,7 +4,7 @@
 //! function of the records applied so far and of the tables they name, never of a clock or of when
 //! a seal came; so a replay judges as the first time. docs/formats/policy.md.
 
-use super::budget::{Action, Budget, Meters, NO_METERS, Stage, Table, Tally};
+use super::budget::{Action, Budget, Meter, Meters, NO_METERS, Stage, Table, Tally};
 use super::explosions::{Explosions, Past};
 use super::hour_sketches::Closing;
 use super::hours::{History, NO_BUDGET, Refuser};
@@ -47,6 +47,8 @@ pub struct Governor {
     /// By row: `THIS_HOUR`, `LAST_HOUR` or 0.
     pub(super) activity: Vec<u8>,
     meters: Option<Meters>,
+    /// How often meters were opened: numbers of others mean nothing in these.
+    pub(super) meters_opened: u64,
     /// Meters and activity do not stand for what was loaded, or for `version`.
     stale: bool,
     /// Of budgets and tenants that no meter stands for now.
@@ -69,6 +71,7 @@ impl Default for Governor {
             hour_first_row: 0,
             activity: Vec::new(),
             meters: None,
+            meters_opened: 0,
             stale: true,
             tallies: BTreeMap::new(),
             letter_bytes: BTreeMap::new(),
@@ -133,6 +136,7 @@ impl Governor {
     /// Meters of the table in force, which count nothing yet.
     pub(super) fn open_meters(&mut self) {
         self.stale = false;
+        self.meters_opened += 1;
         let table = self.tables.get(&self.version).filter(|table| !table.budgets.is_empty());
         self.meters = table.map(|table| Meters::new(table.clone()));
     }
@@ -220,6 +224,25 @@ impl Governor {
         found.filter(|verdict| verdict.action != Action::Observe)
     }
 
+    /// Are there rules in force that fold known series?
+    #[inline]
+    pub fn stands(&self) -> bool {
+        self.meters.as_ref().is_some_and(|meters| meters.stands)
+    }
+
+    /// The standing rule that folds a set's series, whatever the meters say.
+    pub fn standing(&self, set: u32) -> Option<Verdict> {
+        let meters = self.meters.as_ref().filter(|meters| meters.stands)?;
+        let meter = meters.standing(set)?;
+        let action = meters.budget(meter).action;
+        Some(Verdict { meter, reason: LetterReason::FoldFull, action })
+    }
+
+    /// Does a standing rule fold a known row's series?
+    pub fn stands_for(&self, row: SeriesRow) -> bool {
+        self.meters.as_ref().is_some_and(|meters| meters.standing(meters.row_set(row)).is_some())
+    }
+
     /// The first of a series' meters that one more is past a soft limit of; a hard one stands for
     /// it where there is no other.
     #[inline]
@@ -243,11 +266,11 @@ impl Governor {
         meter: u32,
         labels: &[u8],
         refused: bool,
-    ) {
-        let Some(meters) = &self.meters else { return };
+    ) -> u64 {
+        let Some(meters) = &self.meters else { return 0 };
         let tenant = registry.tenant_name(meters.meters[meter as usize].tenant);
         let budget = &meters.budget(meter).name;
-        self.explosions.note(&Past { tenant, budget, labels, refused });
+        self.explosions.note(&Past { tenant, budget, labels, refused })
     }
 
     /// Would one more series of a tenant be refused, whatever it is, if a budget counts it for which
@@ -281,28 +304,30 @@ impl Governor {
     /// A series that was judged got the next row.
     #[inline]
     pub fn registered(&mut self, set: u32) {
-        if let Some(meters) = self.meters.as_mut().filter(|_| set != NO_METERS) {
-            meters.each(set, |budget, meter| {
-                let past = |limit: Option<u64>, count| limit.is_some_and(|limit| count >= limit);
-                let over = |active, new| past(active, meter.active()) || past(new, meter.new);
-                let soft = over(budget.active_soft, budget.new_soft);
-                let hard = over(budget.active_hard, budget.new_hard);
-                meter.tally.over_soft += u64::from(soft);
-                meter.tally.observed += u64::from(hard);
-            });
-        }
-        self.counted(set);
+        self.next_row(set, |budget, meter| {
+            let past = |limit: Option<u64>, count| limit.is_some_and(|limit| count >= limit);
+            let over = |active, new| past(active, meter.active()) || past(new, meter.new);
+            let soft = over(budget.active_soft, budget.new_soft);
+            let hard = over(budget.active_hard, budget.new_hard);
+            meter.tally.over_soft += u64::from(soft);
+            meter.tally.observed += u64::from(hard);
+        });
     }
 
     /// The next row counts for a set of meters.
     pub fn counted(&mut self, set: u32) {
+        self.next_row(set, |_, _| {});
+    }
+
+    fn next_row(&mut self, set: u32, mut told: impl FnMut(&Budget, &mut Meter)) {
         self.activity.push(THIS_HOUR);
         let Some(meters) = &mut self.meters else { return };
         meters.add_row(set);
         if set == NO_METERS {
             return;
         }
-        meters.each(set, |_, meter| {
+        meters.each(set, |budget, meter| {
+            told(budget, meter);
             meter.current += 1;
             meter.new += 1;
         });
@@ -325,15 +350,20 @@ impl Governor {
         self.history.refused(number);
     }
 
-    /// The table by which is judged, and the place in it of a verdict's budget.
-    pub fn budget_of(&self, verdict: &Verdict) -> Option<(Arc<Table>, usize)> {
-        let meters = self.meters.as_ref()?;
-        Some((meters.table.clone(), meters.meters[verdict.meter as usize].budget as usize))
+    /// The table by which is judged.
+    pub fn table(&self) -> Option<Arc<Table>> {
+        self.meters.as_ref().map(|meters| meters.table.clone())
     }
 
-    /// Is there room for a letter of a tenant? Then it is taken.
-    pub fn charge(&mut self, tenant: &str, received_ms: i64, bytes: u64) -> bool {
-        let Some(table) = self.meters.as_ref().map(|meters| &meters.table) else { return false };
+    /// The place in the table of a verdict's budget.
+    pub fn budget_of(&self, verdict: &Verdict) -> Option<usize> {
+        let meters = self.meters.as_ref()?;
+        Some(meters.meters[verdict.meter as usize].budget as usize)
+    }
+
+    /// Bytes of letters that a tenant has room for.
+    pub fn letter_room(&mut self, tenant: &str, received_ms: i64) -> u64 {
+        let Some(table) = self.meters.as_ref().map(|meters| &meters.table) else { return 0 };
         let bytes_max = table.letter_bytes_max_of.get(tenant).copied();
         let bytes_max = bytes_max.unwrap_or(table.letter_bytes_max);
         let days = i64::from(table.letter_days);
@@ -341,16 +371,21 @@ impl Governor {
         if !self.letter_bytes.contains_key(tenant) {
             self.letter_bytes.insert(tenant.to_owned(), BTreeMap::new());
         }
-        let Some(by_day) = self.letter_bytes.get_mut(tenant) else { return false };
+        let Some(by_day) = self.letter_bytes.get_mut(tenant) else { return 0 };
         // Days ahead stay: a clock that was wrong makes no room.
         while by_day.first_key_value().is_some_and(|(&day, _)| day <= today - days) {
             by_day.pop_first();
         }
-        if by_day.values().sum::<u64>() + bytes > bytes_max {
-            return false;
+        bytes_max.saturating_sub(by_day.values().sum())
+    }
+
+    /// Is there room for a letter of a tenant? Then it is taken.
+    pub fn charge(&mut self, tenant: &str, received_ms: i64, bytes: u64) -> bool {
+        let fits = bytes <= self.letter_room(tenant, received_ms);
+        if let Some(by_day) = self.letter_bytes.get_mut(tenant).filter(|_| fits) {
+            *by_day.entry(received_ms.div_euclid(DAY_MS)).or_default() += bytes;
         }
-        *by_day.entry(today).or_default() += bytes;
-        true
+        fits
     }
 
     /// What became of the points of a refused series.

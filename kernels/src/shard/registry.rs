@@ -160,6 +160,18 @@ impl Registry {
         (id, self.find_id(tenant, labels, id))
     }
 
+    /// The series id of canonical labels; `scratch` is overwritten.
+    pub(super) fn id_of(&self, tenant: TenantNumber, labels: &[u8], scratch: &mut Vec<u8>) -> u128 {
+        series_id_with(self.tenant_name(tenant), labels, scratch)
+    }
+
+    /// Has some series this id? Labels that are not compared may be others'.
+    #[inline]
+    pub(super) fn has_id(&self, id: u128) -> bool {
+        let id = halves(id);
+        self.by_id.find(id[0], |&row| self.ids[row as usize] == id).is_some()
+    }
+
     /// The row of canonical labels.
     pub fn find(&self, tenant: TenantNumber, labels: &[u8]) -> Option<SeriesRow> {
         self.find_id(tenant, labels, series_id(self.tenant_name(tenant), labels))

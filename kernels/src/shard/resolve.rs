@@ -1,22 +1,23 @@
-//! Resolve: a batch's series become rows. Known series always flow; new ones are judged, and what
-//! is refused is rejected, folded, or framed as dead letters.
+//! Resolve: a batch's series become rows. Known series flow unless a standing rule folds them; new
+//! ones are judged, and what is refused is for refuse.rs.
 //!
-//! Invariant: a refused series leaves no trace in registry, index or buffer; each of its points has
-//! one outcome.
+//! Invariant: a refused series leaves no trace in registry, index or buffer. The registry is held
+//! for reading until a series is to be written: a flood of refused ones locks no query out.
 
 use super::apply::{Applier, NewSeries, Policy, REFUSED};
-use super::fold::Target;
+use super::fold::{Fold, Target};
 use super::fold_target::aim;
 use super::governor::{Governor, Verdict};
+use super::judged::Seen;
 use super::ledger::Refusal;
-use super::letters::{Letter, LetterReason, frame};
 use super::owner::Shard;
 use super::registry::Registry;
 use crate::error::KernelError;
 use crate::journal::record::RecordHeader;
-use crate::model::{Batch, HistogramPoint, SeriesRow, SeriesType, TenantNumber};
+use crate::model::{Batch, SeriesRow, SeriesType, TenantNumber};
 use crate::wire;
-use std::ops::Range;
+use parking_lot::{RwLock, RwLockReadGuard, RwLockWriteGuard};
+use std::ops::Deref;
 
 /// Why a new series has no row.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -27,7 +28,7 @@ pub enum Refused {
 }
 
 impl Refused {
-    fn verdict(&self) -> Option<&Verdict> {
+    pub(super) fn verdict(&self) -> Option<&Verdict> {
         match self {
             Refused::Governed(verdict) | Refused::Folded(verdict, _) => Some(verdict),
             Refused::Rejected(_) => None,
@@ -35,34 +36,59 @@ impl Refused {
     }
 }
 
-/// One refused series of the batch; `labels` is where its canonical labels stand.
-struct RefusedSeries {
-    series_index: u32,
-    why: Refused,
-    labels: Range<usize>,
-}
-
-/// Series of one batch that were refused, ascending by their index.
-#[derive(Default)]
-pub struct Refusals {
-    list: Vec<RefusedSeries>,
-    label_bytes: Vec<u8>,
-    /// (place in `list`, time, value); sorted by place.
-    floats: Vec<(u32, (i64, f64))>,
-    /// (place in `list`, number in the batch); sorted by place.
-    histograms: Vec<(u32, usize)>,
+/// The registry while one record is resolved: held for reading, for writing from the first write
+/// on. The applier alone writes, so nothing changes in between.
+struct Access<'a> {
+    lock: &'a RwLock<Registry>,
+    held: Held<'a>,
     scratch: Vec<u8>,
-    framed: Vec<u8>,
 }
 
-impl Refusals {
-    pub fn is_empty(&self) -> bool {
-        self.list.is_empty()
+enum Held<'a> {
+    Read(RwLockReadGuard<'a, Registry>),
+    Write(RwLockWriteGuard<'a, Registry>),
+    Neither,
+}
+
+impl<'a> Access<'a> {
+    fn new(lock: &'a RwLock<Registry>) -> Access<'a> {
+        Access { lock, held: Held::Read(lock.read()), scratch: Vec::new() }
+    }
+
+    /// The series id of canonical labels, and their row if they have one.
+    fn look_up(&mut self, new: &Newcomer) -> (u128, Option<SeriesRow>) {
+        let mut scratch = std::mem::take(&mut self.scratch);
+        let id = self.id_of(new.tenant, new.labels, &mut scratch);
+        self.scratch = scratch;
+        (id, self.find_id(new.tenant, new.labels, id))
+    }
+
+    fn write(&mut self) -> &mut Registry {
+        if !matches!(self.held, Held::Write(_)) {
+            self.held = Held::Neither;
+            self.held = Held::Write(self.lock.write());
+        }
+        match &mut self.held {
+            Held::Write(registry) => registry,
+            _ => unreachable!("it was just taken"),
+        }
+    }
+}
+
+impl Deref for Access<'_> {
+    type Target = Registry;
+
+    fn deref(&self) -> &Registry {
+        match &self.held {
+            Held::Read(registry) => registry,
+            Held::Write(registry) => registry,
+            Held::Neither => unreachable!("`write` leaves it held"),
+        }
     }
 }
 
 /// The outermost rule: may any series that has no row yet have one?
-fn judge(policy: &Policy, series_held: u64) -> Option<Refusal> {
+pub(super) fn judge(policy: &Policy, series_held: u64) -> Option<Refusal> {
     match policy.new_series {
         NewSeries::RefuseDisk => Some(Refusal::Disk),
         NewSeries::RefuseMemory => Some(Refusal::Memory),
@@ -75,8 +101,7 @@ impl Shard {
     /// Rows of the batch's series into `applier.rows`; new series are judged and registered.
     pub(super) fn resolve(&self, header: &RecordHeader, batch: &Batch, applier: &mut Applier) {
         applier.rows.clear();
-        applier.refusals.list.clear();
-        applier.refusals.label_bytes.clear();
+        applier.refusals.clear();
         let policy = applier.policies.get(&header.policy_version).copied();
         let governor = &mut applier.governor;
         let mut unknown: Vec<u32> = Vec::new();
@@ -85,9 +110,14 @@ impl Shard {
             let table = policy.map_or(0, |policy| policy.table);
             governor.explosions.begin(header.sequence, header.received_ms);
             governor.begin(&registry, header.received_ms, header.policy_version, table);
+            applier.judged.begin(governor.meters_opened);
+            let stands = governor.stands();
             let tenant = registry.tenant_number(&header.tenant);
             for (index, series) in batch.series.iter().enumerate() {
-                let row = tenant.and_then(|tenant| registry.resolve(tenant, series.label_hash));
+                let mut row = tenant.and_then(|tenant| registry.resolve(tenant, series.label_hash));
+                if stands {
+                    row = row.filter(|&row| !governor.stands_for(row));
+                }
                 let retyped = row.is_some_and(|row| {
                     series.series_type != SeriesType::Unknown
                         && registry.series_type(row) != series.series_type
@@ -126,145 +156,65 @@ impl Shard {
         (tenant, policy): (Option<TenantNumber>, Option<Policy>),
         unknown: &[u32],
     ) {
-        let governor = &mut applier.governor;
-        let mut registry = self.registry.write();
-        let tenant = tenant.unwrap_or_else(|| registry.tenant(&header.tenant));
+        let Applier { governor, fold, judged, refusals, rows, .. } = applier;
+        let mut registry = Access::new(&self.registry);
+        let tenant = tenant.unwrap_or_else(|| registry.write().tenant(&header.tenant));
         let mut canonical = Vec::new();
         let before = registry.row_count();
         for &index in unknown {
             let series = &batch.series[index as usize];
-            if applier.rows[index as usize] == REFUSED {
-                let sent =
-                    &batch.label_bytes[series.label_start as usize..series.label_end as usize];
-                canonical.clear();
-                let labels = if series.canonical {
-                    sent
-                } else {
-                    // Validated by the decoder; were it not, `admit` refuses what comes out.
-                    let _ = wire::canonical_labels(sent, &mut canonical);
-                    canonical.as_slice()
-                };
-                let new = Newcomer { tenant, labels, series_type: series.series_type };
-                match admit(&mut registry, governor, &new, policy, header.received_ms) {
+            if rows[index as usize] == REFUSED {
+                let known = judged.get(tenant, series.label_hash);
+                let state = (&*registry, &mut *governor, &*fold);
+                if let Some(seen) = known
+                    && let Some(why) = refused_again(state, &seen, policy)
+                {
+                    refusals.add_unparsed(index, why, seen.label_bytes);
+                    continue;
+                }
+                let labels = canonical_of(batch, index, &mut canonical);
+                let series_type = series.series_type;
+                let new = Newcomer { tenant, labels, series_type, received_ms: header.received_ms };
+                match admit(&mut registry, governor, fold, &new, policy) {
                     Ok(row) => {
-                        registry.remember_alias(tenant, series.label_hash, row);
-                        applier.rows[index as usize] = row;
+                        registry.write().remember_alias(tenant, series.label_hash, row);
+                        rows[index as usize] = row;
                     }
-                    Err(Refused::Governed(verdict)) if verdict.action.folds() => {
-                        let state = (&mut *registry, &mut *governor, &mut applier.fold);
-                        let why = match aim(state, &new, verdict, header.received_ms) {
-                            Ok(target) => Refused::Folded(verdict, target),
-                            Err(why) => why,
-                        };
-                        applier.refusals.add(index, why, labels);
+                    Err((why, seen)) => {
+                        refusals.add(index, why, labels);
+                        if let Some(seen) = seen {
+                            judged.remember(tenant, series.label_hash, seen);
+                        }
                     }
-                    Err(why) => applier.refusals.add(index, why, labels),
                 }
             }
-            let row = applier.rows[index as usize];
-            if row != REFUSED && series.series_type != SeriesType::Unknown {
-                registry.declare_type(row, series.series_type);
+            let (row, declared) = (rows[index as usize], series.series_type);
+            if row != REFUSED
+                && declared != SeriesType::Unknown
+                && registry.series_type(row) != declared
+            {
+                registry.write().declare_type(row, declared);
             }
         }
         for family in &batch.metadata {
-            registry.note_metadata(tenant, family);
+            registry.write().note_metadata(tenant, family);
         }
         let created = (registry.row_count() - before) as u64;
         applier.ledger.tenant(&header.tenant).series_created += created;
     }
-
-    /// Points of refused series: rejected and counted, folded, or dead letters while there is room.
-    pub(super) fn refuse(&self, header: &RecordHeader, batch: &Batch, applier: &mut Applier) {
-        let Applier { rows, refusals, governor, fold, letters, ledger, .. } = applier;
-        refusals.gather(batch, rows);
-        let outcomes = ledger.tenant(&header.tenant);
-        let mut floats = refusals.floats.chunk_by(|a, b| a.0 == b.0).peekable();
-        let mut histograms = refusals.histograms.iter().peekable();
-        let mut values: Vec<(i64, f64)> = Vec::new();
-        for (place, series) in refusals.list.iter().enumerate() {
-            values.clear();
-            if let Some(mine) = floats.next_if(|chunk| chunk[0].0 as usize == place) {
-                values.extend(mine.iter().map(|(_, point)| *point));
-            }
-            let mut mine: Vec<&HistogramPoint> = Vec::new();
-            while let Some(&(_, number)) = histograms.next_if(|h| h.0 as usize == place) {
-                mine.push(&batch.histograms[number]);
-            }
-            let mut points = (values.len() + mine.len()) as u64;
-            let mut verdict = match series.why {
-                Refused::Rejected(refusal) => {
-                    outcomes.refuse(refusal, points);
-                    continue;
-                }
-                Refused::Governed(verdict) | Refused::Folded(verdict, _) => verdict,
-            };
-            let Some((table, budget)) = governor.budget_of(&verdict) else { continue };
-            let budget = &table.budgets[budget];
-            if let (Refused::Folded(_, target), Some(rules)) = (series.why, &budget.fold) {
-                let why = fold.take(target, rules, &mut values);
-                let left = (values.len() + mine.len()) as u64;
-                governor.folded(&verdict, points - left);
-                outcomes.folded += points - left;
-                points = left;
-                let unfolded = (!mine.is_empty()).then_some(LetterReason::FoldHistogram);
-                let Some(reason) = unfolded.or(why) else { continue };
-                verdict.reason = reason;
-            }
-            let letter = Letter {
-                received_ms: header.received_ms,
-                sequence: header.sequence,
-                policy_version: governor.version,
-                reason: verdict.reason,
-                action: verdict.action,
-                budget: &budget.name,
-                labels: &refusals.label_bytes[series.labels.clone()],
-                floats: &values,
-                histograms: &mine,
-            };
-            frame(&letter, batch, &mut refusals.scratch, &mut refusals.framed);
-            let bytes = refusals.framed.len() as u64;
-            let kept = points > 0 && governor.charge(&header.tenant, header.received_ms, bytes);
-            if kept {
-                letters.push(&header.tenant, &refusals.framed, points, header.received_ms);
-                outcomes.dead_lettered += points;
-            } else {
-                outcomes.discarded += points;
-            }
-            governor.refused(&verdict, points, kept);
-        }
-    }
 }
 
-impl Refusals {
-    fn add(&mut self, series_index: u32, why: Refused, labels: &[u8]) {
-        let start = self.label_bytes.len();
-        if !matches!(why, Refused::Rejected(_)) {
-            self.label_bytes.extend_from_slice(labels);
-        }
-        self.list.push(RefusedSeries { series_index, why, labels: start..self.label_bytes.len() });
+/// A series of the batch by its canonical labels, which `made` holds where they were not sent so.
+pub(super) fn canonical_of<'a>(batch: &'a Batch, index: u32, made: &'a mut Vec<u8>) -> &'a [u8] {
+    let series = &batch.series[index as usize];
+    let sent = &batch.label_bytes[series.label_start as usize..series.label_end as usize];
+    if series.canonical {
+        return sent;
     }
-
-    /// The refused points, by series; of each series in the order sent.
-    fn gather(&mut self, batch: &Batch, rows: &[SeriesRow]) {
-        let list = &self.list;
-        let place_of = |index: u32| {
-            let place = || list.binary_search_by_key(&index, |series| series.series_index).ok();
-            (rows[index as usize] == REFUSED).then(place).flatten().map(|place| place as u32)
-        };
-        let points = batch.point_series_index.iter().zip(&batch.point_time_ms);
-        let points = points.zip(&batch.point_value);
-        self.floats.clear();
-        self.floats.extend(points.filter_map(|((&index, &time_ms), &value)| {
-            place_of(index).map(|place| (place, (time_ms, value)))
-        }));
-        self.floats.sort_by_key(|(place, _)| *place);
-        let histograms = batch.histograms.iter().enumerate();
-        self.histograms.clear();
-        self.histograms.extend(histograms.filter_map(|(number, histogram)| {
-            place_of(histogram.series_index).map(|place| (place, number))
-        }));
-        self.histograms.sort_by_key(|(place, _)| *place);
-    }
+    made.clear();
+    // Validated by the decoder; were it not, the registry refuses what comes out.
+    let _ = wire::canonical_labels(sent, made);
+    made
 }
 
 /// A series that may have no row yet.
@@ -273,37 +223,106 @@ pub(super) struct Newcomer<'a> {
     /// Canonical.
     pub labels: &'a [u8],
     pub series_type: SeriesType,
+    pub received_ms: i64,
 }
 
-/// The row of a newcomer: known after all, or new if the judges let it in.
+/// A series that had no row before, judged by what its labels were found to mean. None where they
+/// must be looked at: it may have a row now, or another budget refuses it.
+fn refused_again(
+    (registry, governor, fold): (&Registry, &mut Governor, &Fold),
+    seen: &Seen,
+    policy: Option<Policy>,
+) -> Option<Refused> {
+    let standing = governor.standing(seen.set);
+    if standing.is_none() {
+        if registry.has_id(seen.id) {
+            return None;
+        }
+        let rows = registry.row_count() as u64;
+        if let Some(refusal) = policy.and_then(|policy| judge(&policy, rows)) {
+            return Some(Refused::Rejected(refusal));
+        }
+    }
+    let verdict = standing.or_else(|| governor.judge(seen.set))?;
+    if verdict.meter != seen.meter || (verdict.action.folds() && !fold.has_output(seen.output)) {
+        return None;
+    }
+    if standing.is_none() && !governor.explosions.again(seen.explosion) {
+        return None;
+    }
+    Some(if verdict.action.folds() {
+        Refused::Folded(verdict, Target { output: seen.output, input: seen.id })
+    } else {
+        Refused::Governed(verdict)
+    })
+}
+
+/// The row of a newcomer: known after all, or new if the judges let it in. Else why not, and what
+/// is worth to be remembered of it.
 fn admit(
-    registry: &mut Registry,
+    registry: &mut Access,
     governor: &mut Governor,
+    fold: &mut Fold,
     new: &Newcomer,
     policy: Option<Policy>,
-    received_ms: i64,
-) -> Result<SeriesRow, Refused> {
-    let (id, known) = registry.look_up(new.tenant, new.labels);
+) -> Result<SeriesRow, (Refused, Option<Seen>)> {
+    let (id, known) = registry.look_up(new);
+    let mut set = None;
+    if governor.stands() {
+        let found = governor.set_of(registry, new.tenant, new.labels);
+        if let Some(verdict) = governor.standing(found) {
+            let seen = Seen { id, set: found, ..Seen::default() };
+            return Err(fold_into((registry, governor, fold), new, verdict, seen, policy));
+        }
+        set = Some(found);
+    }
     if let Some(row) = known {
         return Ok(row);
     }
+    let rejected = |refusal| (Refused::Rejected(refusal), None);
     if let Some(refusal) = policy.and_then(|policy| judge(&policy, registry.row_count() as u64)) {
-        return Err(Refused::Rejected(refusal));
+        return Err(rejected(refusal));
     }
-    let set = governor.set_of(registry, new.tenant, new.labels);
+    let set = set.unwrap_or_else(|| governor.set_of(registry, new.tenant, new.labels));
     if let Some(verdict) = governor.judge(set) {
-        governor.note_explosion(registry, verdict.meter, new.labels, true);
-        return Err(Refused::Governed(verdict));
+        let explosion = governor.note_explosion(registry, verdict.meter, new.labels, true);
+        let seen = Seen { id, set, explosion, ..Seen::default() };
+        if verdict.action.folds() {
+            return Err(fold_into((registry, governor, fold), new, verdict, seen, policy));
+        }
+        let label_bytes = new.labels.len() as u32;
+        let seen = Seen { meter: verdict.meter, label_bytes, output: REFUSED, ..seen };
+        return Err((Refused::Governed(verdict), Some(seen)));
     }
     let row = registry
-        .register_new(new.tenant, new.labels, id, new.series_type, received_ms)
+        .write()
+        .register_new(new.tenant, new.labels, id, new.series_type, new.received_ms)
         .map_err(|error| match error {
-            KernelError::Overloaded { .. } => Refused::Rejected(Refusal::SeriesMax),
-            _ => Refused::Rejected(Refusal::Labels),
+            KernelError::Overloaded { .. } => rejected(Refusal::SeriesMax),
+            _ => rejected(Refusal::Labels),
         })?;
     if let Some(meter) = governor.past_soft(set) {
         governor.note_explosion(registry, meter, new.labels, false);
     }
     governor.registered(set);
     Ok(row)
+}
+
+/// A series is folded by a verdict, if there is an output for it.
+fn fold_into(
+    (registry, governor, fold): (&mut Access, &mut Governor, &mut Fold),
+    new: &Newcomer,
+    verdict: Verdict,
+    seen: Seen,
+    policy: Option<Policy>,
+) -> (Refused, Option<Seen>) {
+    match aim((registry.write(), governor, fold), new, verdict, seen.id, policy) {
+        Ok(target) => {
+            let label_bytes = new.labels.len() as u32;
+            let (meter, output) = (verdict.meter, target.output);
+            let seen = Seen { meter, output, label_bytes, ..seen };
+            (Refused::Folded(verdict, target), Some(seen))
+        }
+        Err(why) => (why, None),
+    }
 }

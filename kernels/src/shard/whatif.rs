@@ -193,6 +193,10 @@ impl<'a> Replay<'a> {
         self.governor.roll(stored.hour, self.rows_made);
         self.governor.history.closed.clear();
         self.report.hour(stored.hour);
+        if self.governor.stands() {
+            // What standing rules take from known series is not worked out here.
+            self.report.estimated();
+        }
         let body = stored.body()?;
         let mut recorded = Recorded::parse(&body)?;
         let refusers = recorded.refusers.clone();

@@ -54,6 +54,7 @@ class Row(msgspec.Struct, forbid_unknown_fields=True):
     action: str
     always: bool = False
     """Bites whatever the stage is: a plan's."""
+    standing: bool | msgspec.UnsetType = msgspec.UNSET
     fold: FoldRow | msgspec.UnsetType = msgspec.UNSET
 
 
@@ -97,6 +98,7 @@ def compile_budget(budget: Budget) -> Row:
         new_hard=budget.new_series_per_hour.hard,
         action=budget.action.value,
         always=budget.name.startswith(PLAN_PREFIX),
+        standing=True if budget.standing else msgspec.UNSET,
         fold=compile_fold(budget),
     )
 
@@ -144,6 +146,7 @@ def decompile_row(row: Row) -> Budget:
         active_series=Limit(row.active_soft, row.active_hard),
         new_series_per_hour=Limit(row.new_soft, row.new_hard),
         action=action,
+        standing=row.standing is True,
         drop_labels=labels if action is Action.STRIP else (),
         keep=labels if action is Action.AGGREGATE else (),
         overflow_label=labels[0] if action is Action.OVERFLOW and labels else None,

@@ -99,6 +99,8 @@ class Budget(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     active_series: Limit = Limit()
     new_series_per_hour: Limit = Limit()
     action: Action = Action.OBSERVE
+    standing: bool = False
+    """A standing rule: it has no limits, and all its series are folded, known ones too."""
     drop_labels: tuple[Name, ...] = ()
     """`strip`: labels that the folded series do not have."""
     keep: tuple[Name, ...] = ()
@@ -154,7 +156,10 @@ def fault_of(budget: Budget) -> str:
         return f"names that begin with {PLAN_PREFIX} are those of plans' limits"
     if budget.match is Match.PREFIX and budget.metric is None:
         return "match: prefix needs a metric"
-    if all(limit.soft is None and limit.hard is None for limit in limits):
+    unlimited = all(limit.soft is None and limit.hard is None for limit in limits)
+    if budget.standing and (not unlimited or budget.action not in FOLDING):
+        return "a standing rule has no limits, and strips, aggregates or overflows"
+    if unlimited and not budget.standing:
         return "it limits nothing: set active_series or new_series_per_hour"
     for limit in limits:
         if limit.soft is not None and limit.hard is not None and limit.soft > limit.hard:

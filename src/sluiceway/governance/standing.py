@@ -15,6 +15,8 @@ SAID = {
     "observed": "full: new series come in, and are told",
     "refused": "full: new series are refused",
     "folded": "full: new series are folded",
+    "stands": "all its series are folded, known ones too",
+    "waits": "a standing rule: folds in `stage: enforce` only",
     "unknown": "not counted: no budget in force selects this; apply it with `stage: observe` first",
 }
 
@@ -35,6 +37,10 @@ def standings(policy: Policy, in_force: Policy, near: Nearness) -> list[Standing
     names = {selector(budget): budget.name for budget in in_force.budgets}
     found = []
     for budget in policy.budgets:
+        if budget.standing:
+            outcome = "stands" if policy.stage is Stage.ENFORCE else "waits"
+            found.append(Standing(budget.name, budget.tenant, None, None, outcome))
+            continue
         name = names.get(selector(budget))
         rows = sorted(
             (row for row in near.budgets if row.budget == name and counts_for(budget, row.tenant)),

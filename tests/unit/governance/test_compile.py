@@ -66,6 +66,16 @@ policies = st.builds(
 )
 
 
+def test_a_standing_rule_is_read_back() -> None:
+    rule = Budget("a", metric="m", standing=True, action=Action.AGGREGATE, keep=("job",))
+    table = compile_policy(Policy(Stage.ENFORCE, (rule,)), 1)
+    assert msgspec.json.decode(table)["budgets"][0]["standing"] is True
+    assert decompile(table).budgets == (rule,)
+    limited = msgspec.structs.replace(rule, active_series=Limit(hard=1))
+    with pytest.raises(TenantFault, match="has no limits"):
+        compile_policy(Policy(budgets=(limited,)), 1)
+
+
 @settings(max_examples=100, deadline=None)
 @given(policies, st.integers(1, 1 << 31))
 def test_a_table_can_be_read_back(policy: Policy, version: int) -> None:

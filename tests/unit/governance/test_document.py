@@ -85,6 +85,7 @@ def edited(old: str, new: str) -> str:
         (edited("soft: 80_000", "soft: 100001"), "soft limit 100001 is above"),
         (edited("active_series: {soft: 5}", "action: drop"), "it limits nothing"),
         (edited("    metric: http_\n", ""), "needs a metric"),
+        (edited("action: drop", "standing: true\n    action: drop"), "a standing rule has no"),
         (edited("env: prod", "__name__: up"), "matched by `metric`"),
         (edited("env: prod", "a-b: up"), "not the name of a label"),
     ],

@@ -38,6 +38,19 @@ def test_counts_are_those_of_the_same_selector() -> None:
     assert outcomes(prefix) == [("a", 99, "refused")]
 
 
+def test_a_standing_rule_stands_where_it_is_enforced() -> None:
+    rule = Budget("x", metric="m", standing=True, action=Action.AGGREGATE)
+    assert outcomes(rule) == [("*", None, "stands")]
+    assert outcomes(rule, Stage.WARN) == [("*", None, "waits")]
+    near = Nearness(0, "observe")
+    told = standing_lines(
+        Policy(Stage.ENFORCE, (rule,)),
+        near,
+        standings(Policy(Stage.ENFORCE, (rule,)), Policy(), near),
+    )
+    assert "known ones too" in "\n".join(told)
+
+
 def test_what_nobody_counts_is_not_told() -> None:
     budget = Budget("x", metric="m", labels={"env": "prod"}, active_series=Limit(hard=1))
     assert outcomes(budget) == [("*", None, "unknown")]
@@ -50,5 +63,5 @@ def test_what_nobody_counts_is_not_told() -> None:
 def test_the_example_is_sound_and_short() -> None:
     text = EXAMPLE.read_text()
     policy = parse_policy(text)
-    assert (policy.stage, len(policy.budgets)) == (Stage.OBSERVE, 6)
-    assert len(text.splitlines()) < 52
+    assert (policy.stage, len(policy.budgets)) == (Stage.OBSERVE, 7)
+    assert len(text.splitlines()) < 60
