@@ -100,6 +100,7 @@ impl Judged {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use xxhash_rust::xxh3::xxh3_128;
 
     fn seen(number: u32) -> Seen {
         Seen { id: u128::from(number), set: number, ..Seen::default() }
@@ -109,7 +110,7 @@ mod tests {
     fn what_is_remembered_is_the_last_that_was_said_of_that_series_or_nothing() {
         let mut judged = Judged::default();
         judged.begin(1);
-        let hash = |number: u32| u128::from(number).wrapping_mul(0x9e37_79b9_7f4a_7c15 << 40 | 1);
+        let hash = |number: u32| xxh3_128(&number.to_le_bytes());
         for number in 0..200_000 {
             judged.remember(3, hash(number), seen(number));
             assert_eq!(judged.get(3, hash(number)), Some(seen(number)));
