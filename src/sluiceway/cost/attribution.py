@@ -1,6 +1,7 @@
 """Whose the bytes on disk are: every file in slices of (tenant, metric, tier, part).
 
-Invariant: the slices of a look sum to the bytes of the directory, to the last one. What serves
+Invariant: the slices of a look sum to the bytes of the directory, to the last one, and those of the
+rollups' objects that lie on an object store. What serves
 everybody (journal, manifests, state) is `(shared)`; what nobody can be named for (files between two
 versions, damaged pages, what deleted tenants left) is `(unassigned)`.
 """
@@ -47,14 +48,21 @@ Group = tuple[str, str, str]
 
 
 class Rollups(NamedTuple):
-    """Whose warm and cold files are: a group by path, and of each group slices whose bytes are
-    weights."""
+    """Whose warm and cold files are: a group by path, of each group slices whose bytes are weights,
+    and the bytes of files by path as the catalog has them."""
 
     group_of: Mapping[str, Group]
     weights: Mapping[Group, list[Slice]]
+    bytes_of: Mapping[str, int]
+
+    def elsewhere(self, directory: Directory) -> dict[str, int]:
+        """Files that are not in the directory, so on an object store, with their bytes. The catalog
+        must have been read before the directory: files are there before they are committed."""
+        here = {file.path for file in directory.files}
+        return {path: size for path, size in self.bytes_of.items() if path not in here}
 
 
-NO_ROLLUPS = Rollups({}, {})
+NO_ROLLUPS = Rollups({}, {}, {})
 
 
 def attribute(
@@ -63,7 +71,8 @@ def attribute(
     heads: Heads,
     rollups: Rollups = NO_ROLLUPS,
 ) -> list[Slice]:
-    """Slices of all files. `usage` is the shard's answer to the request of that name."""
+    """Slices of all files, and of the rollups' objects that lie elsewhere. `usage` is the shard's
+    answer to the request of that name."""
     blocks = {path for path, _ in usage["blocks"]}
     block_bytes = index_bytes = 0
     grouped: dict[Group, int] = {}
@@ -80,6 +89,9 @@ def attribute(
             own = list(_of_file(file, heads))
             index_bytes += sum(piece.bytes for piece in own if piece.part == INDEX)
             slices += (piece for piece in own if piece.part != INDEX)
+    for path, size in rollups.elsewhere(directory).items():
+        group = rollups.group_of[path]
+        grouped[group] = grouped.get(group, 0) + size
     for group, whole in grouped.items():
         slices += scaled(whole, rollups.weights[group])
     slices += _of_blocks(usage, block_bytes)
@@ -106,7 +118,8 @@ def of_rollups(catalog: Catalog, metric_bytes: MetricBytes) -> Rollups:
     weights = {group: _weights(group, files, metric_bytes) for group, files in newest.items()}
     gone = (UNASSIGNED, SHARED, "")
     weights[gone] = [Slice(UNASSIGNED, "", SHARED, "superseded rollups", 1)]
-    return Rollups({**{file.path: gone for file in catalog.grace}, **groups}, weights)
+    group_of = {**{file.path: gone for file in catalog.grace}, **groups}
+    return Rollups(group_of, weights, {file.path: file.bytes for file in catalog.files})
 
 
 def _weights(group: Group, files: list[TierFile], metric_bytes: MetricBytes) -> list[Slice]:

@@ -95,6 +95,8 @@ class Sample:
     ram_bytes: Mapping[str, int] = field(default_factory=dict)
     users: list[UserRow] = field(default_factory=list)
     """What was asked since the look before."""
+    object_bytes: int = 0
+    """Of the slices, those on an object store."""
 
 
 def day_name(time_ms: int) -> str:

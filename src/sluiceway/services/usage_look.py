@@ -11,13 +11,16 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Protocol
 
+import structlog
+
 from sluiceway.clock import Clock
 from sluiceway.cost.attribution import attribute, of_rollups
 from sluiceway.cost.disk import Heads, look
 from sluiceway.cost.usage import Readings, Sample, UserRow
-from sluiceway.errors import SluicewayError
+from sluiceway.errors import Corruption, SluicewayError
 from sluiceway.kernels import Disk, warm_usage
 from sluiceway.tenants.model import DEFAULT_TENANT
+from sluiceway.tiers.catalog import Catalog
 from sluiceway.tiers.catalog_store import CatalogFollower
 
 TIMEOUT_MS = 60_000
@@ -29,6 +32,7 @@ LOG_LAG_MS = 90_000
 """Repeats of a query are one line of the log, written up to a minute late: looked at after that."""
 TICKS_A_S = os.sysconf("SC_CLK_TCK")
 PAGE_BYTES = os.sysconf("SC_PAGE_SIZE")
+log = structlog.get_logger()
 USER_TICKS, SYSTEM_TICKS, STARTED, RESIDENT = 11, 12, 19, 21
 """Fields of /proc/PID/stat behind the command's name."""
 
@@ -104,10 +108,10 @@ class UsageLook:
     def _look(self, since_ms: int) -> Sample:
         asked = {"tenant": DEFAULT_TENANT, "timeout_ms": TIMEOUT_MS}
         usage = self._shard.usage({"timeout_ms": TIMEOUT_MS, "rows_max": METRICS_MAX})
+        rollups = of_rollups(self._catalog(), self._metric_bytes)
         directory = look(self._data_dir)
         ledger = self._shard.ledger({**asked, "raw_scan": False})
         at_ms = self._clock.now_ms()
-        rollups = of_rollups(self._rollups.catalog(), self._metric_bytes)
         slices = attribute(directory, usage, self._heads, rollups)
         received = {name: row["received"] for name, row in ledger["tenants"].items()}
         found = {side: process(number) for side, number in self._processes.items()}
@@ -118,7 +122,17 @@ class UsageLook:
             {side: one.started for side, one in known.items()},
         )
         ram_bytes = {side: one.resident_bytes for side, one in known.items()}
-        return Sample(at_ms, slices, readings, ram_bytes, self._users(since_ms, at_ms))
+        users = self._users(since_ms, at_ms)
+        elsewhere = sum(rollups.elsewhere(directory).values())
+        return Sample(at_ms, slices, readings, ram_bytes, users, elsewhere)
+
+    def _catalog(self) -> Catalog:
+        """The newest catalog; an empty one where it is damaged: its files are unassigned then."""
+        try:
+            return self._rollups.catalog()
+        except Corruption as error:
+            log.warning("catalog_not_read", error=str(error))
+            return Catalog()
 
     def _metric_bytes(self, path: str) -> list[tuple[str, int, int]]:
         """What a warm file's metrics take; a file never changes, so it is read once."""

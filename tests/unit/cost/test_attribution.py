@@ -121,6 +121,11 @@ def test_rollups_are_their_tenants(tmp_path: Path) -> None:
     by_owner = {(piece.tenant, piece.metric, piece.tier): piece.bytes for piece in slices}
     assert by_owner["acme", "up", "warm"] > by_owner["acme", "down", "warm"] > 0
     assert by_owner["b", "up", "cold"] >= 5_000
+    for name in (warm, cold):
+        (tmp_path / name).unlink()
+    moved, left = attribute(look(tmp_path), usage([], []), Heads(tmp_path), rollups), look(tmp_path)
+    assert rollups.elsewhere(left) == {warm: 1, cold: 1}
+    assert sum(piece.bytes for piece in moved) == left.bytes + 2
     unread = attribute(directory, usage([], []), Heads(tmp_path), of_rollups(catalog, lambda _: []))
     assert ("acme", OTHER, "warm") in {(s.tenant, s.metric, s.tier) for s in unread}
     parts = {piece.part for piece in slices if piece.tenant == UNASSIGNED}

@@ -200,7 +200,7 @@ class CostApi:
             "tenant": asked.tenant,
             "rows": [row_told(row) for row in rows],
             "total": row_told(whole),
-            "disk": {"bytes": sum(piece.bytes for piece in slices), "at_ms": sample.at_ms},
+            "disk": disk_told(slices, sample, asked.tenant is None),
             "forecast": self._forecast(month)._asdict() if month.closed_ms is None else None,
             "plans": plans if asked.tenant is None else own(plans, asked.tenant),
         }
@@ -255,6 +255,12 @@ def row_told(row: Row) -> dict[str, Any]:
     told["money"] = told.pop("nano") / NANO
     told["resources"] = {name: nano / NANO for name, nano in row.resources.items()}
     return dict(told)
+
+
+def disk_told(slices: list[Slice], sample: Sample, whole: bool) -> dict[str, int]:
+    """What is held now; how much of it on an object store is told of everybody's alone."""
+    told = {"bytes": sum(piece.bytes for piece in slices), "at_ms": sample.at_ms}
+    return {**told, "object_bytes": sample.object_bytes} if whole else told
 
 
 def one_of(parameters: Parameters, name: str, known: tuple[str, ...]) -> str:
