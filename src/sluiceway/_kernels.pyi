@@ -122,6 +122,11 @@ def is_quick(body: bytes, format: int, encoding: int) -> bool:
     """May `Shard.receive` take this body on a thread that others wait for? By its length, the
     declared one where there is one."""
 
+def merge_warm(disk: Disk, request: str) -> str:
+    """JSON {tenant, window_ms, path, parts: [{path, owned_ms: [[from, until]]}]}: one warm file of
+    the windows that several own, durable and read back whole; JSON {path, bytes, crc32, series,
+    windows, points, ...}. Blocks for seconds. Raises: Corruption, BackendUnavailable."""
+
 class Shard:
     """One shard: journal, registry, buffer, blocks. `receive`, the acks and the figures may be
     called from any thread; `advance` and `freeze` belong to one thread, the processor's.
@@ -153,6 +158,16 @@ class Shard:
     def set_age_days(self, age_days: dict[str, int]) -> None:
         """Days (1-255) that a tenant's points may lie behind the time at which they come: older
         ones are refused as `too_old`. Takes the place of what was set before."""
+    def roll(self, request: str) -> str:
+        """JSON {tenant, from_ms, until_ms, window_ms, path}: writes the warm file of the windows
+        with an end in (from_ms, until_ms], durably, and reads it back whole. JSON {"file": {path,
+        bytes, crc32, series, windows, points}, "series", "windows", "points" (as counted on the
+        way in), "through_sequence"}. Blocks for seconds. Raises: Corruption, Cancelled
+        (`cancel_merges`)."""
+    def buffered_range_ms(self) -> tuple[int, int] | None:
+        """First and last time of the points that no block holds yet."""
+    def block_tenants(self) -> dict[str, list[str]]:
+        """Whose points each block holds, by its path."""
     def explosions(self) -> str:
         """JSON: [{"explosion", "ticket"}] of those that nobody is named for; waits for a slice of
         records."""

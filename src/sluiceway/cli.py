@@ -166,10 +166,12 @@ def add_commands() -> None:
     from sluiceway.commands.plan import apply, plan_app
     from sluiceway.commands.policy import policy_app
     from sluiceway.commands.queries import queries
+    from sluiceway.commands.rollup import rollup_app
     from sluiceway.commands.series import series_app
     from sluiceway.commands.tenant import tenant_app
 
     app.add_typer(tenant_app, name="tenant")
+    app.add_typer(rollup_app, name="rollup")
     app.add_typer(series_app, name="series")
     app.add_typer(plan_app, name="plan")
     app.add_typer(policy_app, name="policy")

@@ -22,6 +22,7 @@ from sluiceway.alerts.config import AlertsConfig
 from sluiceway.cost.config import CostConfig
 from sluiceway.gateway.limits import GatewayConfig
 from sluiceway.query.limits import QueriesRun, QueryConfig
+from sluiceway.rollup.config import TiersConfig
 
 SIZE_UNITS = {"": 1, "k": 1 << 10, "m": 1 << 20, "g": 1 << 30, "t": 1 << 40}
 LOOPBACK_HOSTS = {"127.0.0.1", "localhost", "::1"}
@@ -91,6 +92,7 @@ class Config(BaseSettings):
     query: QueryConfig = QueryConfig()
     alerts: AlertsConfig = AlertsConfig()
     cost: CostConfig = CostConfig()
+    tiers: TiersConfig = TiersConfig()
 
     @classmethod
     def settings_customise_sources(
@@ -111,6 +113,7 @@ class Config(BaseSettings):
     def _safe_to_serve(self) -> "Config":
         self.alerts.check()
         self.cost.check()
+        self.tiers.check()
         if (self.tls_cert is None) != (self.tls_key is None):
             raise ValueError("--tls-cert and --tls-key go together")
         if self.tls_client_ca is not None and self.tls_cert is None:

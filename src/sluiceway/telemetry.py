@@ -73,6 +73,17 @@ MetricName = Literal[
     "sluiceway_disk_free_bytes",
     "sluiceway_corrupt_pages_total",
     "sluiceway_processor_errors_total",
+    # The tiers.
+    "sluiceway_rollup_lag_seconds",
+    "sluiceway_rollup_paused",
+    "sluiceway_rollup_units_total",
+    "sluiceway_rollup_points_total",
+    "sluiceway_rollup_windows_total",
+    "sluiceway_rollup_failures_total",
+    "sluiceway_rollup_busy_seconds_total",
+    "sluiceway_warm_bytes",
+    "sluiceway_cold_bytes",
+    "sluiceway_tier_grace_bytes",
     # Tenants.
     "sluiceway_tenants",
     "sluiceway_tenants_deleting",
@@ -219,6 +230,18 @@ DEFINITIONS: dict[MetricName, Definition] = {
         "counter", "Reads of a page whose CRC was wrong, by queries and merges"
     ),
     "sluiceway_processor_errors_total": Definition("counter", "Errors of the processor thread"),
+    "sluiceway_rollup_lag_seconds": Definition(
+        "gauge", "From the newest hour rolled to the newest that is due, of the worst tenant"
+    ),
+    "sluiceway_rollup_paused": Definition("gauge", "1 while the rollup is paused"),
+    "sluiceway_rollup_units_total": Definition("counter", "Ranges of a tenant rolled to minutes"),
+    "sluiceway_rollup_points_total": Definition("counter", "Raw points rolled to minutes"),
+    "sluiceway_rollup_windows_total": Definition("counter", "Windows of a minute made"),
+    "sluiceway_rollup_failures_total": Definition("counter", "Tasks of the rollup that failed"),
+    "sluiceway_rollup_busy_seconds_total": Definition("counter", "Time spent in its tasks"),
+    "sluiceway_warm_bytes": Definition("gauge", "Bytes of files of one-minute windows"),
+    "sluiceway_cold_bytes": Definition("gauge", "Bytes of files of one-hour windows"),
+    "sluiceway_tier_grace_bytes": Definition("gauge", "Bytes of files that wait for their unlink"),
     "sluiceway_tenants": Definition("gauge", "Tenants that have a record"),
     "sluiceway_deletions_pending": Definition("gauge", "Orders to delete that are not done"),
     "sluiceway_tenants_deleting": Definition("gauge", "Tenants whose data has to go"),

@@ -26,6 +26,7 @@ from sluiceway.config import Config, split_address
 from sluiceway.cost.files import CostFiles
 from sluiceway.cost.spending import Budget, spending
 from sluiceway.deadletters.embedded import EmbeddedDeadLetters
+from sluiceway.errors import Corruption
 from sluiceway.gateway.acks import Acks
 from sluiceway.gateway.admission import Admission
 from sluiceway.gateway.app import GatewayApp
@@ -41,6 +42,8 @@ from sluiceway.processor.hot_shard import HotShard
 from sluiceway.processor.policy_follower import PolicyFollower
 from sluiceway.processor.worker import Pace, unpaced
 from sluiceway.query.limits import QueryConfig
+from sluiceway.rollup.merging import WarmMerger
+from sluiceway.rollup.worker import Rollup
 from sluiceway.serve import budget
 from sluiceway.serve.alert_paths import AlertPaths, explaining
 from sluiceway.serve.deletion_paths import DeletionPaths
@@ -58,12 +61,14 @@ from sluiceway.serve.logs import set_up_logs
 from sluiceway.serve.own_paths import OwnPaths
 from sluiceway.serve.priority import start_behind
 from sluiceway.serve.read_process import ReadProcess
+from sluiceway.serve.rollup_paths import RollupPaths
 from sluiceway.services.culprits import Culprits
 from sluiceway.services.replays import Replays
 from sluiceway.telemetry import Metrics
 from sluiceway.tenants.directory import SnapshotDirectory
 from sluiceway.tenants.limits import NO_SPEND, WriteLimits
 from sluiceway.tenants.model import DEFAULT_TENANT
+from sluiceway.tiers.catalog_store import CatalogStore
 
 if TYPE_CHECKING:
     from sluiceway.admin.app import AdminApp
@@ -118,6 +123,7 @@ async def write_side(config: Config, clock: Clock | None = None, pace: Pace = un
         # The shard, with its journal and tier: acks are possible, the replay goes on behind.
         disk_bytes_max = budget.disk_bytes_max(config, disk)
         hot = await asyncio.to_thread(open_hot, config, disk, disk_bytes_max, clock, pace)
+        rollup = await asyncio.to_thread(open_rollup, config, disk, hot, tenants, clock)
         hot.start(life.give_up)
         stack.push_async_callback(life.seal, hot)
         evaluate_socket = sockets / "evaluate.sock"
@@ -140,7 +146,7 @@ async def write_side(config: Config, clock: Clock | None = None, pace: Pace = un
         admission = Admission(config.gateway, clock, jitter(), limits_of, limiter)
         receiver = Receiver(hot.shard, acks, admission, keyring, config.gateway, clock, metrics)
 
-        figures = figures_of(hot, disk, disk_bytes_max, tenants, deletions, follower)
+        figures = figures_of(hot, disk, disk_bytes_max, tenants, deletions, follower, rollup)
 
         def budgets() -> Nearness:
             return nearness(*hot.policy(), hot.governance())
@@ -151,9 +157,9 @@ async def write_side(config: Config, clock: Clock | None = None, pace: Pace = un
         alert_paths = open_alerts(stack, config, evaluate_socket, metrics, clock)
         own = OwnPaths(*watched, lambda: receiver.accepting, clock, alert_paths.grown)
         alert_paths.start(own.facts)
-        deletion_paths = DeletionPaths(hot)
+        deletion_paths, rollup_paths = DeletionPaths(hot), start_rollup(stack, rollup)
         stack.callback(deletion_paths.close)
-        tables = (own, letter_paths, alert_paths, deletion_paths)
+        tables = (own, letter_paths, alert_paths, deletion_paths, rollup_paths)
         paths = {path: take for paths in tables for path, take in paths.table().items()}
         app = GatewayApp(receiver, proxy, keyring, paths, metrics)
         context = None if tls is None else tls.context
@@ -173,6 +179,7 @@ def figures_of(
     tenants: SnapshotDirectory,
     deletions: Deletions,
     follower: PolicyFollower,
+    rollup: Rollup,
 ) -> Callable[[], dict[str, Any]]:
     """What /metrics and status ask the write side for."""
 
@@ -182,7 +189,7 @@ def figures_of(
         told["tenants"] = len(tenants.snapshot().tenants)
         told["tenants_deleting"] = len(deletions.pending())
         told["policy_pending"] = int(follower.pending)
-        return {**hot.stats(), **told}
+        return {**hot.stats(), **told, **rollup.figures()}
 
     return figures
 
@@ -409,6 +416,40 @@ def open_hot(
         series_max=budget.series_cap(config),
         pace=pace,
     )
+
+
+def open_rollup(
+    config: Config, disk: Disk, hot: HotShard, tenants: SnapshotDirectory, clock: Clock
+) -> Rollup:
+    """The rollup, which has told the shard what is rolled; before the shard is started."""
+    store, broken = CatalogStore(disk, clock), ""
+    try:
+        store.open()
+    except Corruption as error:
+        broken = str(error)
+    rollup = Rollup(
+        disk,
+        hot.shard,
+        hot,
+        store,
+        tenants.snapshot,
+        tenants.limits,
+        config.tiers,
+        clock,
+        WarmMerger(disk),
+        broken=broken,
+    )
+    rollup.attach()
+    return rollup
+
+
+def start_rollup(stack: contextlib.AsyncExitStack, rollup: Rollup) -> RollupPaths:
+    """The paths of the rollup, whose thread runs from now on."""
+    rollup.start()
+    stack.push_async_callback(asyncio.to_thread, rollup.stop)
+    paths = RollupPaths(rollup)
+    stack.callback(paths.close)
+    return paths
 
 
 def tls_files(config: Config) -> TlsFiles | None:

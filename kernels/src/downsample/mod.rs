@@ -10,6 +10,7 @@ pub mod columns;
 pub mod evaluate;
 pub mod file;
 mod folds;
+pub mod join;
 pub mod memory_file;
 pub mod merge_states;
 mod sliding;

@@ -11,6 +11,7 @@ mod gil;
 mod journal;
 mod labels;
 mod range_function;
+mod rollup;
 mod shard;
 mod sketch;
 mod states;
@@ -49,5 +50,6 @@ fn _kernels(module: &Bound<'_, PyModule>) -> PyResult<()> {
     sketch::register(module)?;
     wire::register(module)?;
     range_function::register(module)?;
+    rollup::register(module)?;
     Ok(())
 }

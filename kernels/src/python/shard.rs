@@ -279,6 +279,25 @@ impl Shard {
         to_json(&report)
     }
 
+    /// {tenant, from_ms, until_ms, window_ms, path} in JSON: the file that is written, its directory
+    /// synced, and read back; a `rollup::RollReport` in JSON.
+    fn roll(&self, py: Python<'_>, request: &str) -> PyResult<String> {
+        let request = from_json(request)?;
+        let cancel = &self.merge_cancelled;
+        let report = call(py, || behind_acks("roll", || self.inner.roll_file(&request, cancel)))?;
+        to_json(&report)
+    }
+
+    /// First and last time of the points that no block holds yet.
+    fn buffered_range_ms(&self, py: Python<'_>) -> Option<(i64, i64)> {
+        detached(py, || self.inner.buffered_range_ms())
+    }
+
+    /// Names of the tenants whose points each block holds, by its path.
+    fn block_tenants(&self, py: Python<'_>) -> std::collections::HashMap<String, Vec<String>> {
+        detached(py, || self.inner.block_tenants())
+    }
+
     /// How many series an order would take; `matchers` in JSON.
     fn count_ordered(&self, py: Python<'_>, tenant: &str, matchers: &str) -> PyResult<u64> {
         let matchers: Vec<_> = from_json(matchers)?;

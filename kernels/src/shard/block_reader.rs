@@ -11,7 +11,8 @@ use super::page_cache::PageCache;
 use crate::codec::page::{Extent, Page, read_extents, read_page};
 use crate::disk::{Disk, DiskFile};
 use crate::error::{KernelError, Result};
-use crate::model::SeriesKey;
+use crate::model::{SeriesKey, TenantNumber};
+use std::collections::BTreeSet;
 use std::ops::Range;
 use std::sync::Arc;
 
@@ -66,6 +67,12 @@ impl BlockReader {
 
     pub fn meta(&self) -> &BlockMeta {
         &self.meta
+    }
+
+    /// Whose points it holds: a page is of one tenant.
+    pub(super) fn tenants(&self) -> BTreeSet<TenantNumber> {
+        let pages = self.directory.floats.iter().chain(&self.directory.histograms);
+        pages.map(|page| page.first.tenant).collect()
     }
 
     pub(super) fn pages(&self, kind: Kind) -> &[PageEntry] {

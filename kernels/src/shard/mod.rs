@@ -48,6 +48,7 @@ pub mod registry_state;
 mod reread;
 mod resolve;
 mod retire;
+pub mod rollup;
 mod row_labels;
 mod select;
 mod series_facts;

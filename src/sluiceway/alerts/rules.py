@@ -108,6 +108,23 @@ INSTALLATION = Group(
             for_s=900,
         ),
         Rule(
+            "SluicewayRollupLags",
+            "warning",
+            by.over("rollup_lag_seconds", at.ROLLUP_LAG_S, "hours rolled up {0} s behind"),
+            f"sluiceway_rollup_lag_seconds > {at.ROLLUP_LAG_S}",
+            "raw points stay until they are rolled, so the disk fills: sluiceway rollup status "
+            "says whether it is paused, fails or lacks CPU",
+            for_s=900,
+        ),
+        Rule(
+            "SluicewayRollupFails",
+            "warning",
+            by.grew("rollup_failures_total", f"{{0}} tasks of the rollup failed {GROWN}"),
+            "increase(sluiceway_rollup_failures_total[5m]) > 0",
+            "nothing is lost, the source stays: sluiceway rollup status has the last error",
+            for_s=300,
+        ),
+        Rule(
             "SluicewayDiskFills",
             "warning",
             by.share("disk_bytes", "disk_bytes_max", at.SHARE_WARNING, "disk: {0} of its limit"),

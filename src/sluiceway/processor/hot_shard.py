@@ -6,7 +6,8 @@ through the checkpointer, whose order is the manifests'.
 """
 
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
+from dataclasses import replace
 from typing import Any
 
 import msgspec
@@ -43,7 +44,7 @@ from sluiceway.tiers.hot import (
     plan_merge,
     plan_merge_all,
 )
-from sluiceway.tiers.manifest import Deletion, ManifestStore, Matcher, Replay, Version
+from sluiceway.tiers.manifest import BlockEntry, Deletion, ManifestStore, Matcher, Replay, Version
 
 DIRECTORY = "hot/metrics"
 JOURNAL_DIRECTORY = "journal/metrics"
@@ -51,6 +52,8 @@ RETRY_S = 1.0
 FULL_WAIT_S = 0.005
 """Between two looks at a full buffer that waits for its seal."""
 WATCH_S = 1.0
+Expiring = Callable[[Sequence[BlockEntry], HotConfig, int], Sequence[BlockEntry]]
+"""Which blocks go, at a time (ms)."""
 
 
 class HotShard:
@@ -105,6 +108,7 @@ class HotShard:
         self._guard = Guard(self._log)
         self._damage_told = (0, 0)
         self._on_unusable: Callable[[Exception], None] | None = None
+        self._expiring: Expiring = plan_expiry
         self._threads: list[threading.Thread] = []
 
     # --- life ---------------------------------------------------------------------------------
@@ -162,6 +166,14 @@ class HotShard:
             task = plan_merge_all(mergeable(self.manifests.version), self._config)
             if task is not None:
                 self._checkpointer.merge(task)
+
+    def expire_by(self, expiring: Expiring) -> None:
+        """Blocks go by this from now on, and no longer by their age alone."""
+        self._expiring = expiring
+
+    def cut_by(self, raw_ms: int) -> None:
+        """Merges keep apart what is not to go together when raw points are kept so long."""
+        self._config = replace(self._config, apart_ms=raw_ms)
 
     def policy(self) -> tuple[int, Policy]:
         """The version that new records are judged by, 0 without one, and what it says."""
@@ -336,7 +348,7 @@ class HotShard:
     def _expire(self) -> None:
         blocks = self.manifests.version.blocks
         now_ms = self._clock.now_ms()
-        self._checkpointer.expire(plan_expiry(blocks, self._config, now_ms))
+        self._checkpointer.expire(self._expiring(blocks, self._config, now_ms))
         days = self.policy()[1].dead_letters.days
         letters = self.manifests.version.letters
         self._checkpointer.expire_letters(plan_letter_expiry(letters, days, now_ms))

@@ -38,6 +38,8 @@ class HotConfig:
     """Days with fewer points share a file."""
     retention_ms: int = 0
     """0 keeps points for ever."""
+    apart_ms: int = 0
+    """Files are cut as with such a retention where others say what goes; 0: as `retention_ms`."""
     state_files_max: int = 64
     """State deltas before the next seal writes a snapshot."""
     parts_slow: int = 64
@@ -175,9 +177,8 @@ def group_day(block: BlockEntry, config: HotConfig) -> int | None:
 def retention_days(config: HotConfig) -> int:
     """Days that expire together, 0 where nothing does: no file spans more, or its oldest points
     would be kept for as long as newer ones join them."""
-    if config.retention_ms <= 0:
-        return 0
-    return max(1, config.retention_ms // DAY_MS // RETENTION_PIECES)
+    together_ms = config.apart_ms or config.retention_ms
+    return max(1, together_ms // DAY_MS // RETENTION_PIECES) if together_ms > 0 else 0
 
 
 def close(chosen: Sequence[BlockEntry], blocks: Sequence[BlockEntry]) -> list[BlockEntry]:

@@ -73,6 +73,7 @@ def test_all_well() -> None:
         ({"ledger_gaps": {"flow": 0, "stock": -3}}, 1, "SluicewayLedgerImbalance"),
         ({"figures": {"journal_lag_records": 10_001}}, 22, "SluicewayProcessorLags"),
         ({"figures": {"parts": 65}}, 62, "SluicewayMergesLag"),
+        ({"figures": {"rollup_lag_seconds": 14_401}}, 62, "SluicewayRollupLags"),
         ({"figures": {"disk_bytes": 81, "disk_bytes_max": 100}}, 1, "SluicewayDiskFills"),
         ({"memory": {"read": [91, 100], "write": [5, 100]}}, 6, "SluicewayMemory"),
         ({"figures": {"series": 91, "series_max": 100}}, 1, "SluicewaySeries"),

@@ -1,0 +1,1 @@
+"""Rollup: raw points become windows, in files that are verified before anything rests on them."""

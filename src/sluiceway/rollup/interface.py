@@ -1,0 +1,93 @@
+"""What a rollup asks of the kernels and of the hot tier.
+
+Invariant: files that a method here writes are durable, with their directory entry, and were read
+back whole when it returns; nothing rests on them until the catalog names them.
+"""
+
+from collections.abc import Callable, Sequence
+from typing import Protocol
+
+import msgspec
+
+from sluiceway.tiers.catalog import Owned, TierFile
+from sluiceway.tiers.hot import HotConfig
+from sluiceway.tiers.manifest import BlockEntry, Version
+
+
+class WindowsReport(msgspec.Struct, frozen=True):
+    """A file of windows, as it was read back."""
+
+    path: str
+    bytes: int
+    crc32: int
+    series: int
+    windows: int
+    points: int
+    """Raw points in the windows."""
+
+
+class RollReport(msgspec.Struct, frozen=True):
+    """What raw points came to; `series`, `windows`, `points` as they were counted on the way in."""
+
+    file: WindowsReport
+    series: int
+    windows: int
+    points: int
+    through_sequence: int
+
+
+class RollKernel(Protocol):
+    """The shard as a rollup sees it. Thread-safe; `roll` blocks for seconds, without the GIL.
+
+    Raises: Corruption, BackendUnavailable, Cancelled.
+    """
+
+    def roll(self, request: str) -> str:
+        """JSON of {tenant, from_ms, until_ms, window_ms, path} -> JSON of a RollReport."""
+        ...
+
+    def watch_coverage(self, tenant: str, until_ms: int) -> None: ...
+    def leave_coverage(self, tenant: str) -> None: ...
+    def forget_dirty(self, tenant: str, from_ms: int, until_ms: int, sequence: int) -> None: ...
+    def coverage(self, tenant: str) -> tuple[list[int], int]: ...
+    def set_age_days(self, age_days: dict[str, int]) -> None: ...
+    def buffered_range_ms(self) -> tuple[int, int] | None: ...
+    def block_tenants(self) -> dict[str, list[str]]: ...
+    def cancel_merges(self) -> None: ...
+
+
+class Merger(Protocol):
+    """Makes one warm file of several."""
+
+    def __call__(
+        self, tenant: str, parts: Sequence[Owned], path: str, window_ms: int
+    ) -> WindowsReport: ...
+
+
+class ColdMaker(Protocol):
+    """Makes the cold files of a day out of its warm file."""
+
+    def __call__(
+        self, tenant: str, day_ms: int, source: TierFile, number: int
+    ) -> tuple[TierFile, ...]: ...
+
+
+Expiring = Callable[[Sequence[BlockEntry], HotConfig, int], Sequence[BlockEntry]]
+"""Which blocks of raw points go, at a time (ms)."""
+
+
+class HotTier(Protocol):
+    """The hot tier as a rollup sees it. Thread-safe."""
+
+    def version(self) -> Version: ...
+    def recovered(self) -> bool:
+        """Is everything that was durable at the start applied?"""
+        ...
+
+    def expire_by(self, expiring: Expiring) -> None:
+        """Blocks go by this, and no longer by their age alone."""
+        ...
+
+    def cut_by(self, raw_ms: int) -> None:
+        """Merges keep apart what is not to go together."""
+        ...

@@ -1,0 +1,217 @@
+"""The planner: which task is due, out of catalog, clock and what the shard holds.
+
+Invariant: pure. What is planned follows from what is committed, so that a rollup that was killed
+anywhere plans the same again; an hour is rolled when it is over and the delay behind it has passed.
+"""
+
+from collections import defaultdict
+from collections.abc import Collection, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+
+from sluiceway.rollup.config import TiersConfig
+from sluiceway.rollup.tasks import (
+    Drop,
+    Expire,
+    Forget,
+    MakeCold,
+    Merge,
+    Roll,
+    Skip,
+    Task,
+    Unlink,
+)
+from sluiceway.tenants.limits import RetentionLimits
+from sluiceway.tiers.catalog import Catalog, Marks, Tier, TierFile, owned
+from sluiceway.tiers.manifest import Deletion
+from sluiceway.tiers.paths import DAY_MS, HOUR_MS, day_of_end_ms
+
+DIRTY_HOURS_ALONE_MAX = 6
+"""Of one day: more are rolled with their whole day."""
+UNLINKED_MAX = 1_000
+"""Files of one commit."""
+
+
+@dataclass(frozen=True, slots=True)
+class TenantView:
+    """A tenant that has tiers."""
+
+    name: str
+    retention: RetentionLimits
+    dirty_hours: tuple[int, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class World:
+    """What the planner goes by."""
+
+    catalog: Catalog
+    now_ms: int
+    tenants: tuple[TenantView, ...] = ()
+    spans_ms: tuple[tuple[int, int], ...] = ()
+    """Times between which raw points are held, of any tenant: ascending, both ends inclusive."""
+    rerolled_ms: Mapping[tuple[str, int], int] = field(default_factory=dict)
+    """(tenant, day) -> when it was last rolled again."""
+    deletions: tuple[Deletion, ...] = ()
+    """Orders that took whole tenants."""
+    merges: bool = True
+    makes_cold: bool = True
+
+
+def plan(world: World, config: TiersConfig, avoided: Collection[Task] = ()) -> Task | None:
+    """The next task worth doing but those `avoided` (they failed a moment ago)."""
+    return next((task for task in tasks(world, config) if task not in avoided), None)
+
+
+def tasks(world: World, config: TiersConfig) -> Iterator[Task]:
+    """All that is due, the most urgent first. Two of one tenant may build on each other: plan anew
+    after each."""
+    files = files_by_tenant(world.catalog)
+    yield from drops(world, files)
+    yield from unlinks(world, config)
+    rolls = [task for view in world.tenants for task in first_rolls(view, world, config)]
+    yield from sorted(rolls, key=lambda task: (task.from_ms, task.tenant))
+    for view in world.tenants:
+        yield from rolls_again(view, world, config)
+    for view in world.tenants if world.merges else ():
+        yield from merges(view, world, files[view.name])
+    if world.makes_cold:
+        for view in world.tenants:
+            yield from colds(view, world, files[view.name])
+    for view in world.tenants:
+        yield from expiries(view, world, files[view.name])
+
+
+def files_by_tenant(catalog: Catalog) -> dict[str, list[TierFile]]:
+    by_tenant: dict[str, list[TierFile]] = defaultdict(list)
+    for file in catalog.files:
+        by_tenant[file.tenant].append(file)
+    return by_tenant
+
+
+def closed_ms(now_ms: int, config: TiersConfig) -> int:
+    """Windows that end at or before it are over, and their delay has passed."""
+    return int(now_ms - config.delay_s * 1000) // HOUR_MS * HOUR_MS
+
+
+def first_rolls(view: TenantView, world: World, config: TiersConfig) -> Iterator[Roll | Skip]:
+    """The hours behind the watermark: at most up to the end of its day."""
+    if not world.spans_ms:
+        return
+    rolled_ms = world.catalog.rolled(view.name).warm
+    from_ms = rolled_ms or day_of_end_ms(world.spans_ms[0][0])
+    closed = closed_ms(world.now_ms, config)
+    if from_ms >= closed:
+        return
+    first = next((max(a, from_ms + 1) for a, b in world.spans_ms if b > from_ms), None)
+    empty_until = closed if first is None else min(closed, (first - 1) // HOUR_MS * HOUR_MS)
+    day_end = day_of_end_ms(from_ms + 1) + DAY_MS
+    if empty_until >= min(day_end, closed):
+        yield Skip(view.name, from_ms, empty_until)
+    else:
+        yield Roll(view.name, from_ms, min(closed, day_end))
+
+
+def rolls_again(view: TenantView, world: World, config: TiersConfig) -> Iterator[Roll | Forget]:
+    """Hours that got points after they were rolled: alone, or, many, with their day."""
+    catalog = world.catalog
+    rolled_ms, raw_from_ms = catalog.rolled(view.name).warm, catalog.raw_from(view.name)
+    lost = tuple(hour for hour in view.dirty_hours if hour < raw_from_ms)
+    if lost:
+        yield Forget(view.name, lost)
+    by_day: dict[int, list[int]] = defaultdict(list)
+    for hour in view.dirty_hours:
+        if hour >= raw_from_ms and hour + HOUR_MS <= rolled_ms:
+            by_day[hour // DAY_MS * DAY_MS].append(hour)
+    for day_ms, hours in sorted(by_day.items()):
+        last_ms = world.rerolled_ms.get((view.name, day_ms))
+        if last_ms is not None and world.now_ms - last_ms < config.reroll_s_min * 1000:
+            continue
+        if len(hours) > DIRTY_HOURS_ALONE_MAX and day_ms >= raw_from_ms:
+            yield Roll(view.name, day_ms, min(day_ms + DAY_MS, rolled_ms), again=True)
+            continue
+        for start, end in stretches(hours):
+            yield Roll(view.name, start, end, again=True)
+
+
+def stretches(hours: Sequence[int]) -> list[tuple[int, int]]:
+    """Hours, ascending, as ranges."""
+    found: list[tuple[int, int]] = []
+    for hour in hours:
+        if found and found[-1][1] == hour:
+            found[-1] = (found[-1][0], hour + HOUR_MS)
+        else:
+            found.append((hour, hour + HOUR_MS))
+    return found
+
+
+def whole_days(files: Sequence[TierFile], until_ms: int) -> dict[int, list[TierFile]]:
+    """Warm files by day, of days that are rolled to their end."""
+    by_day: dict[int, list[TierFile]] = defaultdict(list)
+    for file in files:
+        day_ms = day_of_end_ms(file.until_ms)
+        if file.tier == "warm" and day_ms + DAY_MS <= until_ms:
+            by_day[day_ms].append(file)
+    return dict(sorted(by_day.items()))
+
+
+def merges(view: TenantView, world: World, files: Sequence[TierFile]) -> Iterator[Merge]:
+    rolled_ms = world.catalog.rolled(view.name).warm
+    for day_ms, parts in whole_days(files, rolled_ms).items():
+        if len(parts) > 1:
+            yield Merge(view.name, day_ms)
+
+
+def colds(view: TenantView, world: World, files: Sequence[TierFile]) -> Iterator[MakeCold]:
+    """Days of which the warm windows are newer than the cold ones, the oldest first."""
+    if view.retention.hour_ms is None:
+        return
+    cold = [file for file in files if file.tier == "cold"]
+    kept_ms = world.catalog.kept_from(view.name).cold
+    for day_ms, parts in whole_days(files, world.catalog.rolled(view.name).warm).items():
+        if len(parts) > 1 or day_ms < kept_ms or parts[0].windows == 0:
+            continue  # merged first, or not wanted any more, or nothing to make
+        held = owned(cold, day_ms, day_ms + DAY_MS)
+        if max((piece.file.number for piece in held), default=0) < parts[0].number:
+            yield MakeCold(view.name, day_ms)
+
+
+def expiries(view: TenantView, world: World, files: Sequence[TierFile]) -> Iterator[Expire]:
+    """Files of which every window is past its retention, counted back from the newest hour that is
+    rolled or, where that lies ahead of it, the clock."""
+    marks, kept = world.catalog.rolled(view.name), world.catalog.kept_from(view.name)
+    reference_ms = min(world.now_ms, marks.warm)
+    held: tuple[tuple[Tier, int | None, int], ...] = (
+        ("warm", view.retention.minute_ms, kept.warm),
+        ("cold", view.retention.hour_ms, kept.cold),
+    )
+    for tier, retention_ms, kept_ms in held:
+        if retention_ms is None:
+            continue
+        until_ms = (reference_ms - retention_ms) // DAY_MS * DAY_MS
+        if tier == "warm" and view.retention.hour_ms is not None:
+            until_ms = min(until_ms, marks.cold)  # the hours are made of them first
+        paths = tuple(f.path for f in files if f.tier == tier and f.until_ms <= until_ms)
+        if paths:
+            yield Expire(view.name, tier, max(kept_ms, until_ms), paths)
+
+
+def unlinks(world: World, config: TiersConfig) -> Iterator[Unlink]:
+    over_ms = world.now_ms - config.grace_s * 1000
+    paths = tuple(held.path for held in world.catalog.grace if held.since_ms <= over_ms)
+    if paths:
+        yield Unlink(paths[:UNLINKED_MAX])
+
+
+def drops(world: World, files: Mapping[str, Sequence[TierFile]]) -> Iterator[Drop]:
+    """What is left of tenants that were deleted: rolled before their orders were given."""
+    for order in world.deletions:
+        held = files.get(order.tenant, ())
+        gone = tuple(f.path for f in held if f.through_sequence <= order.end_sequence)
+        if gone:
+            yield Drop(order.tenant, gone, whole=len(gone) == len(held))
+
+
+def cold_mark(catalog: Catalog, tenant: str, day_ms: int) -> Marks:
+    """The marks after a day's hours were made: days are made in their order."""
+    marks = catalog.rolled(tenant)
+    return Marks(marks.warm, max(marks.cold, day_ms + DAY_MS))

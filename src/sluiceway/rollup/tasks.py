@@ -1,0 +1,88 @@
+"""What a rollup does next: values, made by the planner and carried out by the hand-off.
+
+Invariant: a task names all that it touches; carried out twice it leaves what it leaves once.
+"""
+
+from dataclasses import dataclass
+
+from sluiceway.tiers.catalog import Tier
+
+
+@dataclass(frozen=True, slots=True)
+class Roll:
+    """Raw points -> windows of (from_ms, until_ms], whole hours of one day."""
+
+    tenant: str
+    from_ms: int
+    until_ms: int
+    again: bool = False
+    """Hours that were rolled before and got points since."""
+
+
+@dataclass(frozen=True, slots=True)
+class Skip:
+    """Nothing is held until `until_ms`: the watermark moves there."""
+
+    tenant: str
+    from_ms: int
+    until_ms: int
+
+
+@dataclass(frozen=True, slots=True)
+class Forget:
+    """Hours that got points and of which raw is not whole any more: they cannot be rolled again."""
+
+    tenant: str
+    hours: tuple[int, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class Merge:
+    """The warm files of a day -> one."""
+
+    tenant: str
+    day_ms: int
+
+
+@dataclass(frozen=True, slots=True)
+class MakeCold:
+    """The warm windows of a day -> hours, in the cold tier."""
+
+    tenant: str
+    day_ms: int
+
+
+@dataclass(frozen=True, slots=True)
+class Expire:
+    """Files past their tenant's retention; windows after `kept_from_ms` stay."""
+
+    tenant: str
+    tier: Tier
+    kept_from_ms: int
+    paths: tuple[str, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class Drop:
+    """Files of a tenant that was deleted; `whole` where nothing of it is left."""
+
+    tenant: str
+    paths: tuple[str, ...]
+    whole: bool
+
+
+@dataclass(frozen=True, slots=True)
+class Unlink:
+    """Files whose grace is over."""
+
+    paths: tuple[str, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class LetRawGo:
+    """Raw points up to these times may go: said before any does."""
+
+    raw_from_ms: tuple[tuple[str, int], ...]
+
+
+Task = Roll | Skip | Forget | Merge | MakeCold | Expire | Drop | Unlink | LetRawGo

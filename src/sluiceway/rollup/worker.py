@@ -1,0 +1,364 @@
+"""The rollup of one data directory: a state machine with `step`, and the thread that drives it.
+
+Invariant: one task at a time, planned anew out of what is committed; what fails is told, left
+alone for a while and does not hold up the others. Time comes from the clock that was passed in.
+"""
+
+import threading
+from collections import Counter
+from collections.abc import Callable, Sequence
+from typing import Any
+
+import structlog
+
+from sluiceway.clock import Clock
+from sluiceway.errors import BackendUnavailable, Cancelled, SluicewayError
+from sluiceway.kernels import Disk
+from sluiceway.rollup import raw
+from sluiceway.rollup.config import CONTINUOUS, TiersConfig
+from sluiceway.rollup.cron import parse_cron
+from sluiceway.rollup.handoff import Handoff, Overtaken
+from sluiceway.rollup.interface import ColdMaker, HotTier, Merger, RollKernel
+from sluiceway.rollup.schedule import TenantView, World, closed_ms, plan
+from sluiceway.rollup.status import Status, TenantStatus, tenant_status
+from sluiceway.rollup.tasks import LetRawGo, Roll, Task
+from sluiceway.tenants.limits import Limits
+from sluiceway.tenants.model import Snapshot
+from sluiceway.tiers.catalog import Change, owned
+from sluiceway.tiers.catalog_store import CatalogStore
+from sluiceway.tiers.hot import HotConfig, plan_expiry, runs_of_days
+from sluiceway.tiers.manifest import BlockEntry
+from sluiceway.tiers.paths import DAY_MS, HOUR_MS, day_of_end_ms
+
+LOOK_S = 15.0
+"""Between two looks for work."""
+FAILED_WAIT_MS = 60_000
+"""Before a task that failed is tried again."""
+FAILED_MAX = 1_000
+
+
+class Rollup:
+    """Made after the hot tier was opened and before it is started: `attach` tells it what is rolled
+    before the first record is applied."""
+
+    def __init__(
+        self,
+        disk: Disk,
+        kernel: RollKernel,
+        hot: HotTier,
+        store: CatalogStore,
+        tenants: Callable[[], Snapshot],
+        limits: Callable[[str], Limits],
+        config: TiersConfig,
+        clock: Clock,
+        merge: Merger | None = None,
+        make_cold: ColdMaker | None = None,
+        broken: str = "",
+    ) -> None:
+        """`broken`: why the catalog cannot be read; nothing is done and no raw point goes then."""
+        self._broken = broken
+        self._kernel = kernel
+        self._hot = hot
+        self._store = store
+        self._tenants = tenants
+        self._limits = limits
+        self._config = config
+        self._clock = clock
+        self._merges, self._makes_cold = merge is not None, make_cold is not None
+        self._handoff = Handoff(disk, kernel, store, merge, make_cold)
+        self._cron = None if config.schedule == CONTINUOUS else parse_cron(config.schedule)
+        self._log = structlog.get_logger("rollup")
+        self._wake = threading.Event()
+        self._stopping = threading.Event()
+        self._thread: threading.Thread | None = None
+        self._looked_ms = clock.now_ms()
+        self._begun = self._cron is None
+        self._asked = False
+        self._rerolled_ms: dict[tuple[str, int], int] = {}
+        self._failed_ms: dict[Task, int] = {}
+        self._ages: dict[str, int] | None = None
+        self._tenants_of: dict[str, list[str]] = {}
+        self._let_go_ms: dict[str, tuple[int, float]] = {}
+        """By tenant: raw points up to here may go, from this moment (monotonic) on."""
+        self._may_go: frozenset[str] = frozenset()
+        self._tiered: frozenset[str] = frozenset()
+        self._replayed = False
+        self._running: Task | None = None
+        self._last_error = broken
+        self._counts: Counter[str] = Counter()
+        self._busy_s = 0.0
+
+    # --- life ---------------------------------------------------------------------------------
+
+    def attach(self) -> None:
+        """Tell the shard what is rolled, and take over which raw blocks go."""
+        for tenant, marks in self._store.catalog.rolled_until_ms.items():
+            self._kernel.watch_coverage(tenant, marks.warm)
+        if not self._broken:
+            self._look_at_tenants()
+        self._hot.expire_by(self._expiring)
+
+    def start(self) -> None:
+        self._thread = threading.Thread(target=self._run, name="sluiceway-rollup", daemon=True)
+        self._thread.start()
+
+    def stop(self) -> None:
+        """End the thread; a task that runs is cancelled with the shard's merges."""
+        self._stopping.set()
+        self._wake.set()
+        self._kernel.cancel_merges()
+        if self._thread is not None:
+            self._thread.join()
+
+    def run_now(self) -> None:
+        """Do all that is due, whatever the schedule says."""
+        self._asked = True
+        self._wake.set()
+
+    def pause(self, paused: bool) -> None:
+        """Durable. A task that runs is ended first. Blocks for a commit. Raises: OSError."""
+        if self._broken:
+            raise BackendUnavailable(f"the catalog cannot be read: {self._broken}")
+        if self._store.catalog.paused != paused:
+            self._store.commit(Change("pause" if paused else "resume", paused=paused))
+        self._wake.set()
+
+    # --- one step -------------------------------------------------------------------------------
+
+    def step(self) -> bool:
+        """Carry one task out; false where none is due. Blocks while it runs. Raises nothing but
+        Cancelled."""
+        if self._broken or not self._hot.recovered():
+            return False
+        if not self._replayed:
+            self._forget_replayed()
+        views = self._look_at_tenants()
+        world = self._world(views)
+        self._let_raw_go(world)
+        if world.catalog.paused and not self._asked:
+            return False
+        if not self._due(world.now_ms):
+            return False
+        task = plan(world, self._config, self._avoided(world.now_ms)) or self._raw_task(world)
+        if task is None:
+            self._begun, self._asked = self._cron is None, False
+            return False
+        self._carry_out(task, world.now_ms)
+        return True
+
+    def _run(self) -> None:
+        while not self._stopping.is_set():
+            try:
+                worked = self.step()
+            except Cancelled:
+                worked = False
+            except (SluicewayError, OSError) as error:
+                self._fail(None, error)
+                worked = False
+            if not worked:
+                self._wake.wait(LOOK_S)
+                self._wake.clear()
+
+    def _carry_out(self, task: Task, now_ms: int) -> None:
+        self._running, began_s = task, self._clock.monotonic_s()
+        try:
+            done = self._handoff.carry_out(task)
+        except Cancelled:
+            raise
+        except Overtaken:
+            return
+        except (SluicewayError, OSError) as error:
+            self._fail(task, error)
+            return
+        finally:
+            self._running = None
+            self._busy_s += self._clock.monotonic_s() - began_s
+        self._counts[type(task).__name__] += 1
+        if isinstance(task, Roll):
+            self._counts["points"] += done.points
+            self._counts["windows"] += done.windows
+            if task.again:
+                key = (task.tenant, day_of_end_ms(task.until_ms))
+                self._rerolled_ms[key] = now_ms
+
+    def _fail(self, task: Task | None, error: Exception) -> None:
+        self._counts["failures"] += 1
+        self._last_error = f"{task}: {error}" if task else str(error)
+        self._log.error("rollup_failed", task=str(task), error=str(error))
+        if task is not None:
+            self._failed_ms[task] = self._clock.now_ms()
+
+    def _avoided(self, now_ms: int) -> set[Task]:
+        recent = {t: ms for t, ms in self._failed_ms.items() if now_ms - ms < FAILED_WAIT_MS}
+        self._failed_ms = dict(list(recent.items())[-FAILED_MAX:])
+        return set(self._failed_ms)
+
+    def _due(self, now_ms: int) -> bool:
+        if self._cron is not None and self._cron.begins_between(self._looked_ms, now_ms):
+            self._begun = True
+        self._looked_ms = now_ms
+        return self._begun or self._asked
+
+    def _forget_replayed(self) -> None:
+        """The replay has marked hours by records that their files have seen: they are clean."""
+        self._replayed = True
+        catalog = self._store.catalog
+        for tenant in catalog.rolled_until_ms:
+            dirty = self._kernel.coverage(tenant)[0]
+            if dirty:
+                until_ms = dirty[-1] + HOUR_MS
+                for piece in owned(catalog.of(tenant, "warm"), dirty[0], until_ms):
+                    for start, end in piece.ranges_ms:
+                        through = piece.file.through_sequence
+                        self._kernel.forget_dirty(tenant, start, end, through)
+
+    # --- what it goes by ------------------------------------------------------------------------
+
+    def _look_at_tenants(self) -> tuple[TenantView, ...]:
+        views = []
+        for name, tenant in sorted(self._tenants().tenants.items()):
+            retention = self._limits(name).retention
+            if tenant.status != "active" or (retention.minute_ms or retention.hour_ms) is None:
+                continue
+            views.append(TenantView(name, retention, tuple(self._kernel.coverage(name)[0])))
+        self._tiered = frozenset(view.name for view in views)
+        aged = {*self._tiered, *self._store.catalog.rolled_until_ms}
+        ages = dict.fromkeys(sorted(aged), self._config.age_days)
+        if ages != self._ages:
+            self._kernel.set_age_days(ages)
+            self._ages = ages
+            if views:
+                self._hot.cut_by(self._config.raw_ms)
+        return tuple(views)
+
+    def _world(self, views: tuple[TenantView, ...]) -> World:
+        # The buffer first: what is sealed meanwhile is in the version.
+        buffered = self._kernel.buffered_range_ms()
+        version = self._hot.version()
+        runs = runs_of_days(version.blocks)
+        spans = [(first * DAY_MS, (last + 1) * DAY_MS - 1) for first, last in runs]
+        if buffered is not None:
+            spans.append(buffered)
+        now_ms = self._clock.now_ms()
+        day_ms = now_ms - DAY_MS
+        self._rerolled_ms = {key: ms for key, ms in self._rerolled_ms.items() if ms > day_ms}
+        return World(
+            catalog=self._store.catalog,
+            now_ms=now_ms,
+            tenants=views,
+            spans_ms=tuple(sorted(spans)),
+            rerolled_ms=self._rerolled_ms,
+            deletions=tuple(order for order in version.deletions if order.whole),
+            merges=self._merges,
+            makes_cold=self._makes_cold,
+        )
+
+    # --- raw points -----------------------------------------------------------------------------
+
+    def _raw_task(self, world: World) -> Task | None:
+        """Say that raw points go, once all else is done."""
+        if not world.tenants:
+            return None
+        blocks = self._hot.version().blocks
+        self._look_at_blocks(blocks)
+        limits = raw.limits_ms(world, self._config)
+        horizon = raw.horizon_ms(world, blocks, self._tenants_of, limits)
+        return LetRawGo(tuple(horizon.items())) if horizon else None
+
+    def _let_raw_go(self, world: World) -> None:
+        """Blocks before the horizon that the catalog has named for longer than the grace."""
+        now_s, past = self._clock.monotonic_s(), {}
+        for name in self._tiered:
+            from_ms = world.catalog.raw_from(name)
+            known = self._let_go_ms.get(name)
+            if known is None or known[0] != from_ms:
+                self._let_go_ms[name] = known = (from_ms, now_s)
+            if now_s - known[1] >= self._config.grace_s:
+                past[name] = from_ms
+        blocks = self._hot.version().blocks
+        gone = raw.superfluous(blocks, self._tenants_of, past)
+        self._may_go = frozenset(block.path for block in gone)
+
+    def _look_at_blocks(self, blocks: Sequence[BlockEntry]) -> None:
+        if any(block.path not in self._tenants_of for block in blocks):
+            self._tenants_of = self._kernel.block_tenants()
+
+    def _expiring(
+        self, blocks: Sequence[BlockEntry], config: HotConfig, now_ms: int
+    ) -> list[BlockEntry]:
+        """What goes: blocks of tenants without tiers by their age, others once they may."""
+        if self._broken:
+            return []
+        may_go, tiered, tenants_of = self._may_go, self._tiered, self._tenants_of
+        aged = {block.path for block in plan_expiry(blocks, config, now_ms)}
+        if not tiered:
+            return [block for block in blocks if block.path in aged]
+
+        def without_tiers(path: str) -> bool:
+            return path in tenants_of and tiered.isdisjoint(tenants_of[path])
+
+        return [
+            block
+            for block in blocks
+            if block.path in may_go or (block.path in aged and without_tiers(block.path))
+        ]
+
+    # --- figures --------------------------------------------------------------------------------
+
+    def status(self) -> Status:
+        """Everything that people ask of it. Cheap enough for a page."""
+        catalog, now_ms = self._store.catalog, self._clock.now_ms()
+        closed = closed_ms(now_ms, self._config)
+        runs = runs_of_days(self._hot.version().blocks)
+        buffered = self._kernel.buffered_range_ms()
+        first = min(
+            [*(first * DAY_MS for first, _ in runs[:1]), *(buffered or ())[:1]], default=closed
+        )
+        names = sorted({*self._tiered, *catalog.rolled_until_ms})
+        tenants: list[TenantStatus] = [
+            tenant_status(catalog, name, day_of_end_ms(first), closed, dirty)
+            for name in names
+            for dirty in [len(self._kernel.coverage(name)[0])]
+        ]
+        limits = {name: catalog.rolled(name).warm for name in self._tiered}
+        held = raw.holders(self._hot.version().blocks, self._tenants_of, limits)
+        counts = self._counts
+        return Status(
+            tiers_on=sorted(self._tiered),
+            paused=catalog.paused,
+            schedule=self._config.schedule,
+            running=None if self._running is None else str(self._running),
+            lag_s=max(
+                (tenant.lag_s for tenant in tenants if tenant.tenant in self._tiered), default=0.0
+            ),
+            units_total=counts["Roll"],
+            merges_total=counts["Merge"],
+            cold_units_total=counts["MakeCold"],
+            points_total=counts["points"],
+            windows_total=counts["windows"],
+            failures_total=counts["failures"],
+            busy_s_total=round(self._busy_s, 3),
+            last_error=self._last_error,
+            catalog_number=catalog.number,
+            grace_bytes=sum(held.bytes for held in catalog.grace),
+            raw_held_by=held,
+            tenants=tenants,
+        )
+
+    def figures(self) -> dict[str, Any]:
+        """Figures for /metrics and alerts."""
+        status = self.status()
+        warm = sum(tenant.warm_bytes for tenant in status.tenants)
+        cold = sum(tenant.cold_bytes for tenant in status.tenants)
+        return {
+            "rollup_lag_seconds": status.lag_s if status.tiers_on else 0.0,
+            "rollup_paused": int(status.paused),
+            "rollup_units_total": status.units_total,
+            "rollup_points_total": status.points_total,
+            "rollup_windows_total": status.windows_total,
+            "rollup_failures_total": status.failures_total,
+            "rollup_busy_seconds_total": status.busy_s_total,
+            "warm_bytes": warm,
+            "cold_bytes": cold,
+            "tier_grace_bytes": status.grace_bytes,
+        }
