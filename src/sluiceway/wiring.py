@@ -422,6 +422,11 @@ def open_rollup(
     config: Config, disk: Disk, hot: HotShard, tenants: SnapshotDirectory, clock: Clock
 ) -> Rollup:
     """The rollup, which has told the shard what is rolled; before the shard is started."""
+    bytes_max = budget.disk_bytes_max(config, disk)
+
+    def disk_share() -> float:
+        return disk.used_bytes() / bytes_max if bytes_max else 0.0
+
     store, broken = CatalogStore(disk, clock), ""
     try:
         store.open()
@@ -437,6 +442,7 @@ def open_rollup(
         config.tiers,
         clock,
         WarmMerger(disk),
+        disk_share=disk_share,
         broken=broken,
     )
     rollup.attach()

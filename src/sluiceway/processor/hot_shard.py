@@ -109,6 +109,7 @@ class HotShard:
         self._damage_told = (0, 0)
         self._on_unusable: Callable[[Exception], None] | None = None
         self._expiring: Expiring = plan_expiry
+        self._merges_held = False
         self._threads: list[threading.Thread] = []
 
     # --- life ---------------------------------------------------------------------------------
@@ -170,6 +171,10 @@ class HotShard:
     def expire_by(self, expiring: Expiring) -> None:
         """Blocks go by this from now on, and no longer by their age alone."""
         self._expiring = expiring
+
+    def hold_merges(self, held: bool) -> None:
+        """Put merges off, while there are few enough parts."""
+        self._merges_held = held
 
     def cut_by(self, raw_ms: int) -> None:
         """Merges keep apart what is not to go together when raw points are kept so long."""
@@ -253,6 +258,8 @@ class HotShard:
             self._expire()
             if self._eraser.step():
                 return True
+            if self._merges_held and self._parts() <= self._config.parts_slow:
+                return False
             blocks = mergeable(self.manifests.version)
             task = plan_merge(blocks, self._config, self._damaged)
             if task is not None:

@@ -88,6 +88,11 @@ class HotTier(Protocol):
         """Blocks go by this, and no longer by their age alone."""
         ...
 
+    def hold_merges(self, held: bool) -> None:
+        """Put merges off while they are not pressing: the disk is nearly full, and rolls that
+        let points go come first."""
+        ...
+
     def cut_by(self, raw_ms: int) -> None:
         """Merges keep apart what is not to go together."""
         ...

@@ -9,7 +9,7 @@ from collections.abc import Mapping, Sequence
 from sluiceway.rollup.config import TiersConfig
 from sluiceway.rollup.schedule import World
 from sluiceway.tiers.manifest import BlockEntry
-from sluiceway.tiers.paths import HOUR_MS
+from sluiceway.tiers.paths import DAY_MS, HOUR_MS
 
 Tenants = Mapping[str, Sequence[str]]
 """Who has points in a block, by its path."""
@@ -17,12 +17,14 @@ Tenants = Mapping[str, Sequence[str]]
 
 def limits_ms(world: World, config: TiersConfig) -> dict[str, int]:
     """By tenant with tiers: raw points at or before it are rolled up, none of their hours is
-    dirty, and they have been kept for long enough."""
+    dirty, and they have been kept for long enough; while the disk is nearly full, age does not
+    count."""
     limits = {}
     for view in world.tenants:
         rolled_ms = world.catalog.rolled(view.name).warm
         dirty_ms = min(view.dirty_hours, default=rolled_ms)
-        aged_ms = min(world.now_ms, rolled_ms) - config.raw_ms
+        age_ms = 0 if world.pressed else config.raw_ms
+        aged_ms = min(world.now_ms, rolled_ms) - age_ms
         limits[view.name] = min(rolled_ms, dirty_ms, aged_ms)
     return limits
 
@@ -43,9 +45,14 @@ def superfluous(
 def horizon_ms(
     world: World, blocks: Sequence[BlockEntry], tenants: Tenants, limits: Mapping[str, int]
 ) -> dict[str, int]:
-    """From where on raw is whole once the superfluous blocks are gone: only what changes."""
+    """From where on raw is whole once the superfluous blocks are gone: only what changes. While the
+    disk is nearly full, a day of the oldest at a time."""
     found: dict[str, int] = {}
-    for block in superfluous(blocks, tenants, limits):
+    gone = superfluous(blocks, tenants, limits)
+    oldest_ms = min((block.max_ms for block in gone), default=0)
+    for block in gone:
+        if world.pressed and block.max_ms > oldest_ms + DAY_MS // 2:
+            continue
         from_ms = -(-block.max_ms // HOUR_MS) * HOUR_MS
         for name in tenants[block.path]:
             found[name] = max(found.get(name, 0), min(from_ms, limits[name]))

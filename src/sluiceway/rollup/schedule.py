@@ -53,6 +53,8 @@ class World:
     """(tenant, day) -> when it was last rolled again."""
     deletions: tuple[Deletion, ...] = ()
     """Orders that took whole tenants."""
+    pressed: bool = False
+    """The disk is nearly full: what is rolled lets raw points go before their age."""
     merges: bool = True
     makes_cold: bool = True
 

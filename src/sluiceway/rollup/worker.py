@@ -19,14 +19,14 @@ from sluiceway.rollup.config import CONTINUOUS, TiersConfig
 from sluiceway.rollup.cron import parse_cron
 from sluiceway.rollup.handoff import Handoff, Overtaken
 from sluiceway.rollup.interface import ColdMaker, HotTier, Merger, RollKernel
-from sluiceway.rollup.schedule import TenantView, World, closed_ms, plan
+from sluiceway.rollup.schedule import TenantView, World, closed_ms, first_rolls, plan
 from sluiceway.rollup.status import Status, TenantStatus, tenant_status
 from sluiceway.rollup.tasks import LetRawGo, Roll, Task
 from sluiceway.tenants.limits import Limits
 from sluiceway.tenants.model import Snapshot
 from sluiceway.tiers.catalog import Change, owned
 from sluiceway.tiers.catalog_store import CatalogStore
-from sluiceway.tiers.hot import HotConfig, plan_expiry, runs_of_days
+from sluiceway.tiers.hot import DISK_SHARE_SERIES, HotConfig, plan_expiry, runs_of_days
 from sluiceway.tiers.manifest import BlockEntry
 from sluiceway.tiers.paths import DAY_MS, HOUR_MS, day_of_end_ms
 
@@ -53,10 +53,12 @@ class Rollup:
         clock: Clock,
         merge: Merger | None = None,
         make_cold: ColdMaker | None = None,
+        disk_share: Callable[[], float] = lambda: 0.0,
         broken: str = "",
     ) -> None:
         """`broken`: why the catalog cannot be read; nothing is done and no raw point goes then."""
         self._broken = broken
+        self._disk_share = disk_share
         self._kernel = kernel
         self._hot = hot
         self._store = store
@@ -135,6 +137,8 @@ class Rollup:
         views = self._look_at_tenants()
         world = self._world(views)
         self._let_raw_go(world)
+        behind = any(any(first_rolls(view, world, self._config)) for view in views)
+        self._hot.hold_merges(world.pressed and behind)
         if world.catalog.paused and not self._asked:
             return False
         if not self._due(world.now_ms):
@@ -249,6 +253,7 @@ class Rollup:
             spans_ms=tuple(sorted(spans)),
             rerolled_ms=self._rerolled_ms,
             deletions=tuple(order for order in version.deletions if order.whole),
+            pressed=self._disk_share() >= DISK_SHARE_SERIES,
             merges=self._merges,
             makes_cold=self._makes_cold,
         )

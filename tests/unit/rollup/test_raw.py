@@ -1,0 +1,77 @@
+"""Which raw blocks may go, and from where on raw is whole then."""
+
+from dataclasses import replace
+
+from sluiceway.rollup.config import TiersConfig
+from sluiceway.rollup.raw import holders, horizon_ms, limits_ms, superfluous
+from sluiceway.rollup.schedule import TenantView, World
+from sluiceway.tenants.limits import RetentionLimits
+from sluiceway.tiers.catalog import Catalog, Marks
+from sluiceway.tiers.manifest import BlockEntry
+from sluiceway.tiers.paths import DAY_MS, HOUR_MS
+
+CONFIG = TiersConfig(raw_ms=3 * DAY_MS)
+T0 = 1_000 * DAY_MS
+OWNERS = {"0": ["a"], "1": ["a", "b"], "2": ["a"], "3": ["a", "free"], "4": ["a"]}
+
+
+def block(day: int, histograms: int = 0) -> BlockEntry:
+    first = T0 + day * DAY_MS
+    return BlockEntry(str(day), 1, 1, 1, 9, histograms, first + 1, first + DAY_MS - 1, day, day)
+
+
+def world(dirty_a: tuple[int, ...] = (), pressed: bool = False) -> World:
+    rolled = {"a": Marks(T0 + 8 * DAY_MS), "b": Marks(T0 + DAY_MS + HOUR_MS)}
+    views = tuple(
+        TenantView(name, RetentionLimits(None, DAY_MS, None), dirty)
+        for name, dirty in (("a", dirty_a), ("b", ()))
+    )
+    catalog = Catalog(rolled_until_ms=rolled)
+    spans = ((T0 + 1, T0 + 9 * DAY_MS),)
+    return World(catalog, T0 + 9 * DAY_MS, views, spans, pressed=pressed)
+
+
+def gone(held: World, *blocks: BlockEntry) -> list[str]:
+    return [b.path for b in superfluous(blocks, OWNERS, limits_ms(held, CONFIG))]
+
+
+BLOCKS = tuple(block(day) for day in range(5))
+
+
+def test_only_what_is_rolled_for_all_its_tenants_and_old_enough() -> None:
+    assert gone(world(), *BLOCKS) == ["0", "2", "4"]
+    assert gone(world(), *(block(day, histograms=1) for day in range(5))) == []
+    assert gone(world(), replace_path(BLOCKS[0], "unknown")) == []
+
+
+def replace_path(entry: BlockEntry, path: str) -> BlockEntry:
+    import msgspec
+
+    return msgspec.structs.replace(entry, path=path)
+
+
+def test_a_dirty_hour_keeps_all_from_it_on() -> None:
+    assert gone(world((T0 + 2 * DAY_MS + HOUR_MS,)), *BLOCKS) == ["0"]
+
+
+def test_a_full_disk_lets_the_oldest_day_go_before_its_age_but_nothing_unrolled() -> None:
+    young = replace(CONFIG, raw_ms=100 * DAY_MS)
+    assert superfluous(BLOCKS, OWNERS, limits_ms(world(), young)) == []
+    held = world(pressed=True)
+    told = horizon_ms(held, BLOCKS, OWNERS, limits_ms(held, young))
+    assert told == {"a": T0 + DAY_MS}, "day by day"
+    dirty = limits_ms(world((T0 + HOUR_MS,), pressed=True), young)
+    assert superfluous(BLOCKS, OWNERS, dirty) == []
+
+
+def test_the_horizon_is_told_for_whoever_loses_points_and_only_when_it_moves() -> None:
+    held = world()
+    limits = limits_ms(held, CONFIG)
+    told = horizon_ms(held, BLOCKS, OWNERS, limits)
+    assert told == {"a": T0 + 5 * DAY_MS}
+    after = replace(held, catalog=Catalog(raw_from_ms=told))
+    assert horizon_ms(after, BLOCKS, OWNERS, limits) == {}
+
+
+def test_who_keeps_old_blocks_is_named() -> None:
+    assert holders(BLOCKS, OWNERS, limits_ms(world(), CONFIG)) == ["free"]
