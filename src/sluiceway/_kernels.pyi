@@ -589,3 +589,35 @@ def merge_blocks(
 ) -> tuple[list[dict[str, Any]], int]:
     """Merge blocks, oldest first; paths[i] takes [cuts_ms[i - 1], cuts_ms[i]). Returns the blocks
     written (none for an empty range) and how many points were superseded."""
+
+# --- warm files (docs/formats/warm.md) ---------------------------------------------------------
+
+def write_warm_file(
+    disk: Disk,
+    path: str,
+    tenant: str,
+    window_ms: int,
+    labels: LabelTable,
+    kinds: NDArray[np.uint8],
+    offsets: NDArray[np.int64],
+    times_ms: NDArray[np.int64],
+    values: NDArray[np.float64],
+) -> str:
+    """Windows of the points of series i = offsets[i]:offsets[i + 1], in a new file that is synced
+    (its directory is not): JSON {path, bytes, crc32, tenant, window_ms, digits, series, windows,
+    points, min_end_ms, max_end_ms}. `kinds`: 1 counter, 2 gauge, 3 unknown; no label set twice.
+
+    Raises: TenantFault (columns that do not fit), BackendUnavailable (disk, labels twice).
+    """
+
+def verify_warm_file(disk: Disk, path: str) -> str:
+    """Compares every checksum, decodes every page and counts anew; JSON as `write_warm_file`'s.
+    Raises: Corruption, BackendUnavailable."""
+
+def strip_warm_file(disk: Disk, source: str, path: str, request: str) -> str:
+    """Write `source` to `path`, and read it back, without the labels that a rule takes: `request` is
+    JSON {rules: [{matchers: [{name, op, value}], labels: [name]}], digits}. Series that become one
+    are folded (docs/formats/warm.md); gauges are rounded to `digits` significant digits, 0: to the
+    bit. JSON {file, series_before, points_before, stripped}.
+
+    Raises: TenantFault (a rule that takes the metric's name, over 12 digits), Corruption."""

@@ -34,13 +34,16 @@ from sluiceway._kernels import (
     read_block,
     read_letters,
     read_seal,
+    strip_warm_file,
     time_detached,
+    verify_warm_file,
     warm_usage,
     write_block,
     write_matrix,
     write_points,
     write_series,
     write_vector,
+    write_warm_file,
 )
 
 # Codes of the record format (kernels/src/model.rs): the door's payload and its compression.
@@ -91,11 +94,14 @@ __all__ = [
     "read_block",
     "read_letters",
     "read_seal",
+    "strip_warm_file",
     "time_detached",
+    "verify_warm_file",
     "warm_usage",
     "write_block",
     "write_matrix",
     "write_points",
     "write_series",
     "write_vector",
+    "write_warm_file",
 ]

@@ -16,6 +16,7 @@ mod shard;
 mod sketch;
 mod states;
 mod stop;
+mod warm;
 mod wire;
 
 use pyo3::prelude::*;
@@ -51,5 +52,6 @@ fn _kernels(module: &Bound<'_, PyModule>) -> PyResult<()> {
     wire::register(module)?;
     range_function::register(module)?;
     rollup::register(module)?;
+    warm::register(module)?;
     Ok(())
 }

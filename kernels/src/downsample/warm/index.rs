@@ -217,6 +217,10 @@ impl ValuePage {
         &self.texts
     }
 
+    pub fn series_count(&self, at: usize) -> u64 {
+        self.counts[at]
+    }
+
     /// Add the series of a value to `found`. `read` fetches and checks a piece.
     pub fn series(
         &self,

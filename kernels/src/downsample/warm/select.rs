@@ -97,9 +97,7 @@ impl WarmFile {
             for number in 0..list.pages.len() {
                 let page = self.value_page(&list, number)?;
                 for (at, value) in page.texts().iter().enumerate() {
-                    let mut found = RoaringBitmap::new();
-                    self.add_series(&page, at, &mut found)?;
-                    counts.push((value.to_string(), found.len()));
+                    counts.push((value.to_string(), page.series_count(at)));
                 }
             }
         }
@@ -109,6 +107,18 @@ impl WarmFile {
             counts.insert(0, (String::new(), self.root.series - named));
         }
         Ok(counts)
+    }
+
+    /// The numbers of each metric's series, ascending.
+    pub(super) fn metric_ranges(&self) -> Result<Vec<Range<u32>>> {
+        let mut next = 0;
+        let counts = self.metric_counts()?;
+        let range = |(_, series): (String, u64)| {
+            let start = next;
+            next = (start + series).min(self.root.series);
+            start as u32..next as u32
+        };
+        Ok(counts.into_iter().map(range).collect())
     }
 
     pub(super) fn matching(&self, matchers: &[Matcher]) -> Result<RoaringBitmap> {

@@ -406,3 +406,93 @@ fn sections_follow_the_fields() {
     assert_eq!(sections_of(Fields::NONE), [true, false, false, false, false, false, false]);
     assert_eq!(sections_of(Fields::SUM), [true, true, false, false, true, true, true]);
 }
+
+fn rule(name: &str, value: &str, labels: &[&str]) -> StripRule {
+    StripRule {
+        matchers: vec![Matcher::new(name, MatchOp::Regex, value)],
+        labels: labels.iter().map(|&label| label.to_owned()).collect(),
+    }
+}
+
+/// Label sets and kinds of a file, with their windows' bits.
+fn told(file: &WarmFile) -> Vec<(Vec<(String, String)>, Kind, String, bool)> {
+    let all: Vec<u32> = (0..file.series_count() as u32).collect();
+    let mut columns = WindowColumns::default();
+    file.read(&all, i64::MIN..i64::MAX, Fields::ALL, &mut columns).expect("read");
+    let labels = file.labels(&all).expect("labels").to_list();
+    let bits = bits(&columns, Fields::ALL);
+    labels
+        .into_iter()
+        .zip(bits)
+        .enumerate()
+        .map(|(at, (labels, bits))| {
+            let folded = file.folded(&[at as u32]).expect("folded");
+            (labels, columns.kinds[at], bits, folded)
+        })
+        .collect()
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig::with_cases(40))]
+
+    #[test]
+    fn stripping_touches_what_a_rule_names_and_nothing_else(
+        seed in any::<u64>(), series in 1usize..80,
+    ) {
+        let disk = MemoryDisk::new();
+        let (file, _, report) = both(&disk, seed, series, 16 * 1024);
+        let rules = vec![rule("env", "v0", &["host", "id"]), rule("zone", "v[12]", &["host"])];
+        let request = StripRequest { rules, digits: 0 };
+        let done = strip(&file, &disk, "stripped", &request).expect("stripped");
+        let stripped = WarmFile::open(&disk, "stripped").expect("open");
+        prop_assert_eq!(&stripped.verify().expect("sound"), &done.file);
+        prop_assert_eq!(done.points_before, report.points);
+        let mut expected: Vec<(Vec<(String, String)>, Kind)> = Vec::new();
+        let mut kept = Vec::new();
+        for (labels, kind, bits, _) in told(&file) {
+            let has = |name: &str, values: &[&str]| {
+                labels.iter().any(|(n, v)| n == name && values.contains(&v.as_str()))
+            };
+            let taken: &[&str] = match (kind, has("env", &["v0"]), has("zone", &["v1", "v2"])) {
+                (Kind::Unknown, _, _) | (_, false, false) => &[],
+                (_, true, _) => &["host", "id"],
+                _ => &["host"],
+            };
+            let left: Vec<(String, String)> =
+                labels.iter().filter(|(n, _)| !taken.contains(&n.as_str())).cloned().collect();
+            if taken.is_empty() {
+                kept.push((left.clone(), kind, bits));
+            }
+            expected.push((left, kind));
+        }
+        expected.sort();
+        expected.dedup();
+        let out = told(&stripped);
+        let mut found: Vec<_> = out.iter().map(|(l, k, ..)| (l.clone(), *k)).collect();
+        found.sort();
+        prop_assert_eq!(found, expected);
+        for (labels, kind, bits) in kept {
+            let same = |o: &&(Vec<(String, String)>, Kind, String, bool)| {
+                o.0 == labels && o.1 == kind
+            };
+            let own = out.iter().find(same).expect("still there");
+            prop_assert!(own.3 || own.2 == bits);
+        }
+        // Twice is once: what is folded keeps its labels and its mark.
+        let again = strip(&stripped, &disk, "again", &request).expect("stripped again");
+        prop_assert_eq!(again.file.series, done.file.series);
+    }
+}
+
+#[test]
+fn a_file_without_rules_is_written_byte_for_byte() {
+    let disk = MemoryDisk::new();
+    let (file, _, _) = both(&disk, 17, 70, 16 * 1024);
+    strip(&file, &disk, "copy", &StripRequest::default()).expect("copied");
+    assert!(disk.read_all("file").expect("bytes") == disk.read_all("copy").expect("bytes"));
+    let request = StripRequest { digits: 3, ..StripRequest::default() };
+    let rounded = strip(&file, &disk, "rounded", &request).expect("rounded");
+    assert_eq!((rounded.file.digits, rounded.file.points), (3, file.report().points));
+    let name = StripRequest { rules: vec![rule("env", "v0", &["__name__"])], digits: 0 };
+    assert!(strip(&file, &disk, "bad", &name).is_err());
+}
