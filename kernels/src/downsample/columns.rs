@@ -210,17 +210,31 @@ impl WindowColumns {
 
     /// Append windows `range` of `other` to the open series.
     pub fn append(&mut self, other: &WindowColumns, range: Range<usize>) {
+        self.append_fields(other, range, Fields::ALL);
+    }
+
+    /// As `append`, with zeros in the columns that are not among `fields` (ends, counts and stale
+    /// marks always come): those `other` need not have.
+    pub fn append_fields(&mut self, other: &WindowColumns, range: Range<usize>, fields: Fields) {
         self.end_ms.extend_from_slice(&other.end_ms[range.clone()]);
         self.count.extend_from_slice(&other.count[range.clone()]);
-        self.first_ms.extend_from_slice(&other.first_ms[range.clone()]);
-        self.first.extend_from_slice(&other.first[range.clone()]);
-        self.last_ms.extend_from_slice(&other.last_ms[range.clone()]);
-        self.last.extend_from_slice(&other.last[range.clone()]);
         self.ends_stale.extend_from_slice(&other.ends_stale[range.clone()]);
-        self.dropped.extend_from_slice(&other.dropped[range.clone()]);
-        self.sum.extend_from_slice(&other.sum[range.clone()]);
-        self.minimum.extend_from_slice(&other.minimum[range.clone()]);
-        self.maximum.extend_from_slice(&other.maximum[range]);
+        for (field, own, others) in [
+            (Fields::FIRST_MS, &mut self.first_ms, &other.first_ms),
+            (Fields::LAST_MS, &mut self.last_ms, &other.last_ms),
+        ] {
+            extend(own, fields.has(field).then(|| &others[range.clone()]), range.len());
+        }
+        for (field, own, others) in [
+            (Fields::FIRST, &mut self.first, &other.first),
+            (Fields::LAST, &mut self.last, &other.last),
+            (Fields::DROPPED, &mut self.dropped, &other.dropped),
+            (Fields::SUM, &mut self.sum, &other.sum),
+            (Fields::MINIMUM, &mut self.minimum, &other.minimum),
+            (Fields::MAXIMUM, &mut self.maximum, &other.maximum),
+        ] {
+            extend(own, fields.has(field).then(|| &others[range.clone()]), range.len());
+        }
     }
 
     /// Close the series being appended.
@@ -243,6 +257,14 @@ impl WindowColumns {
             minimum: self.minimum[at],
             maximum: self.maximum[at],
         }
+    }
+}
+
+/// Append these values, or so many zeros.
+fn extend<T: Copy + Default>(column: &mut Vec<T>, values: Option<&[T]>, count: usize) {
+    match values {
+        Some(values) => column.extend_from_slice(values),
+        None => column.resize(column.len() + count, T::default()),
     }
 }
 

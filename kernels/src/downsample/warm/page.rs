@@ -116,7 +116,7 @@ pub(super) struct Asked<'a> {
     pub wanted: &'a [bool],
 }
 
-/// Decode into `page`, replacing what it held.
+/// Decode into `page`, replacing what it held; columns that `fields` do not need are left empty.
 pub(super) fn decode(sections: &Sections, asked: &Asked, page: &mut WindowColumns) -> Result<()> {
     let needed = sections_of(asked.fields);
     let section = |number: usize| -> Result<Option<&[u8]>> {
@@ -130,7 +130,7 @@ pub(super) fn decode(sections: &Sections, asked: &Asked, page: &mut WindowColumn
     if asked.windows > PAGE_WINDOWS_MAX || asked.wanted.len() != asked.series {
         return Err(broken("size of a page"));
     }
-    let tallies = read_windows(windows, (asked.series, asked.windows), page)?;
+    let tallies = read_windows(windows, (asked.series, asked.windows), &needed, page)?;
     let any_valued = tallies.iter().any(|tally| tally.valued > 0);
     if let Some(bytes) = section(TIMES)? {
         read_first_last_ms(bytes, asked.window_ms, &tallies, page)?;

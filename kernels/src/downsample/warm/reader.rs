@@ -248,7 +248,7 @@ impl Walk<'_> {
             let start = range.start + ends.partition_point(|&end| end < self.range_ms.start);
             let end = range.start + ends.partition_point(|&end| end < self.range_ms.end);
             if start < end {
-                out.append(&self.page, start..end);
+                out.append_fields(&self.page, start..end, self.fields);
             }
             self.kind = Some(self.page.kinds[index]);
         }

@@ -414,8 +414,11 @@ fn rule(name: &str, value: &str, labels: &[&str]) -> StripRule {
     }
 }
 
-/// Label sets and kinds of a file, with their windows' bits.
-fn told(file: &WarmFile) -> Vec<(Vec<(String, String)>, Kind, String, bool)> {
+/// Labels, kind, windows' bits, and whether it is a fold.
+type Told = (Vec<(String, String)>, Kind, String, bool);
+
+/// All series of a file.
+fn told(file: &WarmFile) -> Vec<Told> {
     let all: Vec<u32> = (0..file.series_count() as u32).collect();
     let mut columns = WindowColumns::default();
     file.read(&all, i64::MIN..i64::MAX, Fields::ALL, &mut columns).expect("read");
@@ -472,9 +475,7 @@ proptest! {
         found.sort();
         prop_assert_eq!(found, expected);
         for (labels, kind, bits) in kept {
-            let same = |o: &&(Vec<(String, String)>, Kind, String, bool)| {
-                o.0 == labels && o.1 == kind
-            };
+            let same = |o: &&Told| o.0 == labels && o.1 == kind;
             let own = out.iter().find(same).expect("still there");
             prop_assert!(own.3 || own.2 == bits);
         }

@@ -2,7 +2,7 @@
 //! of a window page.
 
 use super::columns::{Usual, UsualColumn, broken, put, put_differences, read, read_differences};
-use super::page::{PAGE_WINDOWS_MAX, Tally};
+use super::page::{DROPPED, HIGH, LOW, PAGE_WINDOWS_MAX, SECTIONS, SUM, TIMES, Tally, VALUES};
 use crate::codec::Codec;
 use crate::codec::bytes::{Cursor, put_varint};
 use crate::codec::times::{TimesBuilder, read_times};
@@ -118,11 +118,12 @@ fn interval_of(page: &WindowColumns, series: usize) -> i64 {
     }
 }
 
-/// Read section `windows` into an empty page; the other columns become zeros. Answers what each
-/// series has.
+/// Read section `windows` into an empty page; the columns of the other needed sections become
+/// zeros, the rest stay empty. Answers what each series has.
 pub(super) fn read_windows(
     bytes: &[u8],
     (series, windows): (usize, usize),
+    needed: &[bool; SECTIONS],
     page: &mut WindowColumns,
 ) -> Result<Vec<Tally>> {
     let mut cursor = Cursor::new(bytes);
@@ -147,7 +148,7 @@ pub(super) fn read_windows(
     if page.end_ms.len() != windows {
         return Err(broken("ends of a window page"));
     }
-    resize(page, windows);
+    resize(page, windows, needed);
     let mut counts = UsualColumn::read_heads(&mut cursor, series)?;
     counts.read_residuals(&mut cursor, (0..series).map(|index| page.series(index).len()))?;
     let mut tallies = Vec::with_capacity(series);
@@ -170,17 +171,22 @@ pub(super) fn read_windows(
     if cursor.is_empty() { Ok(tallies) } else { Err(broken("end of a section")) }
 }
 
-fn resize(page: &mut WindowColumns, windows: usize) {
+fn resize(page: &mut WindowColumns, windows: usize, needed: &[bool; SECTIONS]) {
     page.count.resize(windows, 0);
-    page.first_ms.resize(windows, 0);
-    page.first.resize(windows, 0.0);
-    page.last_ms.resize(windows, 0);
-    page.last.resize(windows, 0.0);
     page.ends_stale.resize(windows, false);
-    page.dropped.resize(windows, 0.0);
-    page.sum.resize(windows, 0.0);
-    page.minimum.resize(windows, 0.0);
-    page.maximum.resize(windows, 0.0);
+    for (section, column) in [(TIMES, &mut page.first_ms), (TIMES, &mut page.last_ms)] {
+        column.resize(if needed[section] { windows } else { 0 }, 0);
+    }
+    for (section, column) in [
+        (VALUES, &mut page.first),
+        (VALUES, &mut page.last),
+        (DROPPED, &mut page.dropped),
+        (LOW, &mut page.minimum),
+        (HIGH, &mut page.maximum),
+        (SUM, &mut page.sum),
+    ] {
+        column.resize(if needed[section] { windows } else { 0 }, 0.0);
+    }
 }
 
 /// Read section `times` into the columns of a page whose windows are there.
