@@ -615,7 +615,7 @@ def verify_warm_file(disk: Disk, path: str) -> str:
     Raises: Corruption, BackendUnavailable."""
 
 def strip_warm_file(disk: Disk, source: str, path: str, request: str) -> str:
-    """Write `source` to `path`, and read it back, without the labels that a rule takes: `request` is
+    """Write `source` to `path`, and read it back, without the labels that a rule takes: `request` =
     JSON {rules: [{matchers: [{name, op, value}], labels: [name]}], digits}. Series that become one
     are folded (docs/formats/warm.md); gauges are rounded to `digits` significant digits, 0: to the
     bit. JSON {file, series_before, points_before, stripped}.
