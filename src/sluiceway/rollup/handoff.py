@@ -92,7 +92,8 @@ class Handoff:
             case Expire():
                 self._store.commit(lambda before: expired(before, task))
             case Drop():
-                self._kernel.leave_coverage(task.tenant)
+                if task.whole:
+                    self._kernel.leave_coverage(task.tenant)
                 gone = (task.tenant,) if task.whole else ()
                 self._store.commit(Change("delete", files_removed=task.paths, tenants_removed=gone))
             case LetRawGo():

@@ -4,9 +4,10 @@ from dataclasses import replace
 
 from sluiceway.rollup.config import TiersConfig
 from sluiceway.rollup.schedule import TenantView, World, plan, tasks
-from sluiceway.rollup.tasks import Expire, Forget, MakeCold, Merge, Roll, Skip, Unlink
+from sluiceway.rollup.tasks import Drop, Expire, Forget, MakeCold, Merge, Roll, Skip, Unlink
 from sluiceway.tenants.limits import RetentionLimits
 from sluiceway.tiers.catalog import Catalog, Grace, Marks, Tier, TierFile
+from sluiceway.tiers.manifest import Deletion
 from sluiceway.tiers.paths import DAY_MS, HOUR_MS
 
 CONFIG = TiersConfig(raw_ms=2 * DAY_MS, delay_s=600, grace_s=900, reroll_s_min=3600)
@@ -122,3 +123,18 @@ def test_what_failed_does_not_hold_up_the_others() -> None:
     first = plan(held, CONFIG)
     assert first is not None
     assert hours(plan(held, CONFIG, {first})) == (30, 31, True)
+
+
+def test_files_of_a_deleted_tenant_go_and_those_of_the_next_of_its_name_stay() -> None:
+    held = world(4.1, 4, tier_file(0, 1, 5), tier_file(1, 2, 9))
+    order = Deletion(1, "t", True, (), None, 5, 0, "root")
+    gone = replace(held, tenants=(), deletions=(order,))
+    assert plan(gone, CONFIG) == Drop("t", ("warm-0-1-5",), whole=False)
+    every = replace(gone, deletions=(replace_order(order, 9),))
+    assert plan(every, CONFIG) == Drop("t", ("warm-0-1-5", "warm-1-2-9"), whole=True)
+    none = replace(gone, deletions=(replace_order(order, 4),))
+    assert plan(none, CONFIG) is None
+
+
+def replace_order(order: Deletion, end_sequence: int) -> Deletion:
+    return Deletion(1, order.tenant, True, (), None, end_sequence, 0, "root")
