@@ -1,8 +1,10 @@
 """What a rollup says of itself: values for the API, the command and the page of metrics."""
 
+from collections.abc import Sequence
+
 import msgspec
 
-from sluiceway.tiers.catalog import Catalog
+from sluiceway.tiers.catalog import Catalog, TierFile
 
 
 class TenantStatus(msgspec.Struct, frozen=True):
@@ -47,11 +49,17 @@ class Status(msgspec.Struct, frozen=True):
 
 
 def tenant_status(
-    catalog: Catalog, tenant: str, first_ms: int, closed_ms: int, dirty: int
+    catalog: Catalog,
+    tenant: str,
+    files: Sequence[TierFile],
+    first_ms: int,
+    closed_ms: int,
+    dirty: int,
 ) -> TenantStatus:
-    """`first_ms`: of the raw points, for a tenant that was not rolled yet."""
+    """`files` are the tenant's; `first_ms`: of the raw points, for one that was not rolled yet."""
     marks = catalog.rolled(tenant)
-    warm, cold = catalog.of(tenant, "warm"), catalog.of(tenant, "cold")
+    warm = [file for file in files if file.tier == "warm"]
+    cold = [file for file in files if file.tier == "cold"]
     behind_ms = max(0, closed_ms - (marks.warm or first_ms))
     return TenantStatus(
         tenant=tenant,

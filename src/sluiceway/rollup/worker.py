@@ -19,7 +19,14 @@ from sluiceway.rollup.config import CONTINUOUS, TiersConfig
 from sluiceway.rollup.cron import parse_cron
 from sluiceway.rollup.handoff import Handoff, Overtaken
 from sluiceway.rollup.interface import ColdMaker, HotTier, Merger, RollKernel
-from sluiceway.rollup.schedule import TenantView, World, closed_ms, first_rolls, plan
+from sluiceway.rollup.schedule import (
+    TenantView,
+    World,
+    closed_ms,
+    files_by_tenant,
+    first_rolls,
+    plan,
+)
 from sluiceway.rollup.status import Status, TenantStatus, tenant_status
 from sluiceway.rollup.tasks import LetRawGo, Roll, Task
 from sluiceway.tenants.limits import Limits
@@ -319,9 +326,10 @@ class Rollup:
         first = min(
             [*(first * DAY_MS for first, _ in runs[:1]), *(buffered or ())[:1]], default=closed
         )
+        files = files_by_tenant(catalog)
         names = sorted({*self._tiered, *catalog.rolled_until_ms})
         tenants: list[TenantStatus] = [
-            tenant_status(catalog, name, day_of_end_ms(first), closed, dirty)
+            tenant_status(catalog, name, files[name], day_of_end_ms(first), closed, dirty)
             for name in names
             for dirty in [len(self._kernel.coverage(name)[0])]
         ]
