@@ -3,6 +3,7 @@
 import contextlib
 import os
 import sys
+import time
 from pathlib import Path
 
 import pytest
@@ -32,7 +33,10 @@ def test_who_evaluates_stands_back_and_who_starts_it_does_not(
     before = set(evaluators())
     server = EvaluateServer(MemoryShard([], []), str(tmp_path / "evaluate.sock"))
     start_behind(server.start, queries_run)
-    (accepting,) = set(evaluators()) - before
+    ends_s = time.monotonic() + 10  # a thread gives itself its name once it runs
+    while not (found := set(evaluators()) - before) and time.monotonic() < ends_s:
+        time.sleep(0.01)
+    (accepting,) = found
     if queries_run == "idle":
         assert os.sched_getscheduler(accepting) == os.SCHED_IDLE
     else:
