@@ -46,9 +46,14 @@ pub trait WindowFile: Send + Sync {
         0
     }
 
-    /// Is any of these series a fold of several, so that its answers are approximate?
-    fn folded(&self, _series: &[u32]) -> Result<bool> {
-        Ok(false)
+    /// Of each of these series: is it a fold of several, so that its answers are approximate?
+    fn folds(&self, series: &[u32]) -> Result<Vec<bool>> {
+        Ok(vec![false; series.len()])
+    }
+
+    /// Is any of them?
+    fn folded(&self, series: &[u32]) -> Result<bool> {
+        Ok(self.folds(series)?.contains(&true))
     }
 }
 

@@ -24,8 +24,8 @@ pub struct Part {
     pub windows: u64,
 }
 
-/// Is handed series by labels, then kind, and their windows.
-pub type WindowSink<'a> = dyn FnMut(&LabelTable, &WindowColumns) -> Result<()> + 'a;
+/// Is handed series by labels, then kind, their windows, and which of them are folds of several.
+pub type WindowSink<'a> = dyn FnMut(&LabelTable, &WindowColumns, &[bool]) -> Result<()> + 'a;
 
 /// Hand all windows that the parts own to `sink`. Two parts must not own one hour.
 pub fn join(parts: &[Part], sink: &mut WindowSink) -> Result<()> {
@@ -134,6 +134,7 @@ struct Stretch {
     kind: Kind,
     piece: usize,
     series: usize,
+    folded: bool,
 }
 
 /// Read what the parts own of a batch, each part once a range, and put the series together.
@@ -153,13 +154,15 @@ fn hand(
                 owners.push(group);
             }
         }
+        let folds = part.file.folds(&series)?;
         for &(from_ms, until_ms) in part.owned_ms.iter().filter(|_| !series.is_empty()) {
             let mut piece = WindowColumns::default();
             part.file.read(&series, from_ms + 1..until_ms + 1, Fields::ALL, &mut piece)?;
             for (place, &group) in owners.iter().enumerate() {
                 if !piece.series(place).is_empty() {
                     let kind = piece.kinds[place];
-                    stretches[group].push(Stretch { kind, piece: pieces.len(), series: place });
+                    let (piece, folded) = (pieces.len(), folds[place]);
+                    stretches[group].push(Stretch { kind, piece, series: place, folded });
                 }
             }
             pieces.push(piece);
@@ -167,6 +170,7 @@ fn hand(
     }
     let mut out = WindowColumns::default();
     let mut told = LabelTableBuilder::default();
+    let mut folded = Vec::new();
     for (group, mut held) in stretches.into_iter().enumerate() {
         let first_ms = |s: &Stretch| pieces[s.piece].end_ms[pieces[s.piece].series(s.series).start];
         held.sort_by_key(|stretch| (stretch.kind, first_ms(stretch)));
@@ -176,6 +180,7 @@ fn hand(
                 piece.series(stretch.series).for_each(|at| out.push(&piece.window(at)));
             }
             out.end_series(of_kind[0].kind);
+            folded.push(of_kind.iter().any(|stretch| stretch.folded));
             for (name, value) in labels.labels(group) {
                 let (name, value) = (told.intern(name), told.intern(value));
                 told.label(name, value);
@@ -183,7 +188,7 @@ fn hand(
             told.end_series();
         }
     }
-    if out.series_count() > 0 { sink(&told.finish(), &out) } else { Ok(()) }
+    if out.series_count() > 0 { sink(&told.finish(), &out, &folded) } else { Ok(()) }
 }
 
 #[cfg(test)]
@@ -225,7 +230,7 @@ mod tests {
 
     fn joined(parts: &[Part]) -> Vec<Told> {
         let mut found = Vec::new();
-        let told = join(parts, &mut |labels, windows| {
+        let told = join(parts, &mut |labels, windows, _| {
             for i in 0..labels.len() {
                 let own = labels.labels(i).map(|(n, v)| (n.to_owned(), v.to_owned())).collect();
                 let values =

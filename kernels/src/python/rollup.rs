@@ -40,11 +40,13 @@ fn open_parts(disk: &dyn DiskRole, parts: &[WarmPart]) -> Result<Vec<Part>> {
 fn merge(disk: &dyn DiskRole, request: &MergeWarm) -> Result<WarmReport> {
     let parts = open_parts(disk, &request.parts)?;
     let mut options = WarmOptions::new(&request.tenant, request.window_ms);
-    options.digits = parts.iter().map(|part| part.file.digits()).max().unwrap_or(0);
+    let rounded = parts.iter().map(|part| part.file.digits()).filter(|&digits| digits > 0);
+    options.digits = rounded.min().unwrap_or(0);
     let mut writer = WarmWriter::create(disk, &request.path, &options)?;
-    let written = join(&parts, &mut |labels: &LabelTable, windows: &WindowColumns| {
-        writer.push(labels, windows)
-    });
+    let mut push = |labels: &LabelTable, windows: &WindowColumns, folded: &[bool]| {
+        writer.push_folded(labels, windows, folded)
+    };
+    let written = join(&parts, &mut push);
     let report = written.and_then(|()| {
         writer.finish()?;
         let parent = request.path.rsplit_once('/').map_or("", |(parent, _)| parent);

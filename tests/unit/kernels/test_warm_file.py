@@ -11,6 +11,7 @@ from sluiceway.errors import Corruption, TenantFault
 from sluiceway.kernels import (
     Disk,
     LabelTable,
+    merge_warm,
     strip_warm_file,
     verify_warm_file,
     write_warm_file,
@@ -80,3 +81,16 @@ def test_labels_are_taken_and_digits_rounded(disk: Disk) -> None:
     assert json.loads(verify_warm_file(disk, "stripped")) == report["file"]
     with pytest.raises(TenantFault):
         strip_warm_file(disk, "raw", "bad", json.dumps({"digits": 13}))
+
+
+def test_a_merge_keeps_rounding_and_what_is_folded(disk: Disk) -> None:
+    rules = [{"matchers": [], "labels": ["pod"]}]
+    strip_warm_file(disk, "raw", "stripped", json.dumps({"rules": rules, "digits": 5}))
+    strip_warm_file(disk, "raw", "rounded", json.dumps({"digits": 3}))
+    halves = [("stripped", [[0, 30 * MINUTE_MS]]), ("rounded", [[30 * MINUTE_MS, 60 * MINUTE_MS]])]
+    parts = [{"path": path, "owned_ms": owned} for path, owned in halves]
+    request = {"tenant": "shop", "window_ms": MINUTE_MS, "path": "merged", "parts": parts}
+    merged = json.loads(merge_warm(disk, json.dumps(request)))
+    assert merged["digits"] == 3
+    again = json.dumps({"rules": rules})
+    assert json.loads(strip_warm_file(disk, "merged", "one", again))["file"]["series"] == 2

@@ -271,9 +271,9 @@ impl WindowFile for WarmFile {
         self.root.digits
     }
 
-    fn folded(&self, series: &[u32]) -> Result<bool> {
-        let mut folded = false;
-        self.visit_labels(series, &mut |page, index, _| folded |= page.folded(index))?;
-        Ok(folded)
+    fn folds(&self, series: &[u32]) -> Result<Vec<bool>> {
+        let mut folds = Vec::with_capacity(series.len());
+        self.visit_labels(series, &mut |page, index, _| folds.push(page.folded(index)))?;
+        Ok(folds)
     }
 }

@@ -147,16 +147,10 @@ impl Strip<'_> {
         Ok(windows)
     }
 
-    fn folded(&self, series: &[u32]) -> Result<Vec<bool>> {
-        let mut folded = Vec::with_capacity(series.len());
-        self.source.visit_labels(series, &mut |page, index, _| folded.push(page.folded(index)))?;
-        Ok(folded)
-    }
-
     /// Series that no rule names.
     fn copy(&mut self, range: Range<u32>) -> Result<()> {
         for series in self.batches(range) {
-            let (labels, folded) = (self.source.labels(&series)?, self.folded(&series)?);
+            let (labels, folded) = (self.source.labels(&series)?, self.source.folds(&series)?);
             let windows = self.read(&series, Fields::ALL)?;
             self.push(&labels, windows, &folded)?;
         }
@@ -167,7 +161,7 @@ impl Strip<'_> {
     fn rewrite(&mut self, range: Range<u32>) -> Result<()> {
         let mut groups: HashMap<(Labels, Kind), Group> = HashMap::new();
         for series in self.batches(range) {
-            let (labels, folded) = (self.source.labels(&series)?, self.folded(&series)?);
+            let (labels, folded) = (self.source.labels(&series)?, self.source.folds(&series)?);
             let kinds = self.read(&series, Fields::NONE)?.kinds;
             for (at, &number) in series.iter().enumerate() {
                 let rule = self.claimed.iter().position(|own| own.contains(number));

@@ -5,6 +5,7 @@ use super::*;
 use crate::disk::{Disk, MemoryDisk};
 use crate::downsample::columns::{Fields, Kind, Window, WindowColumns};
 use crate::downsample::file::WindowFile;
+use crate::downsample::join::{Part, join};
 use crate::downsample::memory_file::MemoryFile;
 use crate::error::KernelError;
 use crate::labels::LabelTable;
@@ -496,4 +497,27 @@ fn a_file_without_rules_is_written_byte_for_byte() {
     assert_eq!((rounded.file.digits, rounded.file.points), (3, file.report().points));
     let name = StripRequest { rules: vec![rule("env", "v0", &["__name__"])], digits: 0 };
     assert!(strip(&file, &disk, "bad", &name).is_err());
+}
+
+#[test]
+fn files_joined_to_one_keep_what_is_folded() {
+    let disk = MemoryDisk::new();
+    let (file, _, _) = both(&disk, 23, 60, 16 * 1024);
+    let request = StripRequest { rules: vec![rule("env", "v0", &["host", "id"])], digits: 0 };
+    let done = strip(&file, &disk, "stripped", &request).expect("stripped");
+    let stripped = WarmFile::open(&disk, "stripped").expect("open");
+    let before = told(&stripped);
+    let part = Part {
+        file: Box::new(stripped),
+        owned_ms: vec![(-1, 1 << 40)],
+        windows: done.file.windows,
+    };
+    let mut writer = WarmWriter::create(&disk, "joined", &WarmOptions::new("tenant", WINDOW_MS))
+        .expect("create");
+    join(&[part], &mut |labels, windows, folded| writer.push_folded(labels, windows, folded))
+        .expect("joined");
+    writer.finish().expect("finish");
+    let joined = told(&WarmFile::open(&disk, "joined").expect("open"));
+    assert!(before.iter().any(|series| series.3) && before.iter().any(|series| !series.3));
+    assert_eq!(joined, before);
 }
