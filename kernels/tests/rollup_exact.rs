@@ -5,7 +5,7 @@
 //! Each is rolled up hour by hour to minutes, and from these to hours, and asked all functions.
 
 use _kernels::downsample::columns::{
-    COLD_WINDOW_MS, Fields, Kind, WARM_WINDOW_MS, WindowColumns, window_end_ms,
+    COLD_WINDOW_MS, Fields, Kind, WARM_WINDOW_MS, Window, WindowColumns, window_end_ms,
 };
 use _kernels::downsample::evaluate::{Exactness, Scratch, WindowCall, states_of_points};
 use _kernels::downsample::state::State;
@@ -228,12 +228,44 @@ fn rolled(
 ) -> (Answers, Exactness) {
     let steps = asked.steps();
     let over = WindowCall::new(call, &steps, window_ms);
-    let pieces: Vec<Piece<'_>> = windows.iter().map(|w| Piece::of(w, 0, over.fields())).collect();
+    let windows = projected(windows, &over);
+    let pieces: Vec<Piece<'_>> = windows.iter().map(|(w, read)| Piece::of(w, 0, *read)).collect();
     let mut exactness = Exactness::Exact;
     let found = answers(asked, |out, present| {
         exactness = over.run(&pieces, &mut Scratch::new(&|| false), out, present);
     });
     (found, exactness)
+}
+
+/// What a file gives: zeros in the columns that were not read.
+fn projected(windows: &[WindowColumns], over: &WindowCall<'_>) -> Vec<(WindowColumns, Fields)> {
+    let project = |from: &WindowColumns| {
+        let read = from.kinds[0].to_read(over.fields());
+        let mut columns = WindowColumns::default();
+        for at in 0..from.window_count() {
+            let whole = from.window(at);
+            let mut window = Window { end_ms: whole.end_ms, ..Window::default() };
+            let mut take = |field: Fields, copy: fn(&mut Window, &Window)| {
+                if read.has(field) {
+                    copy(&mut window, &whole);
+                }
+            };
+            take(Fields::COUNT, |to, from| to.count = from.count);
+            take(Fields::FIRST_MS, |to, from| to.first_ms = from.first_ms);
+            take(Fields::FIRST, |to, from| to.first = from.first);
+            take(Fields::LAST_MS, |to, from| to.last_ms = from.last_ms);
+            take(Fields::LAST, |to, from| to.last = from.last);
+            take(Fields::STALE, |to, from| to.ends_stale = from.ends_stale);
+            take(Fields::DROPPED, |to, from| to.dropped = from.dropped);
+            take(Fields::SUM, |to, from| to.sum = from.sum);
+            take(Fields::MINIMUM, |to, from| to.minimum = from.minimum);
+            take(Fields::MAXIMUM, |to, from| to.maximum = from.maximum);
+            columns.push(&window);
+        }
+        columns.end_series(from.kinds[0]);
+        (columns, read)
+    };
+    windows.iter().map(project).collect()
 }
 
 /// The older part from windows, the newer from points, at an edge of the windows.
@@ -247,7 +279,8 @@ fn straddled(
 ) -> (Answers, Exactness) {
     let steps = asked.steps();
     let over = WindowCall::new(call, &steps, window_ms);
-    let pieces: Vec<Piece<'_>> = windows.iter().map(|w| Piece::of(w, 0, over.fields())).collect();
+    let windows = projected(windows, &over);
+    let pieces: Vec<Piece<'_>> = windows.iter().map(|(w, read)| Piece::of(w, 0, *read)).collect();
     let mut states = vec![State::EMPTY; steps.count()];
     let never = || false;
     let mut scratch = Scratch::new(&never);

@@ -54,6 +54,11 @@ impl Kind {
         let kept = asked.both(self.fields());
         if kept == asked { kept } else { kept.with(Fields::STAND_INS) }
     }
+
+    /// Is `read` all that there is to read where `asked` is wanted?
+    pub fn satisfied(self, asked: Fields, read: Fields) -> bool {
+        read.has(self.to_read(asked))
+    }
 }
 
 /// A set of columns.

@@ -9,65 +9,17 @@
 //! windows' last points, as if only these had been scraped: `Approximate`, unless they are all
 //! the points that there are.
 
-use super::columns::{Fields, WindowColumns};
-use super::folds::Folds;
+use super::columns::Fields;
+use super::points::newest;
 use super::state::{State, needs};
 use super::view::{Piece, View};
-use crate::evaluate::functions::{self, Call, Extension, Function};
-use crate::evaluate::window::{FreshPoints, Steps, each_window};
-use crate::model::STALE_BITS;
+use crate::evaluate::functions::{Call, Extension, Function};
+use crate::evaluate::window::{Steps, each_window};
 use std::ops::Range;
 
-/// How an answer stands to the one from raw points. Of two, the greater holds for both.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord)]
-pub enum Exactness {
-    #[default]
-    Exact,
-    /// As of up to a window earlier, over a range up to a window longer.
-    Bounded,
-    Approximate,
-}
-
-impl Exactness {
-    pub fn name(self) -> &'static str {
-        match self {
-            Exactness::Exact => "exact",
-            Exactness::Bounded => "bounded",
-            Exactness::Approximate => "approximate",
-        }
-    }
-}
-
-/// What evaluation reuses from series to series.
-pub struct Scratch<'a> {
-    points: functions::Scratch<'a>,
-    folds: Folds,
-    copy: WindowColumns,
-    states: Vec<State>,
-    times_ms: Vec<i64>,
-    values: Vec<f64>,
-    fresh: FreshPoints,
-}
-
-impl<'a> Scratch<'a> {
-    /// `stop` is asked every 64 Ki windows and steps.
-    pub fn new(stop: &'a dyn Fn() -> bool) -> Scratch<'a> {
-        Scratch {
-            points: functions::Scratch::new(stop),
-            folds: Folds::default(),
-            copy: WindowColumns::default(),
-            states: Vec::new(),
-            times_ms: Vec::new(),
-            values: Vec::new(),
-            fresh: FreshPoints::default(),
-        }
-    }
-
-    /// Was a run cut short? Its answer is worthless then.
-    pub fn stopped(&self) -> bool {
-        self.points.stopped()
-    }
-}
+pub use super::exactness::Exactness;
+pub use super::points::states_of_points;
+pub use super::scratch::Scratch;
 
 /// A call ready to run over the windows of one length.
 pub struct WindowCall<'a> {
@@ -292,47 +244,13 @@ impl<'a> WindowCall<'a> {
     }
 }
 
-/// The states of raw points over each step's range, as far as they are later than `from_ms`.
-/// Points ascend by time, stale markers among them. Functions with a state only.
-pub fn states_of_points(
-    call: &Call,
-    times_ms: &[i64],
-    values: &[f64],
-    steps: &Steps<'_>,
-    from_ms: i64,
-    scratch: &mut Scratch<'_>,
-    visit: &mut dyn FnMut(usize, &State),
-) {
-    let Some(needed) = needs(call.function) else { return };
-    let from = times_ms.partition_point(|&time_ms| time_ms <= from_ms);
-    let (times_ms, values) = (&times_ms[from..], &values[from..]);
-    let Scratch { points, folds, fresh, .. } = scratch;
-    if !points.spend(times_ms.len()) {
-        return;
-    }
-    if is_instant(call.function) {
-        each_window(times_ms, steps.end_ms, steps.range_ms, |step, _, hi| {
-            visit(step, &newest(times_ms[hi - 1], values[hi - 1]));
-        });
-        return;
-    }
-    let (times_ms, values) = fresh.of(times_ms, values);
-    let view = View::of_points(times_ms, values);
-    folds.prepare(&view, needed, Fields::ALL);
-    each_window(times_ms, steps.end_ms, steps.range_ms, |step, lo, hi| {
-        if points.spend(1) {
-            visit(step, &folds.state(&view, lo, hi));
-        }
-    });
-}
-
 /// The columns that a call over windows looks at.
 pub fn fields_for(call: &Call) -> Fields {
     let state = if call.extension.is_none() { needs(call.function) } else { None };
     state.unwrap_or(Fields::COUNT.with(Fields::LAST_MS).with(Fields::LAST))
 }
 
-fn is_instant(function: Function) -> bool {
+pub(super) fn is_instant(function: Function) -> bool {
     matches!(function, Function::Last | Function::Timestamp)
 }
 
@@ -350,10 +268,4 @@ fn newest_windows(
         state.ends_stale = columns.ends_stale[at];
         visit(step, &state);
     });
-}
-
-/// What an instant selector needs of one point or marker.
-fn newest(last_ms: i64, last: f64) -> State {
-    let ends_stale = last.to_bits() == STALE_BITS;
-    State { count: 1, last_ms, last, ends_stale, ..State::EMPTY }
 }

@@ -41,6 +41,27 @@ pub trait WindowFile: Send + Sync {
         out: &mut WindowColumns,
     ) -> Result<u64>;
 
+    /// `read` for a function that needs `asked`: where a series' kind does not keep all of that,
+    /// what stands in for it comes as well, for all of these series. Replaces `out`. Returns bytes
+    /// read, and the columns that were: `Piece::of` wants them.
+    fn read_for(
+        &self,
+        series: &[u32],
+        range_ms: Range<i64>,
+        asked: Fields,
+        out: &mut WindowColumns,
+    ) -> Result<(u64, Fields)> {
+        out.clear();
+        let bytes = self.read(series, range_ms.clone(), asked, out)?;
+        if out.kinds.iter().all(|kind| kind.satisfied(asked, asked)) {
+            return Ok((bytes, asked));
+        }
+        // Counters asked for sums or extremes: seldom enough to read them twice.
+        out.clear();
+        let more = asked.with(Fields::STAND_INS);
+        Ok((bytes + self.read(series, range_ms, more, out)?, more))
+    }
+
     /// Significant digits that values were rounded to on the way here; 0: none, to the bit.
     fn digits(&self) -> u8 {
         0

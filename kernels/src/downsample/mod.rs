@@ -4,15 +4,19 @@
 //! that ends at 12:01.
 //!
 //! `columns` the currency · `window` points to windows, windows to longer ones · `state` what a stretch
-//! of time comes to · `evaluate` functions over windows, with `view`, `folds`, `sliding` under it.
+//! of time comes to · `evaluate` functions over windows, with `view`, `folds`, `sliding`
+//! under it · `points` states of raw points · `state_rows`, `merge_states` states of several tiers.
 
 pub mod columns;
 pub mod evaluate;
+mod exactness;
 pub mod file;
 mod folds;
 pub mod join;
 pub mod memory_file;
 pub mod merge_states;
+mod points;
+mod scratch;
 mod sliding;
 pub mod state;
 pub mod state_rows;

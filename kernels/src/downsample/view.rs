@@ -17,10 +17,9 @@ pub struct Piece<'a> {
 }
 
 impl<'a> Piece<'a> {
-    /// Series `i` of `columns`, of which `read` was asked for (`Kind::to_read` included).
+    /// Series `i` of `columns`, of which `read` was read: no more than that is believed.
     pub fn of(columns: &'a WindowColumns, i: usize, read: Fields) -> Piece<'a> {
-        let kind = columns.kinds[i];
-        let fields = kind.to_read(read).both(kind.fields());
+        let fields = read.both(columns.kinds[i].fields());
         Piece { columns, range: columns.series(i), fields }
     }
 }
@@ -128,4 +127,25 @@ fn stand_in(window: &mut Window, missing: Fields, known: Fields) -> bool {
         window.dropped = if last < first { first } else { 0.0 };
     }
     window.count <= 2
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::downsample::columns::Kind;
+    use crate::downsample::window::downsample;
+
+    #[test]
+    fn what_was_not_read_is_never_known() {
+        let mut minutes = WindowColumns::default();
+        downsample(&[1, 2], &[5.0, 7.0], 60_000, Kind::Counter, &mut minutes);
+        let asked = Fields::COUNT.with(Fields::SUM);
+        let mut copy = WindowColumns::default();
+        let (view, known) = View::of_piece(&Piece::of(&minutes, 0, asked), asked, &mut copy);
+        assert!(view.sum[0].is_nan() && !known.has(Fields::SUM));
+        let read = Kind::Counter.to_read(asked);
+        let mut copy = WindowColumns::default();
+        let (view, known) = View::of_piece(&Piece::of(&minutes, 0, read), asked, &mut copy);
+        assert_eq!((view.sum[0], known), (12.0, asked));
+    }
 }
