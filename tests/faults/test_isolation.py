@@ -86,7 +86,12 @@ class Prober:
         folded = '{folded_by=~".+"}'
         span = {**query, "start": T - 600, "end": T + 600, "step": 60}
         name = chance.choice(["l", "__name__", "tenant", "..%2f", f"{hint}x"])
+        by = chance.choice(["tenant", "metric", "tier", "user", "plan", "tag", "tags", "part"])
+        form = chance.choice(["json", "csv", "html", "focus"])
+        cost = {"by": by, "label": "l", "format": form, "limit": 1000}
         paths = [
+            f"/api/v1/cost?{urlencode(cost)}",
+            f"/api/v1/cost?{urlencode({**cost, 'tenant': chance.choice([hint, '*'])})}",
             f"/api/v1/query?{urlencode(query)}",
             f"/api/v1/query_range?{urlencode(span)}",
             f"/api/v1/series?{urlencode(match)}",

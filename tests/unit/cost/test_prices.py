@@ -7,6 +7,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from sluiceway.cost.config import CostConfig
 from sluiceway.cost.prices import DEFAULT_SHEET, PriceSheet, read_sheet, sheet_of
 from sluiceway.cost.split import split
 
@@ -72,3 +73,15 @@ def test_parts_sum_to_the_whole(whole: int, weights: list[float]) -> None:
     if total > 0:
         for part, weight in zip(parts, weights, strict=True):
             assert abs(part - whole * (weight / total)) <= 1 + whole * 1e-9
+
+
+def test_settings_name_what_is_wrong(tmp_path: Path) -> None:
+    CostConfig(price_sheet=EXAMPLE).check()
+    with pytest.raises(ValueError, match="interval_s"):
+        CostConfig(interval_s=0.5).check()
+    with pytest.raises(ValueError, match="price_sheet"):
+        CostConfig(price_sheet=tmp_path / "absent.toml").check()
+    wrong = tmp_path / "wrong.toml"
+    wrong.write_text("[[prices]]\ncpu_core_hour = 'free'\n")
+    with pytest.raises(ValueError, match=r"wrong\.toml: price sheet"):
+        CostConfig(price_sheet=wrong).check()
