@@ -1,0 +1,412 @@
+//! Answers from one cold object: the footer and the series index say which pages to read, a page's
+//! checksum is verified as it is read.
+
+use super::index::{INDEX_BYTES_MAX, SeriesIndex};
+use super::schema::{
+    COLUMN_COUNT, ENDS_STALE, Facts, FIRST_TIME, LAST_TIME, POINTS, VALUE_COLUMNS, WINDOW_END,
+    schema,
+};
+use super::unreadable;
+use crate::disk::{Disk, DiskFile, read_full};
+use crate::downsample::columns::{Fields, WindowColumns};
+use crate::downsample::file::{WindowFile, too_many, unknown_series};
+use crate::error::{KernelError, Result, room_for};
+use crate::labels::LabelTable;
+use crate::shard::matcher::Matcher;
+use bytes::Bytes;
+use parking_lot::Mutex;
+use parquet::column::reader::{ColumnReaderImpl, get_column_reader, get_typed_column_reader};
+use parquet::data_type::{BoolType, ByteArrayType, DataType, DoubleType, Int32Type, Int64Type};
+use parquet::errors::ParquetError;
+use parquet::file::metadata::{PageIndexPolicy, ParquetMetaData, ParquetMetaDataReader};
+use parquet::file::reader::{ChunkReader, Length, SerializedPageReader};
+use std::collections::BTreeSet;
+use std::io::{self, Read};
+use std::ops::Range;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+
+pub struct ColdFile {
+    file: Arc<dyn DiskFile>,
+    bytes: u64,
+    metadata: ParquetMetaData,
+    facts: Facts,
+    index: Mutex<Option<Arc<SeriesIndex>>>,
+}
+
+impl ColdFile {
+    /// Reads the footer and the places of the pages; the index of series when first asked for.
+    pub fn open(disk: &dyn Disk, path: &str) -> Result<ColdFile> {
+        ColdFile::of(disk.open(path, false)?)
+    }
+
+    pub fn of(file: Arc<dyn DiskFile>) -> Result<ColdFile> {
+        let bytes = file.byte_size()?;
+        let source = Source::new(&file, bytes);
+        let metadata = ParquetMetaDataReader::new()
+            .with_column_index_policy(PageIndexPolicy::Skip)
+            .with_offset_index_policy(PageIndexPolicy::Required)
+            .parse_and_finish(&source)
+            .map_err(|error| unreadable(&error))?;
+        let facts = Facts::of(metadata.file_metadata())?;
+        if metadata.file_metadata().schema() != &*schema() {
+            return Err(KernelError::corruption("cold object: other columns than its format's"));
+        }
+        Ok(ColdFile { file, bytes, metadata, facts, index: Mutex::new(None) })
+    }
+
+    pub fn facts(&self) -> &Facts {
+        &self.facts
+    }
+
+    /// The index of series, read once and kept.
+    pub fn index(&self) -> Result<Arc<SeriesIndex>> {
+        let mut kept = self.index.lock();
+        if let Some(index) = &*kept {
+            return Ok(Arc::clone(index));
+        }
+        let place = &self.facts.index;
+        if place.bytes > INDEX_BYTES_MAX || place.offset + place.bytes as u64 > self.bytes {
+            return Err(KernelError::corruption("cold object: its index is not in it"));
+        }
+        let mut bytes = vec![0; place.bytes];
+        read_exactly(&*self.file, place.offset, &mut bytes)?;
+        let index = SeriesIndex::read(&bytes, place)?;
+        if index.series_count() != self.facts.series || index.row_count() != self.facts.windows {
+            return Err(KernelError::corruption("cold object: index and footer differ"));
+        }
+        Ok(Arc::clone(kept.insert(Arc::new(index))))
+    }
+
+    pub fn memory_bytes(&self) -> usize {
+        let index = self.index.lock().as_ref().map_or(0, |index| index.memory_bytes());
+        index + self.metadata.memory_size()
+    }
+
+    /// The column's values in these rows of a row group, nulls as zeros, appended to `out`.
+    fn column<T: DataType>(
+        &self,
+        source: &Arc<Source>,
+        group: usize,
+        column: usize,
+        runs: &[Range<u64>],
+        out: &mut Vec<T::T>,
+    ) -> Result<()> {
+        let metadata = self.metadata.row_group(group);
+        let chunk = metadata.column(column);
+        let pages = self.metadata.page_index_for_row_group(group);
+        let places = pages.page_locations(column).cloned();
+        let rows = metadata.num_rows() as usize;
+        let pages = SerializedPageReader::new(Arc::clone(source), chunk, rows, places)
+            .map_err(|error| unreadable(&error))?;
+        let descriptor = chunk.column_descr_ptr();
+        let nullable = descriptor.max_def_level() > 0;
+        let reader = get_column_reader(descriptor, Box::new(pages));
+        let mut reader = get_typed_column_reader::<T>(reader);
+        read_runs::<T>(&mut reader, nullable, runs, out)
+            .map_err(|error| unreadable(&error))?
+            .then_some(())
+            .ok_or_else(|| KernelError::corruption("cold object: a column ends early"))
+    }
+
+    /// Texts of all rows, for those who verify: (group, column) -> values.
+    pub(super) fn texts(&self, group: usize, column: usize) -> Result<Vec<String>> {
+        let rows = self.metadata.row_group(group).num_rows() as u64;
+        let mut out = room_for(rows as usize, "cold texts")?;
+        let source = Arc::new(Source::new(&self.file, self.bytes));
+        self.column::<ByteArrayType>(&source, group, column, &[0..rows], &mut out)?;
+        let text = |value: &parquet::data_type::ByteArray| value.as_utf8().map(str::to_owned);
+        out.iter().map(text).collect::<std::result::Result<_, _>>().map_err(|e| unreadable(&e))
+    }
+
+    pub(super) fn group_rows(&self) -> Vec<u64> {
+        self.metadata.row_groups().iter().map(|group| group.num_rows() as u64).collect()
+    }
+
+    /// Decode the asked columns of some rows of a group.
+    fn decode(
+        &self,
+        source: &Arc<Source>,
+        group: usize,
+        runs: &[Range<u64>],
+        fields: Fields,
+    ) -> Result<Decoded> {
+        let mut decoded = Decoded::default();
+        self.column::<Int64Type>(source, group, WINDOW_END, runs, &mut decoded.end_ms)?;
+        if fields.has(Fields::COUNT) {
+            self.column::<Int32Type>(source, group, POINTS, runs, &mut decoded.count)?;
+        }
+        if fields.has(Fields::STALE) {
+            self.column::<BoolType>(source, group, ENDS_STALE, runs, &mut decoded.ends_stale)?;
+        }
+        for (column, field) in VALUE_COLUMNS {
+            if !fields.has(field) {
+                continue;
+            }
+            match column {
+                FIRST_TIME => {
+                    self.column::<Int64Type>(source, group, column, runs, &mut decoded.first_ms)?;
+                }
+                LAST_TIME => {
+                    self.column::<Int64Type>(source, group, column, runs, &mut decoded.last_ms)?;
+                }
+                _ => {
+                    let values = &mut decoded.values[column];
+                    self.column::<DoubleType>(source, group, column, runs, values)?;
+                }
+            }
+        }
+        Ok(decoded)
+    }
+}
+
+/// Read runs of rows, ascending. False where the column has fewer rows.
+fn read_runs<T: DataType>(
+    reader: &mut ColumnReaderImpl<T>,
+    nullable: bool,
+    runs: &[Range<u64>],
+    out: &mut Vec<T::T>,
+) -> std::result::Result<bool, ParquetError> {
+    let mut levels: Vec<i16> = Vec::new();
+    let mut at = 0;
+    for run in runs {
+        let gap = (run.start - at) as usize;
+        if reader.skip_records(gap)? != gap {
+            return Ok(false);
+        }
+        let mut left = (run.end - run.start) as usize;
+        while left > 0 {
+            levels.clear();
+            let start = out.len();
+            let given = nullable.then_some(&mut levels);
+            let (rows, values, _) = reader.read_records(left, given, None, out)?;
+            if rows == 0 {
+                return Ok(false);
+            }
+            if nullable && values < rows {
+                spread::<T>(&levels, start, values, out);
+            }
+            left -= rows;
+        }
+        at = run.end;
+    }
+    Ok(true)
+}
+
+/// Move values that stand together from `start` on to the rows that they belong to.
+fn spread<T: DataType>(levels: &[i16], start: usize, values: usize, out: &mut Vec<T::T>) {
+    out.resize(start + levels.len(), T::T::default());
+    let mut from = start + values;
+    for row in (0..levels.len()).rev() {
+        if levels[row] == 0 {
+            out[start + row] = T::T::default();
+        } else {
+            from -= 1;
+            out.swap(start + row, from);
+        }
+    }
+}
+
+/// Columns of some rows; those not asked for are empty.
+#[derive(Default)]
+struct Decoded {
+    end_ms: Vec<i64>,
+    count: Vec<i32>,
+    ends_stale: Vec<bool>,
+    first_ms: Vec<i64>,
+    last_ms: Vec<i64>,
+    values: [Vec<f64>; COLUMN_COUNT],
+}
+
+impl Decoded {
+    /// Append these rows to the windows, zeros where a column was not asked for.
+    fn append(&self, rows: Range<usize>, out: &mut WindowColumns) {
+        out.end_ms.extend_from_slice(&self.end_ms[rows.clone()]);
+        let count = out.end_ms.len();
+        out.count.extend(self.count.get(rows.clone()).into_iter().flatten().map(|&n| n as u32));
+        out.count.resize(count, 0);
+        out.ends_stale.extend(self.ends_stale.get(rows.clone()).into_iter().flatten());
+        out.ends_stale.resize(count, false);
+        for (to, from) in [(&mut out.first_ms, &self.first_ms), (&mut out.last_ms, &self.last_ms)] {
+            to.extend(from.get(rows.clone()).into_iter().flatten());
+            to.resize(count, 0);
+        }
+        for (column, field) in VALUE_COLUMNS {
+            let to = match field {
+                Fields::FIRST => &mut out.first,
+                Fields::LAST => &mut out.last,
+                Fields::DROPPED => &mut out.dropped,
+                Fields::SUM => &mut out.sum,
+                Fields::MINIMUM => &mut out.minimum,
+                Fields::MAXIMUM => &mut out.maximum,
+                _ => continue,
+            };
+            to.extend(self.values[column].get(rows.clone()).into_iter().flatten());
+            to.resize(count, 0.0);
+        }
+    }
+}
+
+impl WindowFile for ColdFile {
+    fn window_ms(&self) -> i64 {
+        self.facts.window_ms
+    }
+
+    fn series_count(&self) -> usize {
+        self.facts.series
+    }
+
+    fn select(&self, matchers: &[Matcher], series_max: usize) -> Result<Vec<u32>> {
+        let found = self.index()?.select(matchers)?;
+        if found.len() > series_max {
+            return Err(too_many(found.len() as u64, series_max));
+        }
+        Ok(found)
+    }
+
+    fn labels(&self, series: &[u32]) -> Result<LabelTable> {
+        let numbers: Vec<usize> = series.iter().map(|&number| number as usize).collect();
+        self.index()?.labels.take(&numbers)
+    }
+
+    fn label_names(&self, matchers: &[Matcher]) -> Result<Vec<String>> {
+        let index = self.index()?;
+        let found: Vec<usize> = index.select(matchers)?.iter().map(|&i| i as usize).collect();
+        Ok(index.labels.take(&found)?.names())
+    }
+
+    fn label_values(&self, name: &str, matchers: &[Matcher]) -> Result<Vec<String>> {
+        let index = self.index()?;
+        let found = index.select(matchers)?;
+        let (codes, strings) = index.labels.codes_of(name);
+        let values: BTreeSet<&str> =
+            found.iter().map(|&i| strings[codes[i as usize] as usize]).collect();
+        Ok(values.into_iter().filter(|value| !value.is_empty()).map(str::to_owned).collect())
+    }
+
+    fn read(
+        &self,
+        series: &[u32],
+        range_ms: Range<i64>,
+        fields: Fields,
+        out: &mut WindowColumns,
+    ) -> Result<u64> {
+        let index = self.index()?;
+        if let Some(&last) = series.iter().max().filter(|&&n| n as usize >= index.series_count()) {
+            return Err(unknown_series(last, index.series_count()));
+        }
+        let source = Arc::new(Source::new(&self.file, self.bytes));
+        let apart = range_ms.start > self.facts.until_ms || range_ms.end <= self.facts.from_ms;
+        let mut wanted = series.iter().map(|&number| number as usize).peekable();
+        let mut group_from = 0;
+        for (group, rows) in self.group_rows().into_iter().enumerate() {
+            let group_until = group_from + rows;
+            let mut here = Vec::new();
+            while let Some(number) = wanted.next_if(|&n| index.rows(n).end <= group_until) {
+                here.push(number);
+            }
+            if apart {
+                here.iter().for_each(|&number| out.end_series(index.kinds[number]));
+            } else if !here.is_empty() {
+                let runs = runs_of(&index, &here, group_from)?;
+                let decoded = self.decode(&source, group, &runs, fields)?;
+                let mut at = 0;
+                for &number in &here {
+                    let rows = index.rows(number);
+                    let until = at + (rows.end - rows.start) as usize;
+                    let ends = &decoded.end_ms[at..until];
+                    let from = at + ends.partition_point(|&end| end < range_ms.start);
+                    let to = at + ends.partition_point(|&end| end < range_ms.end);
+                    decoded.append(from..to.max(from), out);
+                    out.end_series(index.kinds[number]);
+                    at = until;
+                }
+            }
+            group_from = group_until;
+        }
+        if wanted.next().is_some() {
+            return Err(KernelError::corruption("cold object: rows past its row groups"));
+        }
+        Ok(source.read.load(Ordering::Relaxed))
+    }
+}
+
+/// Rows of these series within their group, neighbours joined.
+fn runs_of(index: &SeriesIndex, series: &[usize], group_from: u64) -> Result<Vec<Range<u64>>> {
+    let mut runs: Vec<Range<u64>> = Vec::new();
+    for &number in series {
+        let rows = index.rows(number);
+        let start = rows.start.checked_sub(group_from);
+        let start = start.ok_or_else(|| KernelError::corruption("cold object: a series is cut"))?;
+        let end = rows.end - group_from;
+        match runs.last_mut() {
+            Some(last) if last.end == start => last.end = end,
+            Some(last) if last.end > start => {
+                return Err(KernelError::Backend("cold object: series not ascending".to_owned()));
+            }
+            _ => runs.push(start..end),
+        }
+    }
+    Ok(runs)
+}
+
+fn read_exactly(file: &dyn DiskFile, offset: u64, buffer: &mut [u8]) -> Result<()> {
+    if read_full(file, offset, buffer)? < buffer.len() {
+        return Err(KernelError::corruption("cold object: ends early"));
+    }
+    Ok(())
+}
+
+/// The object's bytes for the library, counted.
+struct Source {
+    file: Arc<dyn DiskFile>,
+    bytes: u64,
+    read: Arc<AtomicU64>,
+}
+
+impl Source {
+    fn new(file: &Arc<dyn DiskFile>, bytes: u64) -> Source {
+        Source { file: Arc::clone(file), bytes, read: Arc::default() }
+    }
+}
+
+impl Length for Source {
+    fn len(&self) -> u64 {
+        self.bytes
+    }
+}
+
+impl ChunkReader for Source {
+    type T = SourceRead;
+
+    fn get_read(&self, start: u64) -> std::result::Result<SourceRead, ParquetError> {
+        let source = Source { read: Arc::clone(&self.read), ..Source::new(&self.file, self.bytes) };
+        Ok(SourceRead { source, at: start })
+    }
+
+    fn get_bytes(&self, start: u64, length: usize) -> std::result::Result<Bytes, ParquetError> {
+        if start.checked_add(length as u64).is_none_or(|end| end > self.bytes) {
+            return Err(ParquetError::EOF(format!("{length} bytes at {start} of {}", self.bytes)));
+        }
+        let mut buffer = vec![0; length];
+        if read_full(&*self.file, start, &mut buffer)? < length {
+            return Err(ParquetError::EOF(format!("{length} bytes at {start}: cut off")));
+        }
+        self.read.fetch_add(length as u64, Ordering::Relaxed);
+        Ok(Bytes::from(buffer))
+    }
+}
+
+struct SourceRead {
+    source: Source,
+    at: u64,
+}
+
+impl Read for SourceRead {
+    fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
+        let count = self.source.file.read_at(self.at, buffer)?;
+        self.source.read.fetch_add(count as u64, Ordering::Relaxed);
+        self.at += count as u64;
+        Ok(count)
+    }
+}
