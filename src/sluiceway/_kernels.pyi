@@ -302,6 +302,32 @@ class HyperLogLog:
         """Become the sketch of the union; False where the precisions differ."""
     def estimate(self) -> float: ...
 
+class ColdFile:
+    """One cold object, open for reading; docs/formats/cold.md. Blocking, without the GIL."""
+
+    def __init__(self, disk: Disk, path: str) -> None:
+        """Raises: Corruption; BackendUnavailable."""
+    def facts(self) -> str:
+        """JSON: tenant, window_ms, from_ms, until_ms, number, series, windows, points, content."""
+    def memory_bytes(self) -> int: ...
+    def verify(self) -> None:
+        """Read all of it back. Raises: Corruption where it is not what was written."""
+    def select(self, matchers: str, series_max: int) -> NDArray[np.uint32]:
+        """Numbers of the matching series, ascending; `matchers` is JSON of name, op, value.
+        Raises: TenantFault (a bad expression, more than `series_max`)."""
+    def labels(self, series: NDArray[np.uint32]) -> LabelTable: ...
+    def read(
+        self, series: NDArray[np.uint32], from_ms: int, until_ms: int
+    ) -> dict[str, NDArray[Any]]:
+        """Windows of these series, ascending, with an end in [from_ms, until_ms), in columns."""
+
+def write_cold(disk: Disk, unit: str, labels: LabelTable, columns: dict[str, NDArray[Any]]) -> str:
+    """Write the objects of a unit; JSON of their reports. `columns` as `ColdFile.read` gives them.
+    Durable when it returns. Raises: BackendUnavailable, also for windows outside of the unit."""
+
+def merge_cold(disk: Disk, unit: str, parts: str) -> str:
+    """Write the objects of `parts` (JSON of path, owned_ms) as one unit; JSON of reports."""
+
 class CancelToken:
     def __init__(self) -> None: ...
     def cancel(self) -> None:

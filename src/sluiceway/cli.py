@@ -168,6 +168,7 @@ def add_commands() -> None:
     from sluiceway.commands.queries import queries
     from sluiceway.commands.rollup import rollup_app
     from sluiceway.commands.series import series_app
+    from sluiceway.commands.sql import sql
     from sluiceway.commands.tenant import tenant_app
 
     app.add_typer(tenant_app, name="tenant")
@@ -181,6 +182,7 @@ def add_commands() -> None:
     app.command()(cardinality)
     app.command()(queries)
     app.command()(cost)
+    app.command()(sql)
 
 
 def main() -> None:

@@ -7,6 +7,7 @@
 //! of time comes to · `evaluate` functions over windows, with `view`, `folds`, `sliding`
 //! under it · `points` states of raw points · `state_rows`, `merge_states` states of several tiers.
 
+pub mod cold;
 pub mod columns;
 pub mod evaluate;
 mod exactness;

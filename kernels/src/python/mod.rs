@@ -3,6 +3,7 @@
 //! One file a kernel family, each with `pub fn register(module: &Bound<'_, PyModule>) -> PyResult<()>`.
 
 mod block;
+mod cold;
 mod columns;
 mod disk;
 mod errors;
@@ -40,6 +41,7 @@ fn _kernels(module: &Bound<'_, PyModule>) -> PyResult<()> {
     module.add_function(wrap_pyfunction!(gil::gil_reacquisitions, module)?)?;
     module.add_function(wrap_pyfunction!(gil::time_detached, module)?)?;
     module.add_function(wrap_pyfunction!(gil::detached_ns, module)?)?;
+    cold::register(module)?;
     columns::register(module)?;
     disk::register(module)?;
     journal::register(module)?;

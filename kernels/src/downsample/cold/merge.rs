@@ -64,7 +64,9 @@ pub fn merge_cold(disk: &dyn Disk, unit: &ColdUnit, parts: &[ColdPart]) -> Resul
 }
 
 fn metrics(open: &[Open]) -> BTreeSet<String> {
-    let names = |part: &Open| part.index.labels.codes_of(METRIC_NAME).1.into_iter().map(str::to_owned).collect::<Vec<_>>();
+    let names = |part: &Open| {
+        part.index.labels.codes_of(METRIC_NAME).1.into_iter().map(str::to_owned).collect::<Vec<_>>()
+    };
     open.iter().flat_map(names).collect()
 }
 

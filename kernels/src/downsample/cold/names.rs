@@ -8,6 +8,8 @@ use xxhash_rust::xxh3::xxh3_128;
 
 /// The `metric=` of objects that pool the metrics too small for one of their own.
 pub const POOL: &str = "~small";
+/// The `metric=` of series without a name.
+const NONE: &str = "~none";
 /// A longer encoded name is cut and ends in its hash: file systems stop at 255 bytes a part.
 const NAME_BYTES_MAX: usize = 200;
 /// What is left of a cut name before its hash.
@@ -17,12 +19,17 @@ const HOUR_MS: i64 = 3_600_000;
 
 /// A name as a part of a path: what is not a letter, digit, `_`, `-` or `.` becomes `%XX`.
 pub fn path_name(name: &str) -> String {
+    if name.is_empty() {
+        return NONE.to_owned();
+    }
     let mut encoded = String::with_capacity(name.len());
     for &byte in name.as_bytes() {
         if encoded.len() > NAME_BYTES_MAX {
             break;
         }
-        if byte.is_ascii_alphanumeric() || matches!(byte, b'_' | b'-' | b'.') {
+        let plain = byte.is_ascii_alphanumeric() || matches!(byte, b'_' | b'-' | b'.');
+        // A name that begins with a dot is hidden from engines that list a directory.
+        if plain && !(byte == b'.' && encoded.is_empty()) {
             encoded.push(byte as char);
         } else {
             let _ = write!(encoded, "%{byte:02X}");
@@ -97,11 +104,13 @@ mod tests {
         assert_eq!(path_name("job:rate5m"), "job%3Arate5m");
         assert_eq!(path_name("a/../b=c"), "a%2F..%2Fb%3Dc");
         assert_eq!(path_name("~small"), "%7Esmall");
+        assert_eq!((path_name(""), path_name(".a.")), ("~none".to_owned(), "%2Ea.".to_owned()));
         assert_eq!(path_name("größe"), "gr%C3%B6%C3%9Fe");
         let long = [path_name(&"x".repeat(300)), path_name(&"x".repeat(301))];
         assert!(long[0] != long[1] && long.iter().all(|name| name.len() == CUT_BYTES + 33));
         let umlauts = path_name(&format!("x{}", "ö".repeat(200)));
-        assert!(umlauts.len() <= CUT_BYTES + 33 && umlauts.contains("%B6~"), "{umlauts}");
+        let whole = umlauts.contains("%C3~") || umlauts.contains("%B6~");
+        assert!(whole && umlauts.len() <= CUT_BYTES + 33, "{umlauts}");
     }
 
     #[test]
@@ -121,7 +130,11 @@ mod tests {
             "tenant=a%20b/metric=up/year=2026/month=11/2026-11-22-000000000007.parquet"
         );
         let pool = path(None, day_ms + 3 * HOUR_MS, 2);
-        assert!(pool.ends_with("metric=~small/year=2026/month=11/2026-11-22T00-03-000000000007-2.parquet"));
+        assert!(
+            pool.ends_with(
+                "metric=~small/year=2026/month=11/2026-11-22T00-03-000000000007-2.parquet"
+            )
+        );
         assert!(path(None, day_ms + 30 * DAY_MS, 0).ends_with("/2026-11-000000000007.parquet"));
     }
 }

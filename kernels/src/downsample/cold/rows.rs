@@ -103,7 +103,8 @@ impl Rows {
     /// All columns, in the schema's order.
     pub fn encode(&self, tenant: &str, columns: &SchemaDescPtr) -> Result<Vec<Chunk>> {
         let tenants = vec![ByteArray::from(tenant); self.len()];
-        let (pointed, counted, folded) = (Some(&self.pointed), Some(&self.counted), Some(&self.folded));
+        let (pointed, counted, folded) =
+            (Some(&self.pointed), Some(&self.counted), Some(&self.folded));
         let all: [(Values<'_>, Option<&Levels>); COLUMN_COUNT] = [
             (Values::Text(&tenants), None),
             (Values::Text(&self.metric), None),

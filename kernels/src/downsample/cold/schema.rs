@@ -8,16 +8,16 @@ use crate::error::{KernelError, Result};
 use parquet::file::metadata::{FileMetaData, KeyValue, SortingColumn};
 use parquet::schema::parser::parse_message_type;
 use parquet::schema::types::TypePtr;
+use serde::Serialize;
 use std::sync::Arc;
 
 pub const FORMAT: &str = "cold/1";
 /// Read by engines that know a writer's faults; ours has none on their lists.
 pub const CREATED_BY: &str = "sluiceway version 1.0.0 (build cold/1)";
 
-pub const TENANT_NAME: usize = 0;
+// Numbers in the schema below; `Rows::encode` writes all of them in this order.
 pub const METRIC_NAME: usize = 1;
 pub const SERIES: usize = 2;
-pub const SERIES_ID: usize = 3;
 pub const LABELS: usize = 4;
 pub const KIND: usize = 5;
 pub const WINDOW_END: usize = 6;
@@ -27,7 +27,6 @@ pub const FIRST_VALUE: usize = 9;
 pub const LAST_TIME: usize = 10;
 pub const LAST_VALUE: usize = 11;
 pub const ENDS_STALE: usize = 12;
-pub const INCREASE: usize = 13;
 pub const DROPPED: usize = 14;
 pub const SUM_VALUE: usize = 15;
 pub const MIN_VALUE: usize = 16;
@@ -91,7 +90,7 @@ pub const VALUE_COLUMNS: [(usize, Fields); 8] = [
 ];
 
 /// Where the series index lies in the object.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
 pub struct IndexPlace {
     pub offset: u64,
     pub bytes: usize,
@@ -100,7 +99,7 @@ pub struct IndexPlace {
 }
 
 /// What an object says of itself.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
 pub struct Facts {
     pub tenant: String,
     pub window_ms: i64,

@@ -251,7 +251,7 @@ proptest! {
             Err(other) => prop_assert!(false, "{other}"),
             // A statistic, a name that we do not read: the windows are what they were.
             Ok(file) => {
-                let oracle = beside(report, &labels, &windows);
+                let oracle = MemoryFile::new(HOUR_MS, &labels, &windows).expect("in memory");
                 let numbers: Vec<u32> = (0..oracle.series_count() as u32).collect();
                 let mut theirs = WindowColumns::default();
                 oracle.read(&numbers, i64::MIN..i64::MAX, Fields::ALL, &mut theirs).expect("read");
@@ -284,7 +284,12 @@ fn two_owners_of_a_window_are_refused() {
 #[test]
 fn single_series_are_read_out_of_large_objects() {
     let lists: Vec<Vec<(String, String)>> = (0..1_000)
-        .map(|i| vec![("__name__".to_owned(), "load".to_owned()), ("host".to_owned(), format!("h{i:04}"))])
+        .map(|i| {
+            vec![
+                ("__name__".to_owned(), "load".to_owned()),
+                ("host".to_owned(), format!("h{i:04}")),
+            ]
+        })
         .collect();
     let labels = LabelTable::from_lists(&lists);
     let mut windows = WindowColumns::default();
