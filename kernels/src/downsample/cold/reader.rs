@@ -114,7 +114,13 @@ impl ColdFile {
         let rows = self.metadata.row_group(group).num_rows() as u64;
         let mut out = room_for(rows as usize, "cold texts")?;
         let source = Arc::new(Source::new(&self.file, self.bytes));
-        self.column::<ByteArrayType>(&source, group, column, std::slice::from_ref(&(0..rows)), &mut out)?;
+        self.column::<ByteArrayType>(
+            &source,
+            group,
+            column,
+            std::slice::from_ref(&(0..rows)),
+            &mut out,
+        )?;
         let text = |value: &parquet::data_type::ByteArray| value.as_utf8().map(str::to_owned);
         out.iter().map(text).collect::<std::result::Result<_, _>>().map_err(|e| unreadable(&e))
     }
