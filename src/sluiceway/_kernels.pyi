@@ -325,6 +325,9 @@ def write_cold(disk: Disk, unit: str, labels: LabelTable, columns: dict[str, NDA
     """Write the objects of a unit; JSON of their reports. `columns` as `ColdFile.read` gives them.
     Durable when it returns. Raises: BackendUnavailable, also for windows outside of the unit."""
 
+def make_cold(disk: Disk, source: str, unit: str) -> str:
+    """A warm file's windows as the objects of a unit, read back; JSON of reports."""
+
 def merge_cold(disk: Disk, unit: str, parts: str) -> str:
     """Write the objects of `parts` (JSON of path, owned_ms) as one unit; JSON of reports."""
 

@@ -42,6 +42,7 @@ from sluiceway.processor.hot_shard import HotShard
 from sluiceway.processor.policy_follower import PolicyFollower
 from sluiceway.processor.worker import Pace, unpaced
 from sluiceway.query.limits import QueryConfig
+from sluiceway.rollup.cold import ColdObjects
 from sluiceway.rollup.merging import WarmMerger
 from sluiceway.rollup.worker import Rollup
 from sluiceway.serve import budget
@@ -442,6 +443,7 @@ def open_rollup(
         config.tiers,
         clock,
         WarmMerger(disk),
+        ColdObjects(disk),
         disk_share=disk_share,
         broken=broken,
     )

@@ -6,6 +6,7 @@ use super::labels::LabelTable;
 use crate::downsample::cold::{self, ColdPart, ColdUnit};
 use crate::downsample::columns::{Fields, Kind, WindowColumns};
 use crate::downsample::file::WindowFile;
+use crate::downsample::warm::WarmFile;
 use crate::error::Result;
 use crate::shard::matcher::Matcher;
 use numpy::{IntoPyArray, PyArray1, PyReadonlyArray1};
@@ -179,8 +180,17 @@ fn merge_cold(py: Python<'_>, disk: &Disk, unit: &str, parts: &str) -> PyResult<
     to_json(&detached(py, || cold::merge_cold(disk, &unit, &parts))?)
 }
 
+#[pyfunction]
+fn make_cold(py: Python<'_>, disk: &Disk, source: &str, unit: &str) -> PyResult<String> {
+    let unit: ColdUnit = from_json(unit)?;
+    let disk = &*disk.inner;
+    let made = detached(py, || cold::cold_from(disk, &WarmFile::open(disk, source)?, &unit))?;
+    to_json(&made)
+}
+
 pub fn register(module: &Bound<'_, PyModule>) -> PyResult<()> {
     module.add_class::<ColdFile>()?;
+    module.add_function(wrap_pyfunction!(make_cold, module)?)?;
     module.add_function(wrap_pyfunction!(write_cold, module)?)?;
     module.add_function(wrap_pyfunction!(merge_cold, module)?)?;
     Ok(())

@@ -4,8 +4,10 @@
 //! written) -> `index` (which series stand in which rows) -> `writer` (one object) -> `unit` (the
 //! objects of a day or month) and `merge` (days to a month); `reader` answers from one.
 
+mod bounds;
 mod column;
 mod content;
+mod from_warm;
 mod index;
 mod merge;
 pub mod names;
@@ -19,6 +21,7 @@ mod unit;
 mod verify;
 mod writer;
 
+pub use from_warm::cold_from;
 pub use merge::{ColdPart, merge_cold};
 pub use reader::ColdFile;
 pub use unit::{ColdUnit, ColdUnitWriter, write_cold};

@@ -1,6 +1,7 @@
 //! Answers from one cold object: the footer and the series index say which pages to read, a page's
 //! checksum is verified as it is read.
 
+use super::bounds::{self, guarded};
 use super::index::{INDEX_BYTES_MAX, SeriesIndex};
 use super::schema::{
     COLUMN_COUNT, ENDS_STALE, FIRST_TIME, Facts, LAST_TIME, POINTS, VALUE_COLUMNS, WINDOW_END,
@@ -43,11 +44,13 @@ impl ColdFile {
     pub fn of(file: Arc<dyn DiskFile>) -> Result<ColdFile> {
         let bytes = file.byte_size()?;
         let source = Source::new(&file, bytes);
-        let metadata = ParquetMetaDataReader::new()
-            .with_column_index_policy(PageIndexPolicy::Skip)
-            .with_offset_index_policy(PageIndexPolicy::Required)
-            .parse_and_finish(&source)
-            .map_err(|error| unreadable(&error))?;
+        let metadata = guarded(|| {
+            ParquetMetaDataReader::new()
+                .with_column_index_policy(PageIndexPolicy::Skip)
+                .with_offset_index_policy(PageIndexPolicy::Required)
+                .parse_and_finish(&source)
+        })?;
+        bounds::check(&metadata, bytes)?;
         let facts = Facts::of(metadata.file_metadata())?;
         if metadata.file_metadata().schema() != &*schema() {
             return Err(KernelError::corruption("cold object: other columns than its format's"));
@@ -97,14 +100,15 @@ impl ColdFile {
         let pages = self.metadata.page_index_for_row_group(group);
         let places = pages.page_locations(column).cloned();
         let rows = metadata.num_rows() as usize;
-        let pages = SerializedPageReader::new(Arc::clone(source), chunk, rows, places)
-            .map_err(|error| unreadable(&error))?;
         let descriptor = chunk.column_descr_ptr();
         let nullable = descriptor.max_def_level() > 0;
-        let reader = get_column_reader(descriptor, Box::new(pages));
-        let mut reader = get_typed_column_reader::<T>(reader);
-        read_runs::<T>(&mut reader, nullable, runs, out)
-            .map_err(|error| unreadable(&error))?
+        let whole = guarded(|| {
+            let pages = SerializedPageReader::new(Arc::clone(source), chunk, rows, places)?;
+            let reader = get_column_reader(descriptor, Box::new(pages));
+            let mut reader = get_typed_column_reader::<T>(reader);
+            read_runs::<T>(&mut reader, nullable, runs, out)
+        })?;
+        whole
             .then_some(())
             .ok_or_else(|| KernelError::corruption("cold object: a column ends early"))
     }

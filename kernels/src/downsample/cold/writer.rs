@@ -194,7 +194,8 @@ impl<'d> ColdWriter<'d> {
             self.write_group()?;
         }
         let tables: Vec<&LabelTable> = self.labels.iter().collect();
-        let labels = LabelTable::concat(&tables);
+        // Strings numbered anew in the order of the series, whatever tables they came from.
+        let labels = LabelTable::concat(&[&LabelTable::default(), &LabelTable::concat(&tables)]);
         let place = self.write_index(&labels)?;
         let facts = self.facts(place);
         let mut out = self.out.take().expect("finished once");
