@@ -6,6 +6,7 @@ from fakes.hot import CONFIG, OPTIONS, acked, push, series, settle
 from sluiceway.clock import ManualClock
 from sluiceway.kernels import Disk
 from sluiceway.processor.hot_shard import HotShard
+from sluiceway.rollup.cold import ColdObjects
 from sluiceway.rollup.config import TiersConfig
 from sluiceway.rollup.merging import WarmMerger
 from sluiceway.rollup.worker import Rollup
@@ -45,6 +46,7 @@ class Fleet:
             tiers,
             self.clock,
             WarmMerger(disk),
+            ColdObjects(disk),
             **more,
         )
         self.rollup.attach()

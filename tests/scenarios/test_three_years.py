@@ -9,7 +9,8 @@ YEARS_DAYS = 3 * 365
 STEP_MS = 2 * HOUR_MS
 TIERS = TiersConfig(raw_ms=15 * DAY_MS, delay_s=600, grace_s=900, reroll_s_min=3600)
 MINUTE_MS = 40 * DAY_MS
-"""Fleet's plan keeps minutes for so long."""
+"""Fleet's plan keeps minutes for so long, and hours:"""
+HOUR_TIER_MS = 400 * DAY_MS
 
 
 def test_each_tier_holds_what_it_should() -> None:
@@ -39,9 +40,16 @@ def test_each_tier_holds_what_it_should() -> None:
     assert catalog.raw_from("default") <= now_ms - 15 * DAY_MS, "not before its time"
     warm = catalog.of("default", "warm")
     assert fleet.hot.shard.coverage("default")[0] == []
-    kept = [file for file in warm if file.until_ms > newest - MINUTE_MS]
-    assert len({file.until_ms for file in kept}) == MINUTE_MS // DAY_MS
-    assert all(file.points >= 36 for file in kept)
+    assert {file.until_ms for file in warm} == set(
+        range(newest - MINUTE_MS + DAY_MS, newest + 1, DAY_MS)
+    )
+    assert all(file.points >= 36 for file in warm)
+    cold = catalog.of("default", "cold")
+    assert catalog.rolled("default").cold == newest
+    assert {file.until_ms for file in cold} == set(
+        range(newest - HOUR_TIER_MS + DAY_MS, newest + 1, DAY_MS)
+    )
+    assert all(file.points >= 36 and file.window_ms == HOUR_MS for file in cold)
     assert fleet.hot.statement(raw_scan=True).balanced
     assert fleet.rollup.status().failures_total == 0
     # All that was ever sent went through: rolled, late ones again.

@@ -5,6 +5,7 @@ Invariant: the objects are durable and were read back whole when they are told o
 
 import msgspec
 
+from sluiceway.errors import Corruption
 from sluiceway.kernels import Disk, make_cold
 from sluiceway.tiers.catalog import TierFile
 from sluiceway.tiers.paths import COLD_DIRECTORY, DAY_MS
@@ -43,6 +44,10 @@ class ColdObjects:
             "number": number,
         }
         text = make_cold(self._disk, source.path, msgspec.json.encode(unit).decode())
+        reports = msgspec.json.decode(text, type=list[ColdReport])
+        points = sum(report.points for report in reports)
+        if points != source.points:
+            raise Corruption(f"{source.path}: {source.points} points, {points} in its hours")
         return tuple(
             TierFile(
                 tier="cold",
@@ -60,5 +65,5 @@ class ColdObjects:
                 through_sequence=source.through_sequence,
                 metric=report.metric,
             )
-            for report in msgspec.json.decode(text, type=list[ColdReport])
+            for report in reports
         )
