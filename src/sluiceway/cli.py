@@ -159,6 +159,7 @@ def keys_new(
 
 def add_commands() -> None:
     """The commands that ask a running server. `serve` starts without them: they cost it 8 ms."""
+    from sluiceway.commands.backup import backup, restore
     from sluiceway.commands.cardinality import cardinality
     from sluiceway.commands.cost import cost
     from sluiceway.commands.deadletters import deadletters_app
@@ -183,6 +184,8 @@ def add_commands() -> None:
     app.command()(queries)
     app.command()(cost)
     app.command()(sql)
+    app.command()(backup)
+    app.command()(restore)
 
 
 def main() -> None:

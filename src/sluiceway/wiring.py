@@ -74,6 +74,7 @@ from sluiceway.tiers.catalog_store import CatalogStore
 if TYPE_CHECKING:
     from sluiceway.admin.app import AdminApp
     from sluiceway.admin.whatif import ReadQueries
+    from sluiceway.objects.interface import ObjectStore
     from sluiceway.query.api.cost import CostApi
     from sluiceway.query.promql.engine import Engine
     from sluiceway.query.querylog.entry import Entry
@@ -492,6 +493,21 @@ def read_settings(config: Config, sockets: Path) -> dict[str, Any]:
         "memory_bytes_max": budget.read_memory_bytes(config),
         "log_level": config.log_level,
     }
+
+
+def open_objects(place: str, options: dict[str, str]) -> "ObjectStore":
+    """Objects below a directory (a path or file://), or on a service by its URL.
+
+    Raises: ImportError (obstore is not installed), ValueError.
+    """
+    scheme, separator, rest = place.partition("://")
+    if not separator or scheme == "file":
+        from sluiceway.objects.embedded import EmbeddedObjects
+
+        return EmbeddedObjects(Path(rest if separator else place).absolute())
+    from sluiceway.objects.remote import RemoteObjects
+
+    return RemoteObjects(place, options)
 
 
 def path_text(path: Path | None) -> str | None:

@@ -23,6 +23,7 @@ class Server:
     address: str
     key: str | None = None
     ca_file: str | None = None
+    timeout_s: float = TIMEOUT_S
 
     def ask(
         self,
@@ -46,6 +47,10 @@ class Server:
         """An answer that has no envelope. Blocks. Raises: as `ask`."""
         return self._send("GET", path).decode()
 
+    def post(self, path: str) -> None:
+        """Have something done that answers nothing. Blocks. Raises: as `ask`."""
+        self._send("POST", path, b"")
+
     def _send(
         self,
         method: str,
@@ -63,7 +68,7 @@ class Server:
         if url.startswith("https"):
             context = ssl.create_default_context(cafile=self.ca_file)
         try:
-            with urllib.request.urlopen(request, timeout=TIMEOUT_S, context=context) as answer:
+            with urllib.request.urlopen(request, timeout=self.timeout_s, context=context) as answer:
                 told: bytes = answer.read(ANSWER_BYTES_MAX)
                 return told
         except urllib.error.HTTPError as error:

@@ -1,0 +1,119 @@
+"""The index of a backup: what it holds, and how its objects are named.
+
+Invariant: a backup exists when its index object does; an index is numbered, create-only and never
+changed. docs/formats/backup.md has the layout.
+"""
+
+import re
+import zlib
+from collections.abc import Iterator
+
+import msgspec
+
+from sluiceway.errors import Corruption
+from sluiceway.objects.interface import ObjectMissing, ObjectStore, check_name
+
+FORMAT_VERSION = 1
+PIECE_BYTES = 64 << 20
+FILES_PREFIX = "files"
+INDEX_PREFIX = "index"
+INDEX_NAME = re.compile(r"index/(\d{12})\.json")
+TRAILER_BYTES = 16
+
+
+class File(msgspec.Struct, frozen=True):
+    """One file: its path below the data directory, and what tells it from others of that path."""
+
+    path: str
+    bytes: int
+    crc32: int
+    mark: int
+
+    def pieces(self) -> Iterator[tuple[str, int]]:
+        """(object, bytes) of each piece, in order."""
+        return pieces(self.path, self.bytes, self.mark)
+
+
+class Index(msgspec.Struct, frozen=True):
+    """One backup."""
+
+    version: int
+    number: int
+    taken_ms: int
+    manifest: int
+    next_sequence: int
+    catalog: int
+    journal: bool
+    files: tuple[File, ...]
+
+    def bytes(self) -> int:
+        return sum(file.bytes for file in self.files)
+
+
+class Versioned(msgspec.Struct):
+    """What an index of any version has."""
+
+    version: int
+
+
+def pieces(path: str, size: int, mark: int) -> Iterator[tuple[str, int]]:
+    """(object, bytes) of each piece of a file; an empty file has one."""
+    for number in range(max(1, -(-size // PIECE_BYTES))):
+        name = f"{FILES_PREFIX}/{path}~{size}-{mark:08x}.{number:05d}"
+        yield name, min(PIECE_BYTES, size - number * PIECE_BYTES)
+
+
+def index_name(number: int) -> str:
+    return f"{INDEX_PREFIX}/{number:012d}.json"
+
+
+def encode(index: Index) -> bytes:
+    line = msgspec.json.encode(index)
+    copy = line + b"\ncrc32 %08x\n" % zlib.crc32(line)
+    return copy + copy
+
+
+def decode(data: bytes) -> Index | None:
+    """The index, or None where neither copy is whole. Raises: Corruption (a newer format, or what
+    no build has written)."""
+    half = len(data) // 2
+    for copy in (data[:half], data[half:]):
+        line, trailer = copy[:-TRAILER_BYTES], copy[-TRAILER_BYTES:]
+        if not line or trailer != b"\ncrc32 %08x\n" % zlib.crc32(line):
+            continue
+        try:
+            version = msgspec.json.decode(line, type=Versioned).version
+            if version > FORMAT_VERSION:
+                words = f"backup format {version} is newer than this build reads"
+                raise Corruption(f"{words} ({FORMAT_VERSION})")
+            index = msgspec.json.decode(line, type=Index)
+        except (msgspec.MsgspecError, UnicodeDecodeError) as error:
+            raise Corruption(f"not an index, for all its checksum: {error}") from None
+        for file in index.files:
+            check_name(file.path)  # Nothing is ever written outside the directory.
+        return index
+    return None
+
+
+def numbers(store: ObjectStore) -> list[int]:
+    """The backups that there are, ascending."""
+    names = (INDEX_NAME.fullmatch(facts.name) for facts in store.list(INDEX_PREFIX))
+    return sorted(int(match[1]) for match in names if match)
+
+
+def read_index(store: ObjectStore, number: int) -> Index:
+    """Raises: ObjectMissing, Corruption, BackendUnavailable."""
+    index = decode(store.get(index_name(number)))
+    if index is None or index.number != number:
+        raise Corruption(f"backup {number}: its index is damaged in both copies")
+    return index
+
+
+def newest(store: ObjectStore) -> Index | None:
+    """The newest backup whose index can be read: what an incremental one goes by."""
+    for number in reversed(numbers(store)):
+        try:
+            return read_index(store, number)
+        except (Corruption, ObjectMissing):
+            continue
+    return None

@@ -1,0 +1,206 @@
+"""Taking a backup: store what is not there, read it back, commit an index.
+
+Invariant: the index is created last, and names only objects that were read back whole, by this
+backup or by the one that stored them. What a backup that was cut off left is taken or mended.
+"""
+
+import tempfile
+import zlib
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from sluiceway.clock import Clock
+from sluiceway.errors import BackendUnavailable, Corruption
+from sluiceway.objects.interface import ObjectExists, ObjectStore
+from sluiceway.services.backup.index import (
+    FILES_PREFIX,
+    FORMAT_VERSION,
+    PIECE_BYTES,
+    File,
+    Index,
+    encode,
+    index_name,
+    newest,
+    numbers,
+    pieces,
+)
+from sluiceway.services.backup.inventory import Changed, Inventory, Item, take_inventory
+
+TRIES_MAX = 8
+"""Of a set that the server changes while it is copied."""
+
+
+@dataclass
+class Taken:
+    """What a backup did."""
+
+    index: Index
+    files_stored: int = 0
+    bytes_stored: int = 0
+    files_kept: int = 0
+    tries: int = 1
+
+
+@dataclass
+class Target:
+    """The place, and what it held when the backup began."""
+
+    store: ObjectStore
+    former: Index | None
+    held: dict[str, int]
+    """Bytes by object."""
+    known: dict[tuple[str, int, int], File] = field(default_factory=dict)
+    verify_all: bool = False
+    """Trust nothing that is there: read all of it."""
+
+    @classmethod
+    def open(cls, store: ObjectStore, verify_all: bool = False) -> "Target":
+        former = newest(store)
+        held = {facts.name: facts.bytes for facts in store.list(FILES_PREFIX)}
+        files = () if former is None else former.files
+        known = {(file.path, file.bytes, file.mark): file for file in files}
+        return cls(store, former, held, known, verify_all)
+
+    def has(self, file: File) -> bool:
+        """Is it there, by an index and the sizes of its objects?"""
+        return all(self.held.get(name) == size for name, size in file.pieces())
+
+
+def take_backup(
+    data_dir: Path,
+    store: ObjectStore,
+    clock: Clock,
+    flush: Callable[[], None] | None,
+    verify_all: bool = False,
+    stored: Callable[[File], None] = lambda file: None,
+) -> Taken:
+    """A backup of a data directory that a server has open (`flush` seals what is in memory; it
+    raises OSError), or, without `flush`, of one whose lock the caller holds. `stored` is told
+    each file that was stored.
+
+    Raises: Corruption (a file here is damaged, or one there), BackendUnavailable, OSError.
+    """
+    target = Target.open(store, verify_all)
+    words = ""
+    for attempt in range(1, TRIES_MAX + 1):
+        if flush is not None:
+            flush()
+        with tempfile.TemporaryDirectory(prefix="sluiceway-backup-") as scratch:
+            try:
+                found = take_inventory(data_dir, Path(scratch), clock, flush is None)
+                taken = store_files(target, found, stored)
+            except Changed as error:
+                words = str(error)
+                continue
+        taken.index = commit(store, taken, clock)
+        taken.tries = attempt
+        return taken
+    raise BackendUnavailable(f"the server changes its files faster than they are copied: {words}")
+
+
+def store_files(target: Target, found: Inventory, stored: Callable[[File], None]) -> Taken:
+    """Store what is not there. The index is not committed yet, and has no number."""
+    files: list[File] = []
+    taken = Taken(Index(FORMAT_VERSION, 0, 0, 0, 0, 0, False, ()))
+    for item in found.items:
+        known = target.known.get((item.path, item.bytes, item.mark))
+        if known is not None and target.has(known) and not target.verify_all:
+            taken.files_kept += 1
+            files.append(known)
+            continue
+        file, bytes_stored = store_file(target, item)
+        target.known[(file.path, file.bytes, file.mark)] = file
+        target.held.update(file.pieces())
+        files.append(file)
+        if bytes_stored is None:
+            taken.files_kept += 1
+        else:
+            taken.files_stored += 1
+            taken.bytes_stored += bytes_stored
+            stored(file)
+    taken.index = Index(
+        FORMAT_VERSION,
+        0,
+        0,
+        found.manifest,
+        found.next_sequence,
+        found.catalog,
+        found.journal,
+        tuple(files),
+    )
+    return taken
+
+
+def store_file(target: Target, item: Item) -> tuple[File, int | None]:
+    """The file, and the bytes that were stored of it; None where all was there already.
+
+    Raises: Changed, Corruption, BackendUnavailable, OSError.
+    """
+    crc32 = size = written = 0
+    stored = False
+    try:
+        if item.verify is not None:
+            item.verify()  # A damaged file is no backup of a good one.
+        with item.place.open("rb") as source:
+            for name, _ in pieces(item.path, item.bytes, item.mark):
+                data = source.read(PIECE_BYTES)
+                crc32, size = zlib.crc32(data, crc32), size + len(data)
+                if store_piece(target.store, name, data):
+                    stored, written = True, written + len(data)
+            size += len(source.read(1))
+    except FileNotFoundError:
+        raise Changed(f"{item.path} went meanwhile") from None
+    except BackendUnavailable:
+        if item.place.exists():
+            raise
+        raise Changed(f"{item.path} went meanwhile") from None
+    if size != item.bytes or (item.verify is None and crc32 != item.mark):
+        raise Corruption(f"{item.path} is damaged: its size or checksum is not what was written")
+    return File(item.path, item.bytes, crc32, item.mark), written if stored else None
+
+
+def store_piece(store: ObjectStore, name: str, data: bytes) -> bool:
+    """Store an object and read it back; False where it was there, whole. Raises: Corruption."""
+    try:
+        store.create(name, data)
+    except ObjectExists:
+        if matches(store, name, data):
+            return False
+        store.put(name, data)  # Damaged there; the bytes here were checked.
+    if not matches(store, name, data):
+        raise Corruption(f"object {name}: what was stored does not read back")
+    return True
+
+
+def matches(store: ObjectStore, name: str, data: bytes) -> bool:
+    if store.facts(name).bytes != len(data):
+        return False
+    held = store.get(name)
+    return len(held) == len(data) and zlib.crc32(held) == zlib.crc32(data)
+
+
+def commit(store: ObjectStore, taken: Taken, clock: Clock) -> Index:
+    """Create the index under the next number that is free."""
+    number = max([0, *numbers(store)]) + 1
+    while True:
+        draft = taken.index
+        index = Index(
+            FORMAT_VERSION,
+            number,
+            clock.now_ms(),
+            draft.manifest,
+            draft.next_sequence,
+            draft.catalog,
+            draft.journal,
+            draft.files,
+        )
+        data = encode(index)
+        try:
+            store.create(index_name(number), data)
+        except ObjectExists:
+            number += 1  # Another backup runs beside this one.
+            continue
+        if not matches(store, index_name(number), data):
+            raise Corruption(f"{index_name(number)}: what was stored does not read back")
+        return index
