@@ -13,10 +13,18 @@ from pathlib import Path
 
 from sluiceway.clock import Clock
 from sluiceway.errors import Corruption, SluicewayError
-from sluiceway.kernels import Disk, verify_block, verify_warm
+from sluiceway.kernels import Disk
 from sluiceway.tiers import catalog_store
 from sluiceway.tiers import manifest as hot_manifest
-from sluiceway.tiers.manifest import ManifestStore, Version
+from sluiceway.tiers.catalog import TierFile
+from sluiceway.tiers.manifest import (
+    HoursEntry,
+    LettersEntry,
+    ManifestStore,
+    StateEntry,
+    TableEntry,
+    Version,
+)
 from sluiceway.tiers.paths import MANIFEST_DIRECTORY as CATALOG_DIRECTORY
 
 HOT_DIRECTORY = "hot/metrics"
@@ -25,6 +33,7 @@ DATABASE = "tenants.db"
 KEYS = "keys.toml"
 COST_DIRECTORY = "cost"
 SEGMENT = ".segment"
+WARM_SUFFIX = ".swm"
 READ_BYTES = 1 << 20
 MANIFEST_NAME = re.compile(r"\d{12}\.json")
 
@@ -41,8 +50,8 @@ class Item:
     place: Path
     bytes: int
     mark: int
-    verify: Callable[[], None] | None = None
-    """Reads it through by its own checksums; None: `mark` is the CRC of all its bytes."""
+    in_trailer: bool = False
+    """`mark` is the checksum that the file's own trailer says; else that of all its bytes."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -68,14 +77,14 @@ def take_inventory(data_dir: Path, scratch: Path, clock: Clock, journal: bool) -
         if journal and store.unreadable is not None:
             words = "the newest manifest cannot be read: start the server, or run sluiceway check"
             raise Corruption(words)
-        hot = [*hot_items(disk, data_dir, version)]
+        hot = [*hot_items(data_dir, version)]
         hot += chain_items(data_dir, f"{HOT_DIRECTORY}/manifest", version.number, is_hot_snapshot)
         catalog = catalog_store.follow(data_dir).catalog()
         tiers: list[Item] = []
         for file in catalog.files:
             if not journal and file.through_sequence > version.next_sequence:
                 raise Changed(f"{file.path} has seen records that no block holds yet")
-            tiers.append(tier_item(disk, data_dir, file.path, file.bytes, file.crc32))
+            tiers.append(tier_item(data_dir, file))
         tiers += chain_items(data_dir, CATALOG_DIRECTORY, catalog.number, is_tier_snapshot)
         rest = [*loose_items(data_dir, scratch)]
         if journal:
@@ -86,38 +95,26 @@ def take_inventory(data_dir: Path, scratch: Path, clock: Clock, journal: bool) -
     return Inventory(version.number, version.next_sequence, catalog.number, journal, items)
 
 
-def hot_items(disk: Disk, data_dir: Path, version: Version) -> Iterable[Item]:
+def hot_items(data_dir: Path, version: Version) -> Iterable[Item]:
     """The files that a manifest names."""
     for block in version.blocks:
-        yield Item(
-            block.path,
-            data_dir / block.path,
-            block.bytes,
-            block.crc32,
-            block_check(disk, block.path, block.bytes, block.crc32),
-        )
-    for entry in (*version.states, *version.letters, *version.tables, *version.hours):
+        yield Item(block.path, data_dir / block.path, block.bytes, block.crc32, True)
+    named: list[StateEntry | LettersEntry | TableEntry | HoursEntry] = [*version.states]
+    named += [*version.letters, *version.tables, *version.hours]
+    for entry in named:
         yield Item(entry.path, data_dir / entry.path, entry.bytes, entry.crc32)
 
 
-def block_check(disk: Disk, path: str, size: int, crc32: int) -> Callable[[], None]:
-    def verify() -> None:
-        found = verify_block(disk, path)
-        if (found["bytes"], found["crc32"]) != (size, crc32):
-            raise Corruption(f"{path}: not the block that the manifest names")
-
-    return verify
+def tier_item(data_dir: Path, file: TierFile) -> Item:
+    """A warm file's checksum stands in its trailer; another's is that of its bytes."""
+    in_trailer = file.path.endswith(WARM_SUFFIX)
+    return Item(file.path, data_dir / file.path, file.bytes, file.crc32, in_trailer)
 
 
-def tier_item(disk: Disk, data_dir: Path, path: str, size: int, crc32: int) -> Item:
-    """A warm file has checksums of its own; another's is that of its bytes."""
-
-    def verify() -> None:
-        if verify_warm(disk, path) != (size, crc32):
-            raise Corruption(f"{path}: not the file that the catalog names")
-
-    own = verify if path.endswith(".swm") else None
-    return Item(path, data_dir / path, size, crc32, own)
+def trailer_mark(tail: bytes) -> int:
+    """The checksum in the trailer of a block or a warm file, which stands for the whole file
+    (docs/formats/block.md, warm.md)."""
+    return int.from_bytes(tail[-12:-8], "little")
 
 
 def is_hot_snapshot(data: bytes) -> bool:

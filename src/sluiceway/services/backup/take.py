@@ -17,6 +17,7 @@ from sluiceway.services.backup.index import (
     FILES_PREFIX,
     FORMAT_VERSION,
     PIECE_BYTES,
+    TRAILER_BYTES,
     File,
     Index,
     encode,
@@ -25,7 +26,13 @@ from sluiceway.services.backup.index import (
     numbers,
     pieces,
 )
-from sluiceway.services.backup.inventory import Changed, Inventory, Item, take_inventory
+from sluiceway.services.backup.inventory import (
+    Changed,
+    Inventory,
+    Item,
+    take_inventory,
+    trailer_mark,
+)
 
 TRIES_MAX = 8
 """Of a set that the server changes while it is copied."""
@@ -138,24 +145,21 @@ def store_file(target: Target, item: Item) -> tuple[File, int | None]:
     Raises: Changed, Corruption, BackendUnavailable, OSError.
     """
     crc32 = size = written = 0
+    tail = b""
     stored = False
     try:
-        if item.verify is not None:
-            item.verify()  # A damaged file is no backup of a good one.
         with item.place.open("rb") as source:
             for name, _ in pieces(item.path, item.bytes, item.mark):
                 data = source.read(PIECE_BYTES)
                 crc32, size = zlib.crc32(data, crc32), size + len(data)
+                tail = (tail + data[-TRAILER_BYTES:])[-TRAILER_BYTES:]
                 if store_piece(target.store, name, data):
                     stored, written = True, written + len(data)
             size += len(source.read(1))
     except FileNotFoundError:
         raise Changed(f"{item.path} went meanwhile") from None
-    except BackendUnavailable:
-        if item.place.exists():
-            raise
-        raise Changed(f"{item.path} went meanwhile") from None
-    if size != item.bytes or (item.verify is None and crc32 != item.mark):
+    mark = trailer_mark(tail) if item.in_trailer else crc32
+    if (size, mark) != (item.bytes, item.mark):
         raise Corruption(f"{item.path} is damaged: its size or checksum is not what was written")
     return File(item.path, item.bytes, crc32, item.mark), written if stored else None
 
