@@ -126,9 +126,13 @@ def read(directory: Path, series: int, months: int) -> None:
     disk = Disk.real(str(directory))
     labels = label_sets("bench_counter", series)
     paths = []
+    # One month's values for all of them, each at its own time.
+    made = windows("counter", series, 720, 0, seed=1)
     for month in range(months):
         start_ms = month * 30 * DAY_MS
-        made = windows("counter", series, 720, start_ms, seed=month)
+        if month:
+            for name in ("end_ms", "first_ms", "last_ms"):
+                made[name] += 30 * DAY_MS
         told = write_cold(disk, unit(start_ms, start_ms + 30 * DAY_MS), labels, made)
         paths += [report["path"] for report in json.loads(told)]
     matchers = json.dumps([{"name": "env", "op": "=", "value": "prod"}])
