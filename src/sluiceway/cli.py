@@ -161,6 +161,7 @@ def add_commands() -> None:
     """The commands that ask a running server. `serve` starts without them: they cost it 8 ms."""
     from sluiceway.commands.backup import backup, restore
     from sluiceway.commands.cardinality import cardinality
+    from sluiceway.commands.check import check
     from sluiceway.commands.cost import cost
     from sluiceway.commands.deadletters import deadletters_app
     from sluiceway.commands.ledger import ledger
@@ -186,6 +187,7 @@ def add_commands() -> None:
     app.command()(sql)
     app.command()(backup)
     app.command()(restore)
+    app.command()(check)
 
 
 def main() -> None:

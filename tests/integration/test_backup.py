@@ -73,3 +73,24 @@ def test_a_restore_beside_the_live_one_answers_alike(tmp_path: Path) -> None:
     # `--verify` reads all again and mends it from the live directory.
     assert run("backup", "--data-dir", str(live), "--to", str(place), "--verify")[0] == 0
     assert run("restore", "--from", str(place), "--verify")[0] == 0
+
+
+def test_check_finds_damage_and_changes_nothing(tmp_path: Path) -> None:
+    live = tmp_path / "live"
+    with Server(live) as server:
+        write(server, 0)
+        assert run("check", str(live))[0] == 2, "the server has it open"
+        server.stop()
+    status, told = run("check", str(live))
+    assert status == 0, told
+    block = next((live / "hot" / "metrics" / "blocks").iterdir())
+    data = bytearray(block.read_bytes())
+    data[20] ^= 1
+    block.write_bytes(data)
+    manifest = max((live / "hot" / "metrics" / "manifest").iterdir())
+    text = bytearray(manifest.read_bytes())
+    text[9] ^= 1
+    manifest.write_bytes(text)
+    status, told = run("check", str(live))
+    assert status == 1 and block.name in told and "one copy is damaged" in told, told
+    assert manifest.read_bytes() == text
