@@ -650,3 +650,57 @@ def strip_warm_file(disk: Disk, source: str, path: str, request: str) -> str:
     bit. JSON {file, series_before, points_before, stripped}.
 
     Raises: TenantFault (a rule that takes the metric's name, over 12 digits), Corruption."""
+
+# --- tiers (kernels/src/downsample) -----------------------------------------------------------
+
+class TierReader:
+    """Plans over files of windows, warm and cold. Blocking, thread-safe; keeps files open, at most
+    `files_max`. Threads that it starts have the caller's priority.
+
+    A file is (path below the disk's root, tier, the ranges (from_ms, until_ms] of window ends for
+    which it speaks). Options, all of them: query_threads, query_bytes_max, files_max, series_max,
+    points_max (of windows), bytes_max, cost_max. Raises as ShardClient does, and Corruption.
+    """
+
+    def __init__(self, disk: Disk, options: dict[str, int]) -> None: ...
+    def evaluate(
+        self,
+        plan: dict[str, Any],
+        files: list[tuple[str, str, list[tuple[int, int]]]],
+        points: list[tuple[RawPoints, list[tuple[int, int]]]] = ...,
+        exact_only: bool = False,
+        cancel: CancelToken | None = None,
+    ) -> Columns | None:
+        """As ShardClient.evaluate, over files and beside them points. Stats: series_selected,
+        points_estimated, cost, points_scanned (windows), evaluate_us, bytes_read, files_read,
+        digits (0: lossless), exactness ("exact", "bounded", "approximate"). None where
+        `exact_only` and it is not."""
+    def series(
+        self,
+        request: dict[str, Any],
+        files: list[tuple[str, str, list[tuple[int, int]]]],
+        cancel: CancelToken | None = None,
+    ) -> LabelTable: ...
+    def label_names(
+        self,
+        request: dict[str, Any],
+        files: list[tuple[str, str, list[tuple[int, int]]]],
+        cancel: CancelToken | None = None,
+    ) -> list[str]: ...
+    def label_values(
+        self,
+        request: dict[str, Any],
+        files: list[tuple[str, str, list[tuple[int, int]]]],
+        cancel: CancelToken | None = None,
+    ) -> list[str]: ...
+    def keep_only(self, paths: set[str]) -> None:
+        """Close kept files that are not among these."""
+    def stats(self) -> dict[str, int]:
+        """{"files", "query_bytes"} right now."""
+
+def stitch_columns(
+    segments: list[tuple[LabelTable, NDArray[np.float64], NDArray[np.bool_], int]],
+    step_count: int,
+) -> tuple[LabelTable, NDArray[np.float64], NDArray[np.bool_]]:
+    """Columns of disjoint steps, each with its first step, as one: rows of equal label sets are
+    joined, in order of first appearance."""

@@ -79,6 +79,7 @@ if TYPE_CHECKING:
     from sluiceway.query.promql.engine import Engine
     from sluiceway.query.querylog.entry import Entry
     from sluiceway.query.querylog.writer import QueryLog
+    from sluiceway.query.tiered import TieredReader
     from sluiceway.tenants.interface import TenantStore
     from sluiceway.tenants.publisher import Publisher
 
@@ -272,12 +273,13 @@ def read_side(settings: dict[str, Any]) -> None:
     tenants = open_directory(Path(settings["data_dir"]), clock)
     client = ShardClient(settings["evaluate_socket"])
     engine_limits = budget.engine_limits(limits, memory_bytes_max)
-    engine = Engine(client, engine_limits, clock, tenants)
+    reader = open_tiers(settings, limits, client, memory_bytes_max, clock)
+    engine = Engine(reader, engine_limits, clock, tenants)
     log = open_query_log(settings, limits, engine, tenants, clock, metrics)
     told = QueryLogApi(Path(settings["data_dir"]) / QUERIES, log, clock)
     costs = open_cost(settings, client, log, tenants, clock)
     more = {"query_log": told.queries, "cost": costs.cost}
-    api = PrometheusApi(engine, client, limits, clock, more)
+    api = PrometheusApi(engine, reader, limits, clock, more)
     app = QueryApp(api, limits, clock, metrics, tenants, log)
     publisher = open_publisher(Path(settings["data_dir"]), tenants, clock)
     tenants.start()
@@ -289,6 +291,24 @@ def read_side(settings: dict[str, Any]) -> None:
     serve_until_told(paths, settings["http_socket"], connections_max, queries_run)
     if log is not None:
         log.stop()
+
+
+def open_tiers(
+    settings: dict[str, Any],
+    limits: QueryConfig,
+    client: ShardClient,
+    memory_bytes_max: int,
+    clock: Clock,
+) -> "TieredReader":
+    """What queries read through: the shard, and beside it the files that the catalog names."""
+    from sluiceway.kernels import TierReader
+    from sluiceway.query.tiered import TieredReader, Tiers
+    from sluiceway.tiers.catalog_store import follow
+
+    data_dir = Path(settings["data_dir"])
+    options = budget.tier_options(limits, memory_bytes_max, settings["query_threads"])
+    files = TierReader(Disk.real(str(data_dir)), options)
+    return TieredReader(Tiers(client, files, follow(data_dir).catalog, clock))
 
 
 def open_query_log(
@@ -490,6 +510,7 @@ def read_settings(config: Config, sockets: Path) -> dict[str, Any]:
         "http_socket": str(sockets / "read.sock"),
         "connections_max": handed_on_max + READ_CONNECTIONS_SPARE,
         "queries_run": config.queries_run,
+        "query_threads": config.query_threads,
         "memory_bytes_max": budget.read_memory_bytes(config),
         "log_level": config.log_level,
     }

@@ -5,7 +5,9 @@
 //!
 //! `columns` the currency · `window` points to windows, windows to longer ones · `state` what a stretch
 //! of time comes to · `evaluate` functions over windows, with `view`, `folds`, `sliding`
-//! under it · `points` states of raw points · `state_rows`, `merge_states` states of several tiers.
+//! under it · `points` states of raw points · `state_rows`, `merge_states` states of several tiers ·
+//! `file` windows at rest, in `memory_file`, `warm` and `cold` · `reader` plans over files, with `selection`
+//! and `scan` under it, `open_files` those kept open, `points_file` raw points beside windows.
 
 pub mod cold;
 pub mod columns;
@@ -16,8 +18,15 @@ mod folds;
 pub mod join;
 pub mod memory_file;
 pub mod merge_states;
+pub mod open_files;
 mod points;
+pub mod points_file;
+pub mod reader;
+#[cfg(test)]
+mod reader_tests;
+mod scan;
 mod scratch;
+pub mod selection;
 mod sliding;
 pub mod state;
 pub mod state_rows;

@@ -366,7 +366,8 @@ impl<'a> Scan<'a> {
         let mut columns = PointColumns::default();
         let (mut at, mut size) = (range.start, 16);
         while at < range.end {
-            let _permit = self.evaluator.permits.acquire(self.tenant, self.interrupt)?;
+            let _permit =
+                self.evaluator.permits.acquire(self.tenant, &|| self.interrupt.check())?;
             let batch = at..(at + size).min(range.end);
             columns.clear();
             let points = self.source.read(batch.clone(), &mut columns)?;
@@ -445,16 +446,20 @@ pub(super) fn lane_ranges(series_count: usize) -> Vec<Range<usize>> {
 
 /// How an aggregation is cut: each lane numbers the groups it meets for itself, so that its states
 /// are no larger than its series need.
-struct Lanes {
-    ranges: Vec<Range<usize>>,
+pub(crate) struct Lanes {
+    pub ranges: Vec<Range<usize>>,
     /// The groups of each lane, by its own numbers.
-    groups: Vec<Vec<u32>>,
-    local_group_of: Vec<u32>,
+    pub groups: Vec<Vec<u32>>,
+    pub local_group_of: Vec<u32>,
 }
 
 impl Lanes {
     fn of(group_of: &[u32], group_count: usize) -> Lanes {
-        let ranges = lane_ranges(group_of.len());
+        Lanes::cut(lane_ranges(group_of.len()), group_of, group_count)
+    }
+
+    /// Lanes of these series.
+    pub fn cut(ranges: Vec<Range<usize>>, group_of: &[u32], group_count: usize) -> Lanes {
         let mut local_group_of = Vec::with_capacity(group_of.len());
         let mut local = vec![u32::MAX; group_count];
         let mut groups: Vec<Vec<u32>> = Vec::with_capacity(ranges.len());
@@ -475,13 +480,13 @@ impl Lanes {
     }
 
     /// Cells of all states that live at once.
-    fn cells(&self, group_count: usize, steps: usize) -> usize {
+    pub fn cells(&self, group_count: usize, steps: usize) -> usize {
         let lanes: usize = self.groups.iter().map(Vec::len).sum();
         steps * if self.groups.len() > 1 { lanes + group_count } else { group_count }
     }
 
     /// Values and presence of all groups.
-    fn join(
+    pub fn join(
         &self,
         op: Aggregation,
         group_count: usize,

@@ -4,7 +4,6 @@
 //! waits longest. Nobody who comes overtakes those who wait, so a query that gives its permit back
 //! after each batch cannot take it again before a small one has had its turn.
 
-use super::budget::Interrupt;
 use crate::error::Result;
 use parking_lot::{Condvar, Mutex};
 use std::collections::{HashMap, VecDeque};
@@ -46,9 +45,13 @@ impl Permits {
         Permits { state: Mutex::new(state) }
     }
 
-    /// Wait for a turn, as long as the query may run. Errors: Cancelled, Deadline.
-    pub fn acquire(&self, tenant: TenantHash, interrupt: &Interrupt) -> Result<Permit<'_>> {
-        interrupt.check()?;
+    /// Wait for a turn, until `check` says that the query must stop. Errors: those of `check`.
+    pub fn acquire(
+        &self,
+        tenant: TenantHash,
+        check: &dyn Fn() -> Result<()>,
+    ) -> Result<Permit<'_>> {
+        check()?;
         let mut state = self.state.lock();
         if state.free > 0 && state.waiting.is_empty() {
             state.give(tenant);
@@ -63,7 +66,7 @@ impl Permits {
             if waiter.granted.load(Ordering::Relaxed) {
                 return Ok(Permit { permits: self, tenant });
             }
-            if let Err(error) = interrupt.check() {
+            if let Err(error) = check() {
                 state.waiting.retain(|other| !Arc::ptr_eq(other, &waiter));
                 return Err(error);
             }
@@ -108,25 +111,26 @@ impl Drop for Permit<'_> {
 mod tests {
     use super::*;
     use crate::error::KernelError;
+    use crate::evaluate::budget::Interrupt;
 
-    fn patient() -> Interrupt {
-        Interrupt::new(Duration::from_secs(60), None)
+    fn patient() -> Result<()> {
+        Ok(())
     }
 
     #[test]
     fn waiting_for_a_turn_ends_with_the_deadline() {
         let permits = Permits::new(1);
-        let held = permits.acquire(1, &patient());
+        let held = permits.acquire(1, &patient);
         let hasty = Interrupt::new(Duration::from_millis(1), None);
-        assert!(matches!(permits.acquire(1, &hasty), Err(KernelError::Deadline(_))));
+        assert!(matches!(permits.acquire(1, &|| hasty.check()), Err(KernelError::Deadline(_))));
         drop(held);
-        assert!(permits.acquire(1, &patient()).is_ok());
+        assert!(permits.acquire(1, &patient).is_ok());
     }
 
     #[test]
     fn who_holds_fewest_is_next() -> Result<()> {
         let permits = Permits::new(2);
-        let (first, second) = (permits.acquire(1, &patient())?, permits.acquire(1, &patient())?);
+        let (first, second) = (permits.acquire(1, &patient)?, permits.acquire(1, &patient)?);
         let order = Mutex::new(Vec::new());
         let waits = |count: usize| {
             while permits.state.lock().waiting.len() < count {
@@ -137,7 +141,7 @@ mod tests {
             for (count, tenant) in [(1, 1), (2, 1), (3, 2)] {
                 let (permits, order) = (&permits, &order);
                 scope.spawn(move || {
-                    let held = permits.acquire(tenant, &patient());
+                    let held = permits.acquire(tenant, &patient);
                     order.lock().push(tenant);
                     drop(held);
                 });

@@ -56,7 +56,7 @@ pub fn to_json(data: &Bound<'_, PyAny>) -> PyResult<Value> {
     Ok(Value::Array(items.map(|item| to_json(&item?)).collect::<PyResult<_>>()?))
 }
 
-fn from_json<'py>(py: Python<'py>, json: &[u8]) -> PyResult<Bound<'py, PyAny>> {
+pub(super) fn from_json<'py>(py: Python<'py>, json: &[u8]) -> PyResult<Bound<'py, PyAny>> {
     py.import("json")?.call_method1("loads", (pyo3::types::PyBytes::new(py, json),))
 }
 
@@ -224,11 +224,11 @@ pub struct Columns {
 
 /// Raw points of S series: series i owns `[offsets[i]:offsets[i + 1]]` of times and values.
 #[pyclass(frozen, get_all, module = "sluiceway._kernels")]
-struct RawPoints {
-    labels: Py<LabelTable>,
-    offsets: Py<PyArray1<i64>>,
-    times_ms: Py<PyArray1<i64>>,
-    values: Py<PyArray1<f64>>,
+pub(super) struct RawPoints {
+    pub(super) labels: Py<LabelTable>,
+    pub(super) offsets: Py<PyArray1<i64>>,
+    pub(super) times_ms: Py<PyArray1<i64>>,
+    pub(super) values: Py<PyArray1<f64>>,
     stats: Py<PyAny>,
     warnings: Vec<String>,
 }

@@ -17,6 +17,7 @@ mod shard;
 mod sketch;
 mod states;
 mod stop;
+mod tiers;
 mod warm;
 mod wire;
 
@@ -55,5 +56,6 @@ fn _kernels(module: &Bound<'_, PyModule>) -> PyResult<()> {
     range_function::register(module)?;
     rollup::register(module)?;
     warm::register(module)?;
+    tiers::register(module)?;
     Ok(())
 }

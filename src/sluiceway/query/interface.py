@@ -5,7 +5,7 @@ in-memory reader. All calls block without the GIL, honour `cancel`, and raise th
 `sluiceway.errors`. Arrays handed out belong to the caller.
 """
 
-from typing import Any, Protocol
+from typing import Any, Protocol, runtime_checkable
 
 import numpy as np
 from numpy.typing import NDArray
@@ -60,4 +60,13 @@ class ShardReader(Protocol):
     def points(self, request: dict[str, Any], cancel: CancelToken | None = None) -> PointSeries:
         """Raw points of (start_ms, end_ms], without stale markers. The request holds `tenant`,
         `matchers`, the two times and `limits`, as a plan does."""
+        ...
+
+
+@runtime_checkable
+class TiersReader(Protocol):
+    """A reader over several tiers, whose files change between queries."""
+
+    def pinned(self) -> ShardReader:
+        """The tiers as they stand now: what one query reads through, on one thread."""
         ...

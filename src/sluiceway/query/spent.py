@@ -10,13 +10,17 @@ from dataclasses import dataclass, field
 @dataclass(slots=True)
 class Spent:
     """Sums over the parts of the expression; `series_answered` is of its answer. `cost`: the
-    estimate that was judged before anything was read, in points and cells."""
+    estimate that was judged before anything was read, in points and cells. `bytes_read` and
+    `files_read`: of warm and cold files; `tiers`: who answered, in order."""
 
     series_selected: int = 0
     points_estimated: int = 0
     points_scanned: int = 0
     cost: int = 0
     series_answered: int = 0
+    bytes_read: int = 0
+    files_read: int = 0
+    tiers: dict[str, None] = field(default_factory=dict)
 
 
 @dataclass(slots=True)

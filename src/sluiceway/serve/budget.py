@@ -21,6 +21,8 @@ CELL_WORK_BYTES = 64
 """What it may come to while it is worked on: the copies that operators make."""
 ANSWER_COPIES = 4
 """An answer is held twice while it is put together, beside the columns it is written from."""
+TIER_FILES_MAX = 2_048
+"""Warm and cold files that the read side keeps open."""
 READ_BASE_BYTES = 96 * MIB
 """What of the read side's share interpreter, libraries and threads take."""
 SERIES_BYTES = 1_200
@@ -109,3 +111,18 @@ def engine_limits(limits: QueryConfig, memory_bytes_max: int) -> "EngineLimits":
         answer_bytes_max=min(limits.result_bytes_max, room // ANSWER_COPIES),
         lookback_ms=limits.lookback_ms,
     )
+
+
+def tier_options(limits: QueryConfig, memory_bytes_max: int, query_threads: int) -> dict[str, int]:
+    """Bounds of reading warm and cold files: half of what the read side has over its base; the
+    engine's columns and the answer have the rest."""
+    room = max(memory_bytes_max - READ_BASE_BYTES, MIB) // 2
+    return {
+        "query_threads": query_threads,
+        "query_bytes_max": room,
+        "bytes_max": room,
+        "files_max": TIER_FILES_MAX,
+        "series_max": limits.series_max,
+        "points_max": limits.points_max,
+        "cost_max": limits.cost_max,
+    }

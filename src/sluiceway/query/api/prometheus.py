@@ -34,6 +34,7 @@ from sluiceway.query.promql.plan import matchers_of
 from sluiceway.query.promql.printer import render
 from sluiceway.query.promql.syntax import Matcher
 from sluiceway.query.spent import Asked, Spent
+from sluiceway.query.stitched import distinct_series
 
 CARDINALITY_TOP, CARDINALITY_TOP_MAX = 10, 1_000
 TRUNCATED = "results truncated due to limit"
@@ -376,6 +377,9 @@ def stats_of(spent: Spent) -> dict[str, Any]:
             "pointsEstimated": spent.points_estimated,
             "costEstimated": spent.cost,
             "pointsRead": spent.points_scanned,
+            "tiers": list(spent.tiers),
+            "bytesRead": spent.bytes_read,
+            "objectsRead": spent.files_read,
         },
     }
 
@@ -383,9 +387,3 @@ def stats_of(spent: Spent) -> dict[str, Any]:
 def distinct(warnings: list[str]) -> list[str]:
     """Each warning once, in order."""
     return list(dict.fromkeys(warnings))
-
-
-def distinct_series(table: LabelTable) -> LabelTable:
-    """The first of each label set."""
-    _, first = np.unique(table.dedup_ids(), return_index=True)
-    return table.take(np.sort(first).astype(np.int64))

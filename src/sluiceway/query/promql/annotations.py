@@ -16,6 +16,7 @@ class Annotations:
         self._infos: dict[str, None] = {}
         # Apart: that an answer lags must be told, however much else is.
         self._passed_on: dict[str, None] = {}
+        self._told: dict[str, None] = {}
 
     @property
     def warnings(self) -> list[str]:
@@ -23,7 +24,7 @@ class Annotations:
 
     @property
     def infos(self) -> list[str]:
-        return list(self._infos)
+        return [*self._told, *self._infos]
 
     def warn(self, message: str, start: int) -> None:
         """A warning about what stands at `start` in the text."""
@@ -41,3 +42,8 @@ class Annotations:
         """A warning of the shard, as it is."""
         if len(self._passed_on) < ANNOTATIONS_MAX:
             self._passed_on[message] = None
+
+    def tell(self, message: str) -> None:
+        """An info of the tiers, as it is."""
+        if len(self._told) < ANNOTATIONS_MAX:
+            self._told[message] = None

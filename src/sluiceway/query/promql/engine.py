@@ -11,7 +11,7 @@ import numpy as np
 
 from sluiceway.clock import Clock, SystemClock
 from sluiceway.kernels import CancelToken, write_matrix, write_vector
-from sluiceway.query.interface import Floats, ShardReader
+from sluiceway.query.interface import Floats, ShardReader, TiersReader
 from sluiceway.query.promql.annotations import Annotations
 from sluiceway.query.promql.bounds import CELL_BYTES, Bounds
 from sluiceway.query.promql.calls import one_series
@@ -236,7 +236,7 @@ class Engine:
             "end_ms": end_ms,
             "limits": evaluator.leaf_limits,
         }
-        points = self.reader.points(evaluator.with_what_is_left(plan), evaluator.bounds.cancel)
+        points = evaluator.reader.points(evaluator.with_what_is_left(plan), evaluator.bounds.cancel)
         evaluator.note(points.stats)
         for warning in points.warnings:
             evaluator.annotations.pass_on(warning)
@@ -253,8 +253,9 @@ class Engine:
         spent: Spent | None,
     ) -> Evaluator:
         limits = self._limits_of(tenant)
+        reader = self.reader
         return Evaluator(
-            reader=self.reader,
+            reader=reader.pinned() if isinstance(reader, TiersReader) else reader,
             tenant=tenant,
             text=text,
             grid=grid,

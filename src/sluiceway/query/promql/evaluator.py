@@ -224,6 +224,11 @@ class Evaluator:
         self.spent.points_estimated += int(stats.get("points_estimated", 0))
         self.spent.points_scanned += int(stats.get("points_scanned", 0))
         self.spent.cost += int(stats.get("cost", 0))
+        self.spent.bytes_read += int(stats.get("bytes_read", 0))
+        self.spent.files_read += int(stats.get("files_read", 0))
+        self.spent.tiers.update(dict.fromkeys(stats.get("tiers", ("raw",))))
+        for info in stats.get("infos", ()):
+            self.annotations.tell(info)
 
     def with_what_is_left(self, plan: dict[str, Any]) -> dict[str, Any]:
         """The plan with what is left of the query's time and of its cost."""
