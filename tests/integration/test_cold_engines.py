@@ -132,7 +132,8 @@ def test_pyarrow_sees_a_flipped_page(
 
 
 def test_clickhouse_agrees(store: ColdStore, objects: list[dict[str, Any]]) -> None:
-    chdb = pytest.importorskip("chdb")
+    why = "NOT CHECKED against ClickHouse: pip install 'sluiceway[engines]' (half a gigabyte)"
+    chdb = pytest.importorskip("chdb", reason=why)
     names = [f"toUnixTimestamp64Milli({name})" if name in TIMES else name for name in COLUMNS]
     names = [f"reinterpretAsUInt64({n})" if n.endswith("_value") else n for n in names]
     for report in objects[-2:]:
