@@ -6,7 +6,6 @@ file and directory entry are durable, and not before. docs/formats/catalog.md ha
 
 import re
 import threading
-import zlib
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from pathlib import Path
@@ -16,12 +15,12 @@ import msgspec
 from sluiceway.clock import Clock
 from sluiceway.errors import Corruption
 from sluiceway.kernels import Disk
+from sluiceway.tiers import two_copies
 from sluiceway.tiers.catalog import Catalog, Change, Grace, Marks, TierFile, apply_change
 from sluiceway.tiers.paths import COLD_DIRECTORY, MANIFEST_DIRECTORY, WARM_DIRECTORY
 
 FORMAT_VERSION = 1
 SNAPSHOT_EVERY = 64
-TRAILER_BYTES = 16
 QUARANTINE_SUFFIX = ".quarantined"
 NAME = re.compile(r"(\d{12})\.json")
 FOLDER_DEPTHS = {WARM_DIRECTORY: 2, COLD_DIRECTORY: 4}
@@ -29,12 +28,6 @@ FOLDER_DEPTHS = {WARM_DIRECTORY: 2, COLD_DIRECTORY: 4}
 READ_TRIES_MAX = 5
 """Of a reader that the writer overtakes."""
 Stamp = tuple[str, int, int, int]
-
-
-class Versioned(msgspec.Struct):
-    """What a manifest of any version has."""
-
-    version: int
 
 
 class ManifestFile(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
@@ -56,29 +49,13 @@ class ManifestFile(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
 
 
 def encode(manifest: ManifestFile) -> bytes:
-    """The bytes of a manifest: the object and its CRC, twice."""
-    line = msgspec.json.encode(manifest)
-    copy = line + b"\ncrc32 %08x\n" % zlib.crc32(line)
-    return copy + copy
+    """The bytes of a manifest."""
+    return two_copies.encode(manifest)
 
 
 def decode(data: bytes) -> ManifestFile | None:
-    """The manifest, or None where neither copy is whole. Raises: Corruption (a newer format, or
-    what no build has written)."""
-    half = len(data) // 2
-    # A copy's length is known while the file is whole; a torn second copy still has line ends.
-    for copy in (data[:half], data[half:], b"\n".join(data.split(b"\n")[:2]) + b"\n"):
-        line, trailer = copy[:-TRAILER_BYTES], copy[-TRAILER_BYTES:]
-        if line and trailer == b"\ncrc32 %08x\n" % zlib.crc32(line):
-            try:
-                version = msgspec.json.decode(line, type=Versioned).version
-                if version > FORMAT_VERSION:
-                    words = f"catalog format {version} is newer than this build reads"
-                    raise Corruption(f"{words} ({FORMAT_VERSION})")
-                return msgspec.json.decode(line, type=ManifestFile)
-            except (msgspec.MsgspecError, UnicodeDecodeError) as error:
-                raise Corruption(f"not a catalog, for all its checksum: {error}") from None
-    return None
+    """The manifest, or None where neither copy is whole. Raises: Corruption."""
+    return two_copies.decode(data, ManifestFile, FORMAT_VERSION, "catalog")
 
 
 @dataclass(frozen=True, slots=True)

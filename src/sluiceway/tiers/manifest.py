@@ -6,7 +6,6 @@ file and directory entry are durable, and not before. docs/formats/manifest.md h
 
 import re
 import threading
-import zlib
 from collections import Counter
 from dataclasses import dataclass, field, replace
 
@@ -15,10 +14,10 @@ import msgspec
 from sluiceway.clock import Clock
 from sluiceway.errors import Corruption
 from sluiceway.kernels import Disk
+from sluiceway.tiers import two_copies
 
 FORMAT_VERSION = 2
 SNAPSHOT_EVERY = 64
-TRAILER_BYTES = 16
 QUARANTINE_SUFFIX = ".quarantined"
 NEW_SUFFIX = ".new"
 NAME = re.compile(r"(\d{12})\.json")
@@ -176,12 +175,6 @@ class Deletion(msgspec.Struct, frozen=True):
     done_ms: int | None = None
 
 
-class Versioned(msgspec.Struct):
-    """What a manifest of any version has."""
-
-    version: int
-
-
 class ManifestFile(msgspec.Struct, forbid_unknown_fields=True):
     """The JSON object of one manifest."""
 
@@ -325,31 +318,13 @@ def block_order(block: BlockEntry) -> tuple[int, int, str]:
 
 
 def encode(manifest: ManifestFile) -> bytes:
-    """The bytes of a manifest: the object and its CRC, twice."""
-    line = msgspec.json.encode(manifest)
-    copy = line + b"\ncrc32 %08x\n" % zlib.crc32(line)
-    return copy + copy
+    """The bytes of a manifest."""
+    return two_copies.encode(manifest)
 
 
 def decode(data: bytes) -> ManifestFile | None:
-    """The manifest, or None where neither copy is whole. Raises: Corruption (a newer format, or
-    what no build has written)."""
-    half = len(data) // 2
-    # A copy's length is known while the file is whole; a torn second copy still has line ends.
-    for copy in (data[:half], data[half:], b"\n".join(data.split(b"\n")[:2]) + b"\n"):
-        line, trailer = copy[:-TRAILER_BYTES], copy[-TRAILER_BYTES:]
-        if line and trailer == b"\ncrc32 %08x\n" % zlib.crc32(line):
-            try:
-                version = msgspec.json.decode(line, type=Versioned).version
-                if version > FORMAT_VERSION:
-                    raise Corruption(
-                        f"manifest format {version} is newer than this build reads"
-                        f" ({FORMAT_VERSION})"
-                    )
-                return msgspec.json.decode(line, type=ManifestFile)
-            except (msgspec.MsgspecError, UnicodeDecodeError) as error:
-                raise Corruption(f"not a manifest, for all its checksum: {error}") from None
-    return None
+    """The manifest, or None where neither copy is whole. Raises: Corruption."""
+    return two_copies.decode(data, ManifestFile, FORMAT_VERSION, "manifest")
 
 
 class ManifestStore:

@@ -5,20 +5,19 @@ changed. docs/formats/backup.md has the layout.
 """
 
 import re
-import zlib
 from collections.abc import Iterator
 
 import msgspec
 
 from sluiceway.errors import Corruption
 from sluiceway.objects.interface import ObjectMissing, ObjectStore, check_name
+from sluiceway.tiers import two_copies
 
 FORMAT_VERSION = 1
 PIECE_BYTES = 64 << 20
 FILES_PREFIX = "files"
 INDEX_PREFIX = "index"
 INDEX_NAME = re.compile(r"index/(\d{12})\.json")
-TRAILER_BYTES = 16
 
 
 class File(msgspec.Struct, frozen=True):
@@ -50,12 +49,6 @@ class Index(msgspec.Struct, frozen=True):
         return sum(file.bytes for file in self.files)
 
 
-class Versioned(msgspec.Struct):
-    """What an index of any version has."""
-
-    version: int
-
-
 def pieces(path: str, size: int, mark: int) -> Iterator[tuple[str, int]]:
     """(object, bytes) of each piece of a file; an empty file has one."""
     for number in range(max(1, -(-size // PIECE_BYTES))):
@@ -68,31 +61,16 @@ def index_name(number: int) -> str:
 
 
 def encode(index: Index) -> bytes:
-    line = msgspec.json.encode(index)
-    copy = line + b"\ncrc32 %08x\n" % zlib.crc32(line)
-    return copy + copy
+    """The bytes of an index."""
+    return two_copies.encode(index)
 
 
 def decode(data: bytes) -> Index | None:
-    """The index, or None where neither copy is whole. Raises: Corruption (a newer format, or what
-    no build has written)."""
-    half = len(data) // 2
-    for copy in (data[:half], data[half:]):
-        line, trailer = copy[:-TRAILER_BYTES], copy[-TRAILER_BYTES:]
-        if not line or trailer != b"\ncrc32 %08x\n" % zlib.crc32(line):
-            continue
-        try:
-            version = msgspec.json.decode(line, type=Versioned).version
-            if version > FORMAT_VERSION:
-                words = f"backup format {version} is newer than this build reads"
-                raise Corruption(f"{words} ({FORMAT_VERSION})")
-            index = msgspec.json.decode(line, type=Index)
-        except (msgspec.MsgspecError, UnicodeDecodeError) as error:
-            raise Corruption(f"not an index, for all its checksum: {error}") from None
-        for file in index.files:
-            check_name(file.path)  # Nothing is ever written outside the directory.
-        return index
-    return None
+    """The index, or None where neither copy is whole. Raises: Corruption."""
+    index = two_copies.decode(data, Index, FORMAT_VERSION, "backup")
+    for file in index.files if index is not None else ():
+        check_name(file.path)  # Nothing is ever written outside the directory.
+    return index
 
 
 def numbers(store: ObjectStore) -> list[int]:

@@ -17,7 +17,6 @@ from sluiceway.services.backup.index import (
     FILES_PREFIX,
     FORMAT_VERSION,
     PIECE_BYTES,
-    TRAILER_BYTES,
     File,
     Index,
     encode,
@@ -36,6 +35,8 @@ from sluiceway.services.backup.inventory import (
 
 TRIES_MAX = 8
 """Of a set that the server changes while it is copied."""
+FILE_TRAILER_BYTES = 16
+"""Of a block and of a warm file (docs/formats/block.md, warm.md)."""
 
 
 @dataclass
@@ -152,7 +153,7 @@ def store_file(target: Target, item: Item) -> tuple[File, int | None]:
             for name, _ in pieces(item.path, item.bytes, item.mark):
                 data = source.read(PIECE_BYTES)
                 crc32, size = zlib.crc32(data, crc32), size + len(data)
-                tail = (tail + data[-TRAILER_BYTES:])[-TRAILER_BYTES:]
+                tail = (tail + data[-FILE_TRAILER_BYTES:])[-FILE_TRAILER_BYTES:]
                 if store_piece(target.store, name, data):
                     stored, written = True, written + len(data)
             size += len(source.read(1))
