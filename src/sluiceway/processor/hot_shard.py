@@ -244,8 +244,14 @@ class HotShard:
         """Seal what is frozen; false where nothing is."""
         if not self._frozen.is_set() or self._stopping.is_set():
             return False
-        self._checkpointer.seal()
+        # Cleared before, not after: the worker may freeze again as soon as the seal is committed,
+        # and a wish cleared then would never be heard.
         self._frozen.clear()
+        try:
+            self._checkpointer.seal()
+        except BaseException:
+            self._frozen.set()
+            raise
         self._merge_wanted.set()
         with self._sealed:
             self._sealed.notify_all()

@@ -88,6 +88,46 @@ def test_a_retried_batch_counts_once_also_after_a_restart() -> None:
     check_ledger(hot)
 
 
+def test_a_freeze_right_after_the_commit_is_heard(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The processor may freeze again between a seal's commit and its end: not one is forgotten."""
+    hot = opened(Disk.memory())
+    seal = hot._checkpointer.seal
+
+    def freeze(at: int) -> None:
+        assert acked(hot, push(hot, series("a", (at, 1.0))))
+        hot._worker.ask_seal(0)
+        hot.step()
+
+    def sealed_and_frozen_again() -> None:
+        seal()
+        freeze(2)
+
+    freeze(1)
+    monkeypatch.setattr(hot._checkpointer, "seal", sealed_and_frozen_again)
+    assert hot.seal_step()
+    monkeypatch.undo()
+    assert hot.seal_step(), "the second buffer waits for ever"
+    assert points(hot) == {("a", 1): 1.0, ("a", 2): 1.0}
+    assert hot.stats()["seals_total"] == 2
+
+
+def test_a_seal_that_failed_is_tried_again(monkeypatch: pytest.MonkeyPatch) -> None:
+    hot = opened(Disk.memory())
+    assert acked(hot, push(hot, series("a", (1, 1.0))))
+    hot._worker.ask_seal(0)
+    hot.step()
+
+    def failing() -> None:
+        raise OSError("no room")
+
+    with monkeypatch.context() as patch:
+        patch.setattr(hot._checkpointer, "seal", failing)
+        with pytest.raises(OSError, match="no room"):
+            hot.seal_step()
+    assert hot.seal_step()
+    assert not hot.seal_step()
+
+
 def test_known_series_flow_and_new_ones_stop_at_the_cap() -> None:
     disk = Disk.memory()
     hot = opened(disk, series_max=2)
