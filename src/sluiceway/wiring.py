@@ -259,6 +259,7 @@ def read_side(settings: dict[str, Any]) -> None:
     """Query API and engine over a Unix socket, reached through the gateway."""
     # Imported here: the write side must not wait for numpy and the engine before its first ack.
     from sluiceway.query.api.app import QueryApp
+    from sluiceway.query.api.cardinality import CardinalityApi
     from sluiceway.query.api.prometheus import PrometheusApi
     from sluiceway.query.api.query_log import QueryLogApi
     from sluiceway.query.promql.engine import Engine
@@ -276,9 +277,11 @@ def read_side(settings: dict[str, Any]) -> None:
     reader = open_tiers(settings, limits, client, memory_bytes_max, clock)
     engine = Engine(reader, engine_limits, clock, tenants)
     log = open_query_log(settings, limits, engine, tenants, clock, metrics)
-    told = QueryLogApi(Path(settings["data_dir"]) / QUERIES, log, clock)
+    queries_root = Path(settings["data_dir"]) / QUERIES
+    told = QueryLogApi(queries_root, log, clock)
+    series = CardinalityApi(reader, queries_root, log, clock)
     costs = open_cost(settings, client, log, tenants, clock)
-    more = {"query_log": told.queries, "cost": costs.cost}
+    more = {"query_log": told.queries, "cost": costs.cost, "cardinality": series.cardinality}
     api = PrometheusApi(engine, reader, limits, clock, more)
     app = QueryApp(api, limits, clock, metrics, tenants, log)
     publisher = open_publisher(Path(settings["data_dir"]), tenants, clock)

@@ -136,3 +136,21 @@ def test_a_restart_keeps_counting(keyed: Keyed) -> None:
     keyed.server.start()
     after = within(lambda: keyed.get(key, "cardinality")[0] == 200 and ask(keyed, key), "again")
     assert after["metrics"] == before["metrics"] and after["tags"] == before["tags"]
+
+
+def test_who_queries_a_metric_is_told(keyed: Keyed) -> None:
+    key = keyed.tenant("asked")
+    both = [{"__name__": name, "pod": "a"} for name in ("used", "idle")]
+    within(lambda: push(keyed, key, both, "x") == 204, "the key works")
+    for _ in range(3):
+        assert keyed.get(key, "query", query="sum by (pod) (used)")[0] == 200
+    told = within(
+        lambda: (found := ask(keyed, key, metric="used"))["metric"]["queries"] >= 3 and found,
+        "the queries are on record",
+    )
+    assert told["metric"]["tags"][0]["tag"] == "pod"
+    assert told["metric"]["tags"][0]["queries"] == 3
+    assert told["queried"]["askers"][0]["text"] == "sum by (pod) (used)"
+    assert told["queried"]["askers"][0]["queries"] == 3
+    rows = {row["metric"]: row["queries"] for row in ask(keyed, key)["metrics"]}
+    assert rows == {"used": 3, "idle": 0}

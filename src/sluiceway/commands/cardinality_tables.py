@@ -46,6 +46,8 @@ def cardinality_lines(told: Told) -> list[str]:
         if told["metrics_by_new"]:
             lines += ["", *metric_table(told["metrics_by_new"], "new", None)]
         lines += ["", *tag_table(told["tags"], told["tag_count"])]
+    if told.get("queried") is not None:
+        lines += ["", *queried_lines(told["queried"])]
     if told.get("since") is not None:
         lines += ["", *since_lines(told["since"])]
     for explosion in told["explosions"]:
@@ -63,12 +65,41 @@ def metric_table(metrics: list[Told], by: str, count: int | None) -> list[str]:
             f"{metric['active']:,}",
             f"+{metric['new']:,}",
             f"-{metric['gone']:,}",
+            asked(metric),
             bar(metric[by], most),
         )
         for metric in metrics
     )
     title = "METRIC" if count is None else f"METRIC ({len(metrics)} of {count:,})"
-    return table((title, "ACTIVE", "NEW", "GONE", f"BY {by.upper()}"), rows)
+    return table((title, "ACTIVE", "NEW", "GONE", "QUERIES", f"BY {by.upper()}"), rows)
+
+
+def asked(entry: Told) -> str:
+    """Queries that name it; `-`: there is no query log."""
+    return f"{entry['queries']:,}" if "queries" in entry else "-"
+
+
+def queried_lines(queried: Told) -> list[str]:
+    """Which queries are counted, and, of a metric, who asks."""
+    if queried["from_ms"] is None:
+        return ["no query is on record"]
+    lines = [
+        f"queries: {queried['queries']:,} since {moment(queried['from_ms'])},"
+        f" {queried['by_pattern']:,} of them by a pattern of names (counted for none)"
+    ]
+    if queried.get("askers"):
+        rows = (
+            (
+                short(asker["key"]) or "(no key)",
+                f"{asker['queries']:,}",
+                f"{asker['seconds']:,.1f}",
+                moment(asker["last_ms"]),
+                short(asker["text"]),
+            )
+            for asker in queried["askers"]
+        )
+        lines += table(("ASKED BY", "QUERIES", "SECONDS", "LAST", "LAST QUERY"), rows)
+    return lines
 
 
 def tag_table(tags: list[Told], count: int) -> list[str]:
@@ -78,11 +109,12 @@ def tag_table(tags: list[Told], count: int) -> list[str]:
             short(tag["tag"]),
             f"{tag['values']:,}",
             f"+{tag['new_values']:,}",
+            asked(tag),
             bar(tag["values"], most),
         )
         for tag in tags
     )
-    return table((f"TAG ({len(tags)} of {count:,})", "VALUES", "NEW", ""), rows)
+    return table((f"TAG ({len(tags)} of {count:,})", "VALUES", "NEW", "QUERIES", ""), rows)
 
 
 def metric_lines(metric: Told) -> list[str]:
@@ -101,11 +133,12 @@ def metric_lines(metric: Told) -> list[str]:
             f"{tag['series_without']:,}",
             f"x {multiplies(tag, examined):,.1f}",
             bar(multiplies(tag, examined) - 1, examined),
+            asked(tag),
             short(tag["example"]),
         )
         for tag in metric["tags"]
     )
-    lines += table(("TAG", "VALUES", "SERIES WITHOUT IT", "MULTIPLIES", "", "AS"), rows)
+    lines += table(("TAG", "VALUES", "SERIES WITHOUT IT", "MULTIPLIES", "", "QUERIES", "AS"), rows)
     if metric["tags_left_off"]:
         lines.append(f"and {metric['tags_left_off']:,} tags more")
     return lines

@@ -15,7 +15,6 @@ import numpy as np
 from sluiceway import __version__
 from sluiceway.clock import Clock
 from sluiceway.errors import TenantFault
-from sluiceway.governance.explain import explained
 from sluiceway.kernels import LabelTable, write_series
 from sluiceway.ledger.account import account
 from sluiceway.query.api.interface import Asker, LabelReader
@@ -36,7 +35,6 @@ from sluiceway.query.promql.syntax import Matcher
 from sluiceway.query.spent import Asked, Spent
 from sluiceway.query.stitched import distinct_series
 
-CARDINALITY_TOP, CARDINALITY_TOP_MAX = 10, 1_000
 TRUNCATED = "results truncated due to limit"
 # What Grafana and other clients take features from: the Prometheus whose API this is.
 COMPATIBLE_VERSION = "3.5.0"
@@ -105,7 +103,6 @@ class PrometheusApi:
             "status/config": lambda _: Data(b'{"yaml":""}'),
             "status/flags": lambda _: Data(b"{}"),
             "status/tsdb": self.tsdb,
-            "cardinality": self.cardinality,
             "ledger": self.ledger,
             **(more or {}),
         }
@@ -268,22 +265,6 @@ class PrometheusApi:
                 }
             )
         )
-
-    def cardinality(self, request: Request) -> Data:
-        """What the tenant's active series are made of; of `metric`, which tags multiply it; with
-        `since`, what changed from that hour on."""
-        top = request.parameters.count("limit", CARDINALITY_TOP_MAX)
-        if not request.parameters.text("limit"):
-            top = CARDINALITY_TOP
-        asked = {**self._common(request), "top": top}
-        if metric := request.parameters.text("metric"):
-            asked["metric"] = metric
-        if request.parameters.text("since"):
-            asked["since_ms"] = request.parameters.time_ms("since")
-            asked["top"] = CARDINALITY_TOP_MAX  # so that what was large then is found now
-        warnings: list[str] = []
-        told = self._labels.cardinality(asked, request.asker.cancel, warnings)
-        return Data(dumps(explained(told, top)), distinct(warnings))
 
     def ledger(self, request: Request) -> Data:
         """A tenant sees its own row; movements and stock are everybody's, so they are an admin's

@@ -81,10 +81,12 @@ def entries(
                 data = path.read_bytes()
             except OSError:
                 continue  # retention took it
-            yield from _entries_of(data, damage)
+            yield from entries_in(data, damage)
 
 
-def _entries_of(data: bytes, damage: _Damage) -> Iterator[Entry]:
+def entries_in(data: bytes, damage: _Damage | None = None) -> Iterator[Entry]:
+    """The entries of one file's bytes, oldest first; what is damaged is passed over."""
+    damage = damage or _Damage()
     head, *lines = data.splitlines(keepends=True) or [b""]
     version = version_of(head)
     if version != VERSION:
