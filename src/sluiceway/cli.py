@@ -62,7 +62,7 @@ def serve(
         typer.Option("--allow-insecure", help="Serve off loopback without TLS or keys."),
     ] = None,
     config: Annotated[File, typer.Option(help="Settings in TOML.")] = None,
-    roles: Annotated[Text, typer.Option(help="all: both sides on this machine.")] = None,
+    roles: Annotated[Text, typer.Option(help="all, or query: asks shards elsewhere.")] = None,
     memory_max: Annotated[Text, typer.Option(help="As 8GiB; 60 % of what there is.")] = None,
     series_max: Annotated[Text, typer.Option(help="Series in memory.")] = None,
     disk_max: Annotated[Text, typer.Option(help="Bytes of the data directory.")] = None,
@@ -91,10 +91,15 @@ def serve(
     except (OSError, ValueError) as error:
         raise fail(str(error)) from None
 
-    from sluiceway.wiring import serve as run
-
     try:
-        run(loaded)
+        if loaded.roles == "query":
+            from sluiceway.wiring_query import serve_queries
+
+            serve_queries(loaded)
+        else:
+            from sluiceway.wiring import serve as run
+
+            run(loaded)
     except OSError as error:
         about = f"{error.filename}: " if error.filename else ""
         raise fail(f"{about}{error.strerror or error}") from None

@@ -25,6 +25,7 @@ from sluiceway.query.limits import QueriesRun, QueryConfig
 from sluiceway.rollup.config import TiersConfig
 
 SIZE_UNITS = {"": 1, "k": 1 << 10, "m": 1 << 20, "g": 1 << 30, "t": 1 << 40}
+SHARDS_MAX = 256
 LOOPBACK_HOSTS = {"127.0.0.1", "localhost", "::1"}
 
 
@@ -63,7 +64,18 @@ class Config(BaseSettings):
     data_dir: Path = Path("sluiceway-data")
     http: str = "127.0.0.1:9090"
     otlp_grpc: str | None = None
-    roles: Literal["all"] = "all"
+    roles: Literal["all", "query"] = "all"
+    """`query`: answers queries over the shards in `shards`, and takes no writes."""
+    shard_listen: str | None = None
+    """HOST:PORT where processes with the role `query` reach this one's shard."""
+    shards: tuple[str, ...] = ()
+    """NAME=HOST:PORT of each shard that the role `query` asks."""
+    shard_secret: Path | None = None
+    """The cluster's secret, a file; both sides of a link need it."""
+    shards_ca: Path | None = None
+    """The authority that shards' certificates are of; links are in TLS where it is set."""
+    tenants_dir: Path | None = None
+    """Where the tenants' records are; the data directory unless set."""
     tls_cert: Path | None = None
     tls_key: Path | None = None
     tls_client_ca: Path | None = None
@@ -130,7 +142,41 @@ class Config(BaseSettings):
                         "certificates): set --tls-cert, --tls-key and --auth keys, or say "
                         "--allow-insecure"
                     )
+        self._check_links()
         return self
+
+    def _check_links(self) -> None:
+        """Shards are reached with a secret, and off loopback in TLS."""
+        links = dict(self.shard_addresses())
+        if self.roles == "query" and not links:
+            raise ValueError("--roles query needs shards: NAME=HOST:PORT, ...")
+        if (links or self.shard_listen is not None) and self.shard_secret is None:
+            raise ValueError("shard_listen and shards need shard_secret, a file")
+        if self.shard_listen is not None:
+            split_address(self.shard_listen)
+            if not (is_loopback(self.shard_listen) or self.tls_cert or self.allow_insecure):
+                raise ValueError(f"refusing to listen on {self.shard_listen} without TLS")
+        for name, address in links.items():
+            split_address(address)
+            if not (is_loopback(address) or self.shards_ca or self.allow_insecure):
+                raise ValueError(f"refusing to ask shard {name} at {address} without shards_ca")
+
+    def shard_addresses(self) -> list[tuple[str, str]]:
+        """(name, HOST:PORT) of `shards`. Raises: ValueError."""
+        pairs = [
+            (name, address) for name, _, address in (one.partition("=") for one in self.shards)
+        ]
+        for name, address in pairs:
+            if not name or not address or not name.isprintable():
+                raise ValueError(f"a shard is NAME=HOST:PORT, not {name!r}")
+        if len({name for name, _ in pairs}) < len(pairs):
+            raise ValueError("two shards have one name")
+        if len(pairs) > SHARDS_MAX:
+            raise ValueError(f"{len(pairs)} shards, the most are {SHARDS_MAX}")
+        return pairs
+
+    def tenants_place(self) -> Path:
+        return self.tenants_dir or self.data_dir
 
     def memory_bytes_max(self) -> int:
         """What `memory_max` comes to on this machine."""

@@ -31,6 +31,8 @@ MetricName = Literal[
     "sluiceway_read_requests_total",
     "sluiceway_read_side_up",
     "sluiceway_read_side_restarts_total",
+    "sluiceway_shard_links_refused_total",
+    "sluiceway_shard_up",
     # The read side itself.
     "sluiceway_query_requests_total",
     "sluiceway_query_seconds",
@@ -152,6 +154,10 @@ DEFINITIONS: dict[MetricName, Definition] = {
     ),
     "sluiceway_read_side_up": Definition("gauge", "1 while the read side answers"),
     "sluiceway_read_side_restarts_total": Definition("counter", "Times the read side ended"),
+    "sluiceway_shard_links_refused_total": Definition(
+        "counter", "Connections to the shard's gate that did not know the cluster's secret"
+    ),
+    "sluiceway_shard_up": Definition("gauge", "1 while the shard was reached", ("shard",)),
     "sluiceway_query_requests_total": Definition(
         "counter", "API requests by endpoint and status", ("endpoint", "status")
     ),

@@ -58,6 +58,7 @@ from sluiceway.serve.directory import (
 )
 from sluiceway.serve.letter_paths import LetterPaths
 from sluiceway.serve.life import Life, Reloadable
+from sluiceway.serve.links import open_gate
 from sluiceway.serve.logs import set_up_logs
 from sluiceway.serve.own_paths import OwnPaths
 from sluiceway.serve.priority import start_behind
@@ -79,6 +80,7 @@ if TYPE_CHECKING:
     from sluiceway.query.promql.engine import Engine
     from sluiceway.query.querylog.entry import Entry
     from sluiceway.query.querylog.writer import QueryLog
+    from sluiceway.query.sharded import ShardedReader
     from sluiceway.query.tiered import TieredReader
     from sluiceway.tenants.interface import TenantStore
     from sluiceway.tenants.publisher import Publisher
@@ -86,6 +88,8 @@ if TYPE_CHECKING:
 SWITCH_INTERVAL_S = 0.0005
 LEDGER_MS_MAX = 10_000
 """Of a look at the orders to delete."""
+SHARD_THREADS_MAX = 256
+"""Of a process that asks several shards: one waits for each shard of each query."""
 READ_CONNECTIONS_SPARE = 32
 """Of the read side, beside those that hand requests on: for readiness and metrics."""
 READ_SIDE_MAIN = """
@@ -107,7 +111,7 @@ async def write_side(config: Config, clock: Clock | None = None, pace: Pace = un
     life = Life(config, clock, metrics)
     metrics.set("sluiceway_process_start_seconds", clock.now_ms() / 1000, ("write",))
     metrics.set("sluiceway_memory_bytes_max", budget.write_memory_bytes(config), ("write",))
-    tenants = open_directory(config.data_dir, clock)
+    tenants = open_directory(config.tenants_place(), clock)
     keyring = Keyring(config.key_file() if config.auth == "keys" else None, tenants, clock)
     tls = tls_files(config)
     async with contextlib.AsyncExitStack() as stack:
@@ -134,6 +138,7 @@ async def write_side(config: Config, clock: Clock | None = None, pace: Pace = un
         evaluate = EvaluateServer(hot.shard, str(evaluate_socket), budget.evaluate_options(config))
         start_behind(evaluate.start, config.queries_run)
         stack.callback(evaluate.stop)
+        await open_gate(stack, config, evaluate_socket, metrics, tls)
 
         deletions, follower = open_followers(stack, hot, tenants, clock)
 
@@ -271,29 +276,46 @@ def read_side(settings: dict[str, Any]) -> None:
     clock, metrics = SystemClock(), Metrics()
     metrics.set("sluiceway_process_start_seconds", clock.now_ms() / 1000, ("read",))
     metrics.set("sluiceway_memory_bytes_max", memory_bytes_max, ("read",))
-    tenants = open_directory(Path(settings["data_dir"]), clock)
-    client = ShardClient(settings["evaluate_socket"])
+    tenants = open_directory(Path(settings["tenants_dir"]), clock)
     engine_limits = budget.engine_limits(limits, memory_bytes_max)
-    reader = open_tiers(settings, limits, client, memory_bytes_max, clock)
+    client = ShardClient(settings["evaluate_socket"])
+    sharded = open_shards(settings, limits)
+    reader = sharded or open_tiers(settings, limits, client, memory_bytes_max, clock)
     engine = Engine(reader, engine_limits, clock, tenants)
     log = open_query_log(settings, limits, engine, tenants, clock, metrics)
     queries_root = Path(settings["data_dir"]) / QUERIES
     told = QueryLogApi(queries_root, log, clock)
     series = CardinalityApi(reader, queries_root, log, clock)
-    costs = open_cost(settings, client, log, tenants, clock)
-    more = {"query_log": told.queries, "cost": costs.cost, "cardinality": series.cardinality}
+    more = {"query_log": told.queries, "cardinality": series.cardinality}
+    make_admin = None
+    tenants.start()
+    if sharded is None:
+        costs = open_cost(settings, client, log, tenants, clock)
+        more["cost"] = costs.cost
+        publisher = open_publisher(Path(settings["tenants_dir"]), tenants, clock)
+        publisher.start()
+        start_forgetting(publisher, tenants, client, clock)
+        queries = None if log is None else logged_queries(Path(settings["data_dir"]))
+        make_admin = partial(admin_app, publisher, clock, client, tenants, queries, costs)
     api = PrometheusApi(engine, reader, limits, clock, more)
     app = QueryApp(api, limits, clock, metrics, tenants, log)
-    publisher = open_publisher(Path(settings["data_dir"]), tenants, clock)
-    tenants.start()
-    publisher.start()
-    start_forgetting(publisher, tenants, client, clock)
-    queries = None if log is None else logged_queries(Path(settings["data_dir"]))
-    paths = ReadPaths(app, lambda: admin_app(publisher, clock, client, tenants, queries, costs))
+    paths = ReadPaths(app, make_admin)
     connections_max, queries_run = settings["connections_max"], settings["queries_run"]
     serve_until_told(paths, settings["http_socket"], connections_max, queries_run)
     if log is not None:
         log.stop()
+
+
+def open_shards(settings: dict[str, Any], limits: QueryConfig) -> "ShardedReader | None":
+    """The shards of other processes; None where this one has its own."""
+    if not settings["shards"]:
+        return None
+    from sluiceway.query.sharded import Member, ShardedReader
+
+    members = [Member(name, ShardClient(socket)) for name, socket in settings["shards"]]
+    return ShardedReader(
+        lambda: members, min(SHARD_THREADS_MAX, len(members) * limits.concurrency_max)
+    )
 
 
 def open_tiers(
@@ -510,6 +532,8 @@ def read_settings(config: Config, sockets: Path) -> dict[str, Any]:
         "query_log_bytes_max": budget.query_log_bytes_max(config),
         "evaluate_socket": str(sockets / "evaluate.sock"),
         "data_dir": str(config.data_dir.resolve()),
+        "tenants_dir": str(config.tenants_place().resolve()),
+        "shards": [],
         "http_socket": str(sockets / "read.sock"),
         "connections_max": handed_on_max + READ_CONNECTIONS_SPARE,
         "queries_run": config.queries_run,

@@ -43,12 +43,13 @@ class GatewayApp:
 
     def __init__(
         self,
-        receiver: Receiver,
+        receiver: Receiver | None,
         proxy: ReadProxy,
         keyring: Keyring,
         own: dict[str, tuple[Own, KeyScope | None]],
         metrics: Metrics,
     ) -> None:
+        """`receiver` None: this process takes no writes."""
         self._receiver = receiver
         self._proxy = proxy
         self._keyring = keyring
@@ -57,7 +58,7 @@ class GatewayApp:
 
     def __call__(self, scope: Scope, receive: Receive, send: Send) -> Awaitable[None]:
         door = DOORS.get(scope["path"])
-        if door is not None:
+        if door is not None and self._receiver is not None:
             return self._receiver.take(door, scope, receive, send)
         return self._answer(scope, receive, send)
 
@@ -70,10 +71,13 @@ class GatewayApp:
                 if key_scope is not None:
                     scope[PRINCIPAL] = self._keyring.authorize(dict(scope["headers"]), key_scope)
                 await respond(await handler(scope), send)
-            elif path.startswith(READ_PREFIXES):
+            elif path.startswith(READ_PREFIXES) and path not in DOORS:
                 await self._hand_on(scope, receive, send, "read", READ_METHODS)
             elif path.startswith(ADMIN_PREFIX):
                 await self._hand_on(scope, receive, send, "admin", ADMIN_METHODS)
+            elif path in DOORS:
+                words = "this process has a role that takes no writes"
+                raise TenantFault(404, "sluiceway-role", words)
             elif path == "/":
                 await respond(Answer(200, TEXT, INDEX), send)
             else:

@@ -20,7 +20,6 @@ from sluiceway.query.stitched import distinct_series
 from sluiceway.query.tiered import HotReader
 
 T = TypeVar("T")
-SHARDS_MAX = 256
 LIMITED = {
     "series_max": ("series_selected", "series"),
     "cost_max": ("cost", "cost"),

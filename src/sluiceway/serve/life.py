@@ -8,7 +8,7 @@ import asyncio
 import gc
 import signal
 import socket
-from collections.abc import Awaitable, Callable, Sequence
+from collections.abc import Awaitable, Callable, Coroutine, Sequence
 from typing import Protocol
 
 import structlog
@@ -69,11 +69,33 @@ class Life:
     ) -> None:
         """Open the doors, wait for the end, close them; what came in is acked."""
         receiver, acks, own = parts
+
+        async def drain() -> None:
+            receiver.accepting = False
+            if stop_grpc is not None:
+                await stop_grpc(self._config.drain_s_max / 4)
+
+        try:
+            await self.serve_until_told(server, listener, own.watch(), drain, files)
+        finally:
+            acks.stop()
+            receiver.close()
+            own.close()
+
+    async def serve_until_told(
+        self,
+        server: HttpServer,
+        listener: socket.socket,
+        watch: Coroutine[None, None, None],
+        drain: Callable[[], Awaitable[None]],
+        files: Sequence[Reloadable],
+    ) -> None:
+        """Serve, with `watch` beside it, until told to end; then drain and close the doors."""
         serving = asyncio.ensure_future(server.serve([listener]))
         tasks = [
             asyncio.ensure_future(self._reload(files)),
             asyncio.ensure_future(self._sample_lag()),
-            asyncio.ensure_future(own.watch()),
+            asyncio.ensure_future(watch),
         ]
         gc.freeze()
         gc.enable()
@@ -85,16 +107,11 @@ class Life:
         finally:
             log.info("draining")
             self._stopping_since_s = self._clock.monotonic_s()
-            receiver.accepting = False
-            if stop_grpc is not None:
-                await stop_grpc(self._config.drain_s_max / 4)
+            await drain()
             server.should_exit = True
             await serving
             for task in tasks:
                 task.cancel()
-            acks.stop()
-            receiver.close()
-            own.close()
 
     async def seal(self, hot: HotShard) -> None:
         """Stop the shard, sealed if there is time."""

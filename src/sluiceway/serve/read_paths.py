@@ -20,7 +20,8 @@ ADMIN_PREFIX = "/admin/v1/"
 class ReadPaths:
     """The application of the read side's server. Any thread."""
 
-    def __init__(self, query: QueryApp, make_admin: "Callable[[], AdminApp]") -> None:
+    def __init__(self, query: QueryApp, make_admin: "Callable[[], AdminApp] | None") -> None:
+        """`make_admin` None: this process changes nothing."""
         self._query = query
         self._make_admin = make_admin
         self._admin: AdminApp | None = None
@@ -32,6 +33,9 @@ class ReadPaths:
         actor = call.headers.get(b"x-sluiceway-actor")
         if actor is None:  # the gateway says it for admins alone, and no client can
             return failure(403, "bad_data", "not an admin's key (sluiceway-key-scope)")
+        if self._make_admin is None:
+            words = "records are changed at a process that holds them (sluiceway-role)"
+            return failure(404, "not_found", words)
         with self._making:
             admin = self._admin = self._admin or self._make_admin()
         name = actor.decode("utf-8", "replace")

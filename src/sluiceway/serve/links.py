@@ -1,0 +1,52 @@
+"""Gate and links as the configuration asks for them.
+
+Invariant: what the configuration does not ask for listens nowhere.
+"""
+
+import contextlib
+import secrets
+import ssl
+from pathlib import Path
+
+from sluiceway.config import Config, split_address
+from sluiceway.gateway.server import TlsFiles
+from sluiceway.serve.shard_link import Cluster, ShardGate, ShardLink, read_secret
+from sluiceway.telemetry import Metrics
+
+
+def cluster_of(config: Config) -> Cluster:
+    assert config.shard_secret is not None, "checked with the configuration"
+    return Cluster(read_secret(config.shard_secret), secrets.token_bytes)
+
+
+async def open_gate(
+    stack: contextlib.AsyncExitStack,
+    config: Config,
+    evaluate_socket: Path,
+    metrics: Metrics,
+    tls: TlsFiles | None,
+) -> None:
+    """The gate to the shard, where one is asked for. Raises: OSError, ValueError."""
+    if config.shard_listen is None:
+        return
+    context = None if tls is None else tls.context
+    gate = ShardGate(cluster_of(config), evaluate_socket, metrics, context)
+    await gate.start(*split_address(config.shard_listen))
+    stack.callback(gate.stop)
+
+
+async def open_links(
+    stack: contextlib.AsyncExitStack, config: Config, sockets: Path
+) -> list[ShardLink]:
+    """A socket for each shard. Raises: OSError, ValueError."""
+    cluster = cluster_of(config)
+    context = None
+    if config.shards_ca is not None:
+        context = ssl.create_default_context(cafile=config.shards_ca)
+    links = []
+    for number, (name, address) in enumerate(config.shard_addresses()):
+        link = ShardLink(cluster, name, split_address(address), context)
+        await link.start(sockets / f"shard-{number}.sock")
+        stack.callback(link.stop)
+        links.append(link)
+    return links

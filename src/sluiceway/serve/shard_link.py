@@ -1,0 +1,220 @@
+"""The evaluate protocol between machines: a gate before a shard's socket, links behind it.
+
+Invariant: not a byte goes through before both sides have shown that they know the secret; either
+side's end is the other's at once, so that a query that is withdrawn stops its shard.
+Layout: docs/formats/shard_link.md.
+"""
+
+import asyncio
+import contextlib
+import hmac
+import ssl
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import structlog
+
+from sluiceway.telemetry import Metrics
+
+MAGIC = b"SWLK"
+VERSION = 1
+HEAD = MAGIC + bytes([VERSION, 0, 0, 0])
+NONCE_BYTES = PROOF_BYTES = 32
+SECRET_BYTES_MIN = 32
+HANDSHAKE_S_MAX = 5.0
+CONNECTIONS_MAX = 256
+"""Of one gate; a query role keeps a connection for each query that runs."""
+PIECE_BYTES = 256 << 10
+log = structlog.get_logger()
+
+Nonce = Callable[[int], bytes]
+
+
+class LinkRefused(Exception):
+    """The other side is not of this cluster, or speaks another version."""
+
+
+def read_secret(path: Path) -> bytes:
+    """The cluster's secret. Raises: OSError, ValueError (too short, or others may read it)."""
+    if path.stat().st_mode & 0o077:
+        raise ValueError(f"{path}: others may read it; chmod 600 it")
+    secret = path.read_bytes().strip()
+    if len(secret) < SECRET_BYTES_MIN:
+        raise ValueError(f"{path}: {len(secret)} bytes, a secret has {SECRET_BYTES_MIN} or more")
+    return secret
+
+
+def proof(secret: bytes, word: bytes, gate_nonce: bytes, link_nonce: bytes) -> bytes:
+    return hmac.digest(secret, word + gate_nonce + link_nonce, "sha256")
+
+
+async def meet_link(
+    reader: asyncio.StreamReader, writer: asyncio.StreamWriter, secret: bytes, nonce: bytes
+) -> None:
+    """The gate's half of the handshake. Raises: LinkRefused, OSError, EOFError."""
+    writer.write(HEAD + nonce)
+    head = await reader.readexactly(len(HEAD) + NONCE_BYTES + PROOF_BYTES)
+    theirs, told = head[len(HEAD) : -PROOF_BYTES], head[-PROOF_BYTES:]
+    if not head.startswith(HEAD):
+        raise LinkRefused("not a link of this version")
+    if not hmac.compare_digest(told, proof(secret, b"link", nonce, theirs)):
+        raise LinkRefused("it does not know the secret")
+    writer.write(proof(secret, b"gate", nonce, theirs))
+
+
+async def meet_gate(
+    reader: asyncio.StreamReader, writer: asyncio.StreamWriter, secret: bytes, nonce: bytes
+) -> None:
+    """The link's half. Raises: LinkRefused, OSError, EOFError."""
+    head = await reader.readexactly(len(HEAD) + NONCE_BYTES)
+    if not head.startswith(HEAD):
+        raise LinkRefused("not a gate of this version")
+    theirs = head[len(HEAD) :]
+    writer.write(HEAD + nonce + proof(secret, b"link", theirs, nonce))
+    told = await reader.readexactly(PROOF_BYTES)
+    if not hmac.compare_digest(told, proof(secret, b"gate", theirs, nonce)):
+        raise LinkRefused("it does not know the secret")
+
+
+Streams = tuple[asyncio.StreamReader, asyncio.StreamWriter]
+
+
+async def relay(one: Streams, other: Streams) -> None:
+    """Hand on bytes both ways until either side ends; both are closed then."""
+
+    async def hand_on(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        while piece := await reader.read(PIECE_BYTES):
+            writer.write(piece)
+            await writer.drain()
+
+    ways = [
+        asyncio.ensure_future(hand_on(one[0], other[1])),
+        asyncio.ensure_future(hand_on(other[0], one[1])),
+    ]
+    try:
+        await asyncio.wait(ways, return_when=asyncio.FIRST_COMPLETED)
+    finally:
+        for way in ways:
+            way.cancel()
+        with contextlib.suppress(OSError):
+            await asyncio.gather(*ways, return_exceptions=True)
+        for _, writer in (one, other):
+            writer.close()
+
+
+@dataclass(frozen=True, slots=True)
+class Cluster:
+    """What both sides of a link share: the secret, and where nonces come from."""
+
+    secret: bytes
+    nonce: Nonce
+
+
+class ShardGate:
+    """Listens for links and hands them to the shard's own socket."""
+
+    def __init__(
+        self, cluster: Cluster, evaluate_socket: Path, metrics: Metrics, tls: Any = None
+    ) -> None:
+        """`tls`: an ssl.SSLContext, or None."""
+        self._cluster = cluster
+        self._socket = str(evaluate_socket)
+        self._metrics = metrics
+        self._tls: ssl.SSLContext | None = tls
+        self._server: asyncio.Server | None = None
+        self._open = 0
+
+    async def start(self, host: str, port: int) -> int:
+        """Listen; the port. Raises: OSError."""
+        self._server = await asyncio.start_server(
+            self._serve, host, port, ssl=self._tls, limit=PIECE_BYTES
+        )
+        return int(self._server.sockets[0].getsockname()[1])
+
+    def stop(self) -> None:
+        if self._server is not None:
+            self._server.close()
+
+    async def _serve(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        if self._open >= CONNECTIONS_MAX:
+            writer.close()
+            return
+        self._open += 1
+        try:
+            async with asyncio.timeout(HANDSHAKE_S_MAX):
+                await meet_link(
+                    reader, writer, self._cluster.secret, self._cluster.nonce(NONCE_BYTES)
+                )
+            shard = await asyncio.open_unix_connection(self._socket, limit=PIECE_BYTES)
+            await relay((reader, writer), shard)
+        except (LinkRefused, TimeoutError, EOFError) as error:
+            self._metrics.count("sluiceway_shard_links_refused_total")
+            peer = writer.get_extra_info("peername")
+            log.warning("shard_link_refused", address=str(peer), why=str(error) or "too slow")
+        except OSError as error:
+            log.warning("shard_link_broken", error=str(error))
+        finally:
+            self._open -= 1
+            writer.close()
+
+
+class ShardLink:
+    """A local socket that stands for a shard elsewhere."""
+
+    def __init__(
+        self, cluster: Cluster, name: str, address: tuple[str, int], tls: Any = None
+    ) -> None:
+        self._cluster = cluster
+        self.name = name
+        self._address = address
+        self._tls: ssl.SSLContext | None = tls
+        self._server: asyncio.Server | None = None
+        self.failure: str | None = None
+        """Why the last connection failed; None where it did not."""
+
+    async def start(self, path: Path) -> None:
+        """Listen at `path`. Raises: OSError."""
+        path.unlink(missing_ok=True)
+        self._server = await asyncio.start_unix_server(self._serve, path, limit=PIECE_BYTES)
+        path.chmod(0o600)
+
+    def stop(self) -> None:
+        if self._server is not None:
+            self._server.close()
+
+    async def look(self) -> None:
+        """Is the shard there? `failure` says."""
+        gate = await self._reach()
+        if gate is not None:
+            gate[1].close()
+
+    async def _serve(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        gate = await self._reach()
+        if gate is None:
+            writer.close()
+            return
+        with contextlib.suppress(OSError):
+            await relay((reader, writer), gate)
+
+    async def _reach(self) -> Streams | None:
+        """A connection that has shaken hands; None, and `failure`, where there is none."""
+        gate: Streams | None = None
+        try:
+            async with asyncio.timeout(HANDSHAKE_S_MAX):
+                host, port = self._address
+                gate = await asyncio.open_connection(host, port, ssl=self._tls, limit=PIECE_BYTES)
+                await meet_gate(*gate, self._cluster.secret, self._cluster.nonce(NONCE_BYTES))
+        except (LinkRefused, TimeoutError, EOFError, OSError) as error:
+            if gate is not None:
+                gate[1].close()
+            self._told(f"{type(error).__name__}: {error}" if str(error) else "no answer in time")
+            return None
+        self.failure = None
+        return gate
+
+    def _told(self, failure: str) -> None:
+        if self.failure is None:
+            log.warning("shard_not_reached", shard=self.name, error=failure)
+        self.failure = failure
