@@ -74,6 +74,10 @@ class Config(BaseSettings):
     """The cluster's secret, a file; both sides of a link need it."""
     shards_ca: Path | None = None
     """The authority that shards' certificates are of; links are in TLS where it is set."""
+    offsite_url: str | None = None
+    """Where the shard's checkpoints are kept: a directory, or s3://BUCKET/PREFIX."""
+    offsite_options: dict[str, str] = {}
+    """For the object store, as its client names them (endpoint, region)."""
     tenants_dir: Path | None = None
     """Where the tenants' records are; the data directory unless set."""
     tls_cert: Path | None = None

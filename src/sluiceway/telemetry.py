@@ -33,6 +33,7 @@ MetricName = Literal[
     "sluiceway_read_side_restarts_total",
     "sluiceway_shard_links_refused_total",
     "sluiceway_shard_up",
+    "sluiceway_offsite_manifests_behind",
     # The read side itself.
     "sluiceway_query_requests_total",
     "sluiceway_query_seconds",
@@ -156,6 +157,9 @@ DEFINITIONS: dict[MetricName, Definition] = {
     "sluiceway_read_side_restarts_total": Definition("counter", "Times the read side ended"),
     "sluiceway_shard_links_refused_total": Definition(
         "counter", "Connections to the shard's gate that did not know the cluster's secret"
+    ),
+    "sluiceway_offsite_manifests_behind": Definition(
+        "gauge", "Manifests of the shard that are not on the object store yet"
     ),
     "sluiceway_shard_up": Definition("gauge", "1 while the shard was reached", ("shard",)),
     "sluiceway_query_requests_total": Definition(

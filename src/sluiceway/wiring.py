@@ -65,6 +65,8 @@ from sluiceway.serve.priority import start_behind
 from sluiceway.serve.read_process import ReadProcess
 from sluiceway.serve.rollup_paths import RollupPaths
 from sluiceway.services.culprits import Culprits
+from sluiceway.services.offsite.follower import Offsite
+from sluiceway.services.offsite.takeover import take_shard
 from sluiceway.services.replays import Replays
 from sluiceway.telemetry import Metrics
 from sluiceway.tenants.directory import SnapshotDirectory
@@ -86,6 +88,7 @@ if TYPE_CHECKING:
     from sluiceway.tenants.publisher import Publisher
 
 SWITCH_INTERVAL_S = 0.0005
+OFFSITE_STOP_S_MAX = 30.0
 LEDGER_MS_MAX = 10_000
 """Of a look at the orders to delete."""
 SHARD_THREADS_MAX = 256
@@ -129,8 +132,10 @@ async def write_side(config: Config, clock: Clock | None = None, pace: Pace = un
 
         # The shard, with its journal and tier: acks are possible, the replay goes on behind.
         disk_bytes_max = budget.disk_bytes_max(config, disk)
+        offsite = await asyncio.to_thread(open_offsite, config, clock)
         hot = await asyncio.to_thread(open_hot, config, disk, disk_bytes_max, clock, pace)
         rollup = await asyncio.to_thread(open_rollup, config, disk, hot, tenants, clock)
+        follow_hot(stack, offsite, hot, life)
         hot.start(life.give_up)
         stack.push_async_callback(life.seal, hot)
         evaluate_socket = sockets / "evaluate.sock"
@@ -154,7 +159,9 @@ async def write_side(config: Config, clock: Clock | None = None, pace: Pace = un
         admission = Admission(config.gateway, clock, jitter(), limits_of, limiter)
         receiver = Receiver(hot.shard, acks, admission, keyring, config.gateway, clock, metrics)
 
-        figures = figures_of(hot, disk, disk_bytes_max, tenants, deletions, follower, rollup)
+        figures = figures_of(
+            hot, disk, disk_bytes_max, tenants, deletions, follower, rollup, offsite
+        )
 
         def budgets() -> Nearness:
             return nearness(*hot.policy(), hot.governance())
@@ -188,6 +195,7 @@ def figures_of(
     deletions: Deletions,
     follower: PolicyFollower,
     rollup: Rollup,
+    offsite: Offsite | None,
 ) -> Callable[[], dict[str, Any]]:
     """What /metrics and status ask the write side for."""
 
@@ -197,6 +205,8 @@ def figures_of(
         told["tenants"] = len(tenants.snapshot().tenants)
         told["tenants_deleting"] = len(deletions.pending())
         told["policy_pending"] = int(follower.pending)
+        if offsite is not None:
+            told["offsite_manifests_behind"] = offsite.behind(hot.version())
         return {**hot.stats(), **told, **rollup.figures()}
 
     return figures
@@ -463,6 +473,31 @@ def open_hot(
         series_max=budget.series_cap(config),
         pace=pace,
     )
+
+
+def open_offsite(config: Config, clock: Clock) -> Offsite | None:
+    """The shard, taken: none else may write its checkpoints from now on. None where it has none
+    offsite. Blocks for the store. Raises: Corruption, BackendUnavailable, OSError, ValueError."""
+    if config.offsite_url is None:
+        return None
+    store = open_objects(config.offsite_url, config.offsite_options)
+    last = take_shard(store, config.data_dir, clock, os.urandom)
+    return Offsite(store, config.data_dir, last, clock)
+
+
+def follow_hot(
+    stack: contextlib.AsyncExitStack, offsite: Offsite | None, hot: HotShard, life: Life
+) -> None:
+    """Bring each manifest offsite, and the last one after the last seal; when another process has
+    taken the shard, this one ends."""
+    if offsite is None:
+        return
+
+    async def stop() -> None:
+        await asyncio.to_thread(offsite.stop, hot.version(), OFFSITE_STOP_S_MAX)
+
+    stack.push_async_callback(stop)
+    offsite.start(hot.version, life.give_up)
 
 
 def open_rollup(

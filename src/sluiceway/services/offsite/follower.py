@@ -1,0 +1,193 @@
+"""Brings each manifest of a shard to the object store, as long as the shard is this process's.
+
+Invariant: a checkpoint is created when all that it names is there and was read back; a number that
+somebody else has created ends this process's right to the shard, for good.
+"""
+
+import threading
+from collections.abc import Callable
+from pathlib import Path
+
+import structlog
+
+from sluiceway.clock import Clock
+from sluiceway.errors import Corruption, SluicewayError
+from sluiceway.objects.interface import ObjectExists, ObjectStore
+from sluiceway.services.backup.index import FILES_PREFIX, File
+from sluiceway.services.backup.inventory import Changed, hot_items
+from sluiceway.services.backup.take import Target, matches, store_file
+from sluiceway.services.offsite.document import (
+    FORMAT_VERSION,
+    Checkpoint,
+    Fenced,
+    name_of,
+    numbers,
+    read,
+    snapshot_of,
+)
+from sluiceway.tiers import two_copies
+from sluiceway.tiers.manifest import Version
+
+KEEP = 3
+"""Checkpoints that are kept, with what they name."""
+PRUNE_EVERY = 16
+LOOK_S = 0.5
+RETRY_S = 5.0
+log = structlog.get_logger()
+
+
+class Offsite:
+    """One shard's follower. `push` and `prune` are one thread's."""
+
+    def __init__(
+        self,
+        store: ObjectStore,
+        data_dir: Path,
+        last: Checkpoint,
+        clock: Clock,
+    ) -> None:
+        """`last`: the newest checkpoint, which is this directory's (takeover.py)."""
+        self._data_dir = data_dir
+        self._store = store
+        self._last = last
+        self._clock = clock
+        held = {facts.name: facts.bytes for facts in store.list(FILES_PREFIX)}
+        known = {(file.path, file.bytes, file.mark): file for file in last.files}
+        self._target = Target(store, None, held, known)
+        self._stopping = threading.Event()
+        self._thread: threading.Thread | None = None
+        self.failure: str | None = None
+        self.bytes_stored = 0
+
+    @property
+    def last(self) -> Checkpoint:
+        """The newest checkpoint that this process knows to be there."""
+        return self._last
+
+    def push(self, version: Version) -> bool:
+        """Make `version` a checkpoint; false where it is one already. Blocks for the store.
+
+        Raises: Changed (files of it went meanwhile: take a newer version), Fenced, Corruption,
+        BackendUnavailable, OSError.
+        """
+        offsite = 0 if self._last.manifest is None else self._last.manifest.number
+        if offsite > version.number:
+            raise Corruption(f"manifest {version.number} is behind the checkpoint's {offsite}")
+        if offsite == version.number:
+            return False
+        files = tuple(self._stored(version))
+        now_ms = self._clock.now_ms()
+        checkpoint = Checkpoint(
+            FORMAT_VERSION,
+            self._last.number + 1,
+            self._last.term,
+            self._last.owner,
+            now_ms,
+            snapshot_of(version, now_ms),
+            files,
+        )
+        try:
+            self._create(checkpoint)
+        except ObjectExists:
+            self._last = self._found(checkpoint.number)
+            return self.push(version)  # an earlier try of ours, perhaps of another version
+        self._last = checkpoint
+        if checkpoint.number % PRUNE_EVERY == 0:
+            self.prune()
+        return True
+
+    def _create(self, checkpoint: Checkpoint) -> None:
+        """Raises: ObjectExists."""
+        data = two_copies.encode(checkpoint)
+        self._store.create(name_of(checkpoint.number), data)
+        if not matches(self._store, name_of(checkpoint.number), data):
+            raise Corruption(
+                f"checkpoint {checkpoint.number}: what was stored reads back otherwise"
+            )
+
+    def _found(self, number: int) -> Checkpoint:
+        """What has our number: an earlier try of ours, or another's. Raises: Fenced."""
+        held = read(self._store, number)
+        if (held.owner, held.term) == (self._last.owner, self._last.term):
+            return held
+        words = f"checkpoint {number} is of {held.owner} in term {held.term}"
+        raise Fenced(f"{words}: the shard was taken over")
+
+    def _stored(self, version: Version) -> list[File]:
+        """The files of a version, all of them there."""
+        files = []
+        for item in hot_items(self._data_dir, version):
+            known = self._target.known.get((item.path, item.bytes, item.mark))
+            if known is None or not self._target.has(known):
+                known, stored = store_file(self._target, item)
+                self._target.known[(known.path, known.bytes, known.mark)] = known
+                self._target.held.update(known.pieces())
+                self.bytes_stored += stored or 0
+            files.append(known)
+        return files
+
+    def prune(self) -> None:
+        """Remove what no kept checkpoint names. Raises: BackendUnavailable."""
+        kept = numbers(self._store)[-KEEP:]
+        held = [facts.name for facts in self._store.list(FILES_PREFIX)]
+        named: set[str] = set()
+        for number in kept:
+            named.update(n for file in read(self._store, number).files for n, _ in file.pieces())
+        if not kept or kept[-1] != self._last.number:
+            return  # somebody is ahead of us: it is theirs to prune
+        for number in numbers(self._store):
+            if number < kept[0]:
+                self._store.delete(name_of(number))
+        for name in held:
+            if name not in named:
+                self._store.delete(name)
+                self._target.held.pop(name, None)
+
+    # --- the thread -----------------------------------------------------------------------------
+
+    def start(self, version: Callable[[], Version], on_fenced: Callable[[Exception], None]) -> None:
+        """Follow `version` until told to stop; `on_fenced` is called, once, when it is over."""
+
+        def run() -> None:
+            pause_s = 0.0
+            while not self._stopping.wait(pause_s):
+                pause_s = LOOK_S
+                try:
+                    self.push(version())
+                    self.failure = None
+                except Fenced as error:
+                    self.failure = str(error)
+                    log.error("shard_fenced", error=str(error))
+                    on_fenced(error)
+                    return
+                except Changed:
+                    continue
+                except (SluicewayError, OSError) as error:
+                    if self.failure is None:
+                        log.warning("offsite_waits", error=str(error))
+                    self.failure, pause_s = str(error), RETRY_S
+
+        self._thread = threading.Thread(target=run, name="sluiceway-offsite", daemon=True)
+        self._thread.start()
+
+    def stop(self, version: Version | None, timeout_s: float) -> bool:
+        """End the thread; then bring the last version, if there is one and nothing is in the way.
+        Is it there?"""
+        self._stopping.set()
+        if self._thread is not None:
+            self._thread.join(timeout_s)
+            if self._thread.is_alive():
+                return False
+        if version is None:
+            return False
+        try:
+            self.push(version)
+        except (SluicewayError, OSError) as error:
+            log.warning("offsite_last_not_stored", error=str(error))
+            return False
+        return True
+
+    def behind(self, version: Version) -> int:
+        """Manifests that are not offsite yet."""
+        manifest = self._last.manifest
+        return version.number - (0 if manifest is None else manifest.number)
