@@ -1,6 +1,6 @@
-"""What is built from what: the two processes of `sluiceway serve`, one function each.
+"""What is built from what: the write side of `sluiceway serve`; `wiring_read.py` has the read side.
 
-Only this file names backends. Invariant: the order of opening is the order of dependence, and
+Only these files name backends. Invariant: the order of opening is the order of dependence, and
 closing is its reverse. How a part works stands in its own module; what a process is besides its
 parts (signals, directories, budgets, the drain) stands in `serve/`.
 """
@@ -9,7 +9,7 @@ import asyncio
 import contextlib
 import os
 import sys
-from collections.abc import Awaitable, Callable, Iterator
+from collections.abc import Awaitable, Callable
 from dataclasses import asdict
 from functools import partial
 from pathlib import Path
@@ -24,7 +24,7 @@ from sluiceway.alerts.state import AlertBook
 from sluiceway.clock import Clock, SystemClock, jitter
 from sluiceway.config import Config, split_address
 from sluiceway.cost.files import CostFiles
-from sluiceway.cost.spending import Budget, spending
+from sluiceway.cost.spending import spending
 from sluiceway.deadletters.embedded import EmbeddedDeadLetters
 from sluiceway.errors import Corruption
 from sluiceway.gateway.acks import Acks
@@ -41,7 +41,6 @@ from sluiceway.processor.deletions import Deletions
 from sluiceway.processor.hot_shard import HotShard
 from sluiceway.processor.policy_follower import PolicyFollower
 from sluiceway.processor.worker import Pace, unpaced
-from sluiceway.query.limits import QueryConfig
 from sluiceway.rollup.cold import ColdObjects
 from sluiceway.rollup.merging import WarmMerger
 from sluiceway.rollup.worker import Rollup
@@ -50,9 +49,6 @@ from sluiceway.serve.alert_paths import AlertPaths, explaining
 from sluiceway.serve.deletion_paths import DeletionPaths
 from sluiceway.serve.directory import (
     COST,
-    QUERIES,
-    TENANTS_DATABASE,
-    TENANTS_SNAPSHOT,
     open_disk,
     socket_directory,
 )
@@ -70,36 +66,22 @@ from sluiceway.services.offsite.takeover import take_shard
 from sluiceway.services.replays import Replays
 from sluiceway.telemetry import Metrics
 from sluiceway.tenants.directory import SnapshotDirectory
-from sluiceway.tenants.limits import NO_SPEND, WriteLimits
-from sluiceway.tenants.model import DEFAULT_TENANT
+from sluiceway.tenants.limits import WriteLimits
 from sluiceway.tiers.catalog_store import CatalogStore
+from sluiceway.wiring_read import open_directory
 
 if TYPE_CHECKING:
-    from sluiceway.admin.app import AdminApp
-    from sluiceway.admin.whatif import ReadQueries
     from sluiceway.objects.interface import ObjectStore
-    from sluiceway.query.api.cost import CostApi
-    from sluiceway.query.promql.engine import Engine
-    from sluiceway.query.querylog.entry import Entry
-    from sluiceway.query.querylog.writer import QueryLog
-    from sluiceway.query.sharded import ShardedReader
-    from sluiceway.query.tiered import TieredReader
-    from sluiceway.tenants.interface import TenantStore
-    from sluiceway.tenants.publisher import Publisher
 
 SWITCH_INTERVAL_S = 0.0005
 OFFSITE_STOP_S_MAX = 30.0
-LEDGER_MS_MAX = 10_000
-"""Of a look at the orders to delete."""
-SHARD_THREADS_MAX = 256
-"""Of a process that asks several shards: one waits for each shard of each query."""
 READ_CONNECTIONS_SPARE = 32
 """Of the read side, beside those that hand requests on: for readiness and metrics."""
 READ_SIDE_MAIN = """
 from sluiceway.serve.quick_start import quick_start
 quick_start()
 from sluiceway.serve.child import run_child
-from sluiceway.wiring import read_side
+from sluiceway.wiring_read import read_side
 run_child(read_side)
 """
 READ_SIDE = (sys.executable, "-c", READ_SIDE_MAIN)
@@ -268,198 +250,6 @@ def open_alerts(
     paths = AlertPaths(watch, book, notifier, settings.interval_s, metrics, clock, seen)
     stack.callback(paths.close)
     return paths
-
-
-def read_side(settings: dict[str, Any]) -> None:
-    """Query API and engine over a Unix socket, reached through the gateway."""
-    # Imported here: the write side must not wait for numpy and the engine before its first ack.
-    from sluiceway.query.api.app import QueryApp
-    from sluiceway.query.api.cardinality import CardinalityApi
-    from sluiceway.query.api.prometheus import PrometheusApi
-    from sluiceway.query.api.query_log import QueryLogApi
-    from sluiceway.query.promql.engine import Engine
-    from sluiceway.serve.child import MEMORY_BYTES_MIN, serve_until_told
-    from sluiceway.serve.read_paths import ReadPaths
-
-    limits = QueryConfig(**settings["query"])
-    memory_bytes_max = max(settings["memory_bytes_max"], MEMORY_BYTES_MIN)
-    clock, metrics = SystemClock(), Metrics()
-    metrics.set("sluiceway_process_start_seconds", clock.now_ms() / 1000, ("read",))
-    metrics.set("sluiceway_memory_bytes_max", memory_bytes_max, ("read",))
-    tenants = open_directory(Path(settings["tenants_dir"]), clock)
-    engine_limits = budget.engine_limits(limits, memory_bytes_max)
-    client = ShardClient(settings["evaluate_socket"])
-    sharded = open_shards(settings, limits)
-    reader = sharded or open_tiers(settings, limits, client, memory_bytes_max, clock)
-    engine = Engine(reader, engine_limits, clock, tenants)
-    log = open_query_log(settings, limits, engine, tenants, clock, metrics)
-    queries_root = Path(settings["data_dir"]) / QUERIES
-    told = QueryLogApi(queries_root, log, clock)
-    series = CardinalityApi(reader, queries_root, log, clock)
-    more = {"query_log": told.queries, "cardinality": series.cardinality}
-    make_admin = None
-    tenants.start()
-    if sharded is None:
-        costs = open_cost(settings, client, log, tenants, clock)
-        more["cost"] = costs.cost
-        publisher = open_publisher(Path(settings["tenants_dir"]), tenants, clock)
-        publisher.start()
-        start_forgetting(publisher, tenants, client, clock)
-        queries = None if log is None else logged_queries(Path(settings["data_dir"]))
-        make_admin = partial(admin_app, publisher, clock, client, tenants, queries, costs)
-    api = PrometheusApi(engine, reader, limits, clock, more)
-    app = QueryApp(api, limits, clock, metrics, tenants, log)
-    paths = ReadPaths(app, make_admin)
-    connections_max, queries_run = settings["connections_max"], settings["queries_run"]
-    serve_until_told(paths, settings["http_socket"], connections_max, queries_run)
-    if log is not None:
-        log.stop()
-
-
-def open_shards(settings: dict[str, Any], limits: QueryConfig) -> "ShardedReader | None":
-    """The shards of other processes; None where this one has its own."""
-    if not settings["shards"]:
-        return None
-    from sluiceway.query.sharded import Member, ShardedReader
-
-    members = [Member(name, ShardClient(socket)) for name, socket in settings["shards"]]
-    return ShardedReader(
-        lambda: members, min(SHARD_THREADS_MAX, len(members) * limits.concurrency_max)
-    )
-
-
-def open_tiers(
-    settings: dict[str, Any],
-    limits: QueryConfig,
-    client: ShardClient,
-    memory_bytes_max: int,
-    clock: Clock,
-) -> "TieredReader":
-    """What queries read through: the shard, and beside it the files that the catalog names."""
-    from sluiceway.kernels import TierReader
-    from sluiceway.query.tiered import TieredReader, Tiers
-    from sluiceway.tiers.catalog_store import follow
-
-    data_dir = Path(settings["data_dir"])
-    options = budget.tier_options(limits, memory_bytes_max, settings["query_threads"])
-    files = TierReader(Disk.real(str(data_dir)), options)
-    return TieredReader(Tiers(client, files, follow(data_dir).catalog, clock))
-
-
-def open_query_log(
-    settings: dict[str, Any],
-    limits: QueryConfig,
-    engine: "Engine",
-    tenants: SnapshotDirectory,
-    clock: Clock,
-    metrics: Metrics,
-) -> "QueryLog | None":
-    """The query log, begun; None where the settings want none."""
-    from sluiceway.query.querylog.files import LogFiles, LogLimits
-    from sluiceway.query.querylog.writer import QueryLog
-
-    bytes_max, own_max = settings["query_log_bytes_max"], limits.log_tenant_bytes_max
-    if bytes_max == 0:
-        return None
-    bounds = LogLimits(bytes_max, min(own_max, bytes_max // 4), limits.log_days_max)
-    files = LogFiles(Path(settings["data_dir"]) / QUERIES, bounds)
-
-    def deleting() -> list[str]:
-        held = tenants.snapshot().tenants.values()
-        return [tenant.name for tenant in held if tenant.status == "deleting"]
-
-    log = QueryLog(files, limits, engine.queries, clock, metrics, deleting)
-    log.start()
-    return log
-
-
-def open_cost(
-    settings: dict[str, Any],
-    client: ShardClient,
-    log: "QueryLog | None",
-    tenants: SnapshotDirectory,
-    clock: Clock,
-) -> "CostApi":
-    """The meter, begun, and the endpoint that tells what it read."""
-    from sluiceway.cost.config import CostConfig
-    from sluiceway.cost.meter import Meter
-    from sluiceway.query.api.cost import CostApi
-    from sluiceway.services.usage_look import UsageLook
-
-    data_dir, given = Path(settings["data_dir"]), settings["cost"]
-    sheet = given["price_sheet"]
-    config = CostConfig(**{**given, "price_sheet": None if sheet is None else Path(sheet)})
-    queries = None if log is None else logged_queries(data_dir)
-    sides = {"write": settings["parent_id"], "read": os.getpid()}
-    look = UsageLook(data_dir, client, queries, sides, clock)
-
-    def budgets() -> dict[str, Budget]:
-        names = (tenant.name for tenant in tenants.snapshot().tenants.values())
-        limits = {name: tenants.limits(name).spend for name in names}
-        set_ones = {name: spend for name, spend in limits.items() if spend != NO_SPEND}
-        return {name: Budget(s.month_soft, s.month_hard) for name, s in set_ones.items()}
-
-    meter = Meter(CostFiles(data_dir / COST), look, config.sheet(), budgets, clock)
-    if config.interval_s > 0:
-        meter.start(config.interval_s)
-    return CostApi(meter, look, client, tenants.snapshot, config.team_label, clock)
-
-
-def start_forgetting(
-    publisher: "Publisher", tenants: SnapshotDirectory, client: ShardClient, clock: Clock
-) -> None:
-    """Records of tenants go when their data has."""
-    from sluiceway.admin.forgetting import Forgetting
-
-    asked = {"tenant": DEFAULT_TENANT, "timeout_ms": LEDGER_MS_MAX, "raw_scan": False}
-    Forgetting(publisher, tenants.snapshot, lambda: client.ledger(asked), clock).start()
-
-
-def open_directory(data_dir: Path, clock: Clock) -> SnapshotDirectory:
-    """The tenants as this process sees them; each process has one."""
-    return SnapshotDirectory(data_dir / TENANTS_SNAPSHOT, data_dir / TENANTS_DATABASE, clock)
-
-
-def open_publisher(data_dir: Path, tenants: SnapshotDirectory, clock: Clock) -> "Publisher":
-    """Where tenants change: on the read side, so that no SQL runs beside the acks."""
-    from sluiceway.tenants.publisher import Publisher
-
-    database = data_dir / TENANTS_DATABASE
-
-    def open_store() -> "TenantStore":
-        from sluiceway.tenants.embedded import EmbeddedStore
-
-        return EmbeddedStore(database, clock)
-
-    return Publisher(open_store, database, data_dir / TENANTS_SNAPSHOT, tenants)
-
-
-def logged_queries(data_dir: Path) -> "Callable[[int], Iterator[Entry]]":
-    """Queries that are in the log's files: the last seconds' are not yet."""
-    from sluiceway.query.querylog.reader import entries
-
-    def since(since_ms: int) -> "Iterator[Entry]":
-        every = entries(data_dir / QUERIES, since_ms=since_ms)
-        return (entry for entry in every if entry.time_ms >= since_ms)
-
-    return since
-
-
-def admin_app(
-    publisher: "Publisher",
-    clock: Clock,
-    client: ShardClient,
-    tenants: SnapshotDirectory,
-    queries: "ReadQueries | None",
-    costs: "CostApi",
-) -> "AdminApp":
-    from sluiceway.admin.app import AdminApp
-    from sluiceway.admin.policies import PolicyRoutes
-    from sluiceway.admin.tenants import TenantRoutes
-    from sluiceway.admin.whatif import WhatIfRoutes
-
-    whatif = WhatIfRoutes(client, tenants.snapshot, queries, clock, costs.rates)
-    return AdminApp(TenantRoutes(publisher, clock), PolicyRoutes(publisher), whatif)
 
 
 def open_hot(

@@ -20,7 +20,8 @@ from sluiceway.serve.logs import set_up_logs
 from sluiceway.serve.query_paths import QueryPaths
 from sluiceway.serve.read_process import ReadProcess
 from sluiceway.telemetry import Metrics
-from sluiceway.wiring import READ_SIDE, open_directory, read_settings, tls_files
+from sluiceway.wiring import READ_SIDE, read_settings, tls_files
+from sluiceway.wiring_read import open_directory
 
 
 async def query_side(config: Config) -> None:

@@ -30,7 +30,7 @@ def test_the_read_side_starts_without_sql() -> None:
     """A server whose tenants nobody changes pays neither the time nor the memory."""
     program = """
 import sys
-import sluiceway.wiring, sluiceway.query.api.prometheus, sluiceway.query.promql.engine
+import sluiceway.wiring_read, sluiceway.query.api.prometheus, sluiceway.query.promql.engine
 import sluiceway.serve.child, sluiceway.serve.read_paths, sluiceway.tenants.publisher
 found = [name for name in ("sqlalchemy", "alembic", "sluiceway.admin") if name in sys.modules]
 assert not found, found
