@@ -26,6 +26,7 @@ from sluiceway.config import Config, split_address
 from sluiceway.cost.files import CostFiles
 from sluiceway.cost.spending import spending
 from sluiceway.deadletters.embedded import EmbeddedDeadLetters
+from sluiceway.deadletters.unreadable import BodyLimits, UnreadableBodies
 from sluiceway.errors import Corruption
 from sluiceway.gateway.acks import Acks
 from sluiceway.gateway.admission import Admission
@@ -49,6 +50,7 @@ from sluiceway.serve.alert_paths import AlertPaths, explaining
 from sluiceway.serve.deletion_paths import DeletionPaths
 from sluiceway.serve.directory import (
     COST,
+    UNREADABLE,
     open_disk,
     socket_directory,
 )
@@ -67,6 +69,7 @@ from sluiceway.services.replays import Replays
 from sluiceway.telemetry import Metrics
 from sluiceway.tenants.directory import SnapshotDirectory
 from sluiceway.tenants.limits import WriteLimits
+from sluiceway.tenants.model import Snapshot
 from sluiceway.tiers.catalog_store import CatalogStore
 from sluiceway.wiring_read import open_directory
 
@@ -132,14 +135,10 @@ async def write_side(config: Config, clock: Clock | None = None, pace: Pace = un
         # The gateway and its doors.
         acks = Acks(hot.shard, clock, config.gateway.ack_s_max)
         acks.start()
-        quotas = QuotaConfig(config.gateway.tenants_max, config.gateway.parked_s_max)
-
-        def limits_of(tenant: str) -> WriteLimits:
-            return tenants.limits(tenant).write
-
-        limiter = EmbeddedQuotaLimiter(limits_of, quotas)
-        admission = Admission(config.gateway, clock, jitter(), limits_of, limiter)
-        receiver = Receiver(hot.shard, acks, admission, keyring, config.gateway, clock, metrics)
+        admission = open_admission(config, tenants, clock)
+        unreadable = open_unreadable(stack, config, tenants, clock)
+        given = (hot.shard, acks, admission, keyring, config.gateway, clock, metrics)
+        receiver = Receiver(*given, unreadable)
 
         figures = figures_of(
             hot, disk, disk_bytes_max, tenants, deletions, follower, rollup, offsite
@@ -149,7 +148,7 @@ async def write_side(config: Config, clock: Clock | None = None, pace: Pace = un
             return nearness(*hot.policy(), hot.governance())
 
         open_culprits(stack, hot, receiver)
-        letter_paths = open_letters(stack, disk, hot, receiver, keyring, clock)
+        letter_paths = open_letters(stack, disk, hot, receiver, keyring, clock, unreadable)
         watched = (hot, figures, budgets, read, proxy, admission, metrics)
         alert_paths = open_alerts(stack, config, evaluate_socket, metrics, clock)
         own = OwnPaths(*watched, lambda: receiver.accepting, clock, alert_paths.grown)
@@ -216,6 +215,34 @@ def open_followers(
     return deletions, follower
 
 
+def open_admission(config: Config, tenants: SnapshotDirectory, clock: Clock) -> Admission:
+    """Who may come in, by each tenant's limits."""
+    quotas = QuotaConfig(config.gateway.tenants_max, config.gateway.parked_s_max)
+
+    def limits_of(tenant: str) -> WriteLimits:
+        return tenants.limits(tenant).write
+
+    limiter = EmbeddedQuotaLimiter(limits_of, quotas)
+    return Admission(config.gateway, clock, jitter(), limits_of, limiter)
+
+
+def open_unreadable(
+    stack: contextlib.AsyncExitStack, config: Config, tenants: SnapshotDirectory, clock: Clock
+) -> UnreadableBodies:
+    """What keeps bodies that no decoder could read; a tenant's go as soon as it is deleted."""
+    bodies = UnreadableBodies(config.data_dir / UNREADABLE, BodyLimits(), clock)
+
+    def forget(snapshot: Snapshot) -> None:
+        for tenant in snapshot.tenants.values():
+            if tenant.status == "deleting":
+                bodies.forget(tenant.name)
+
+    tenants.watch(forget)
+    bodies.start()
+    stack.push_async_callback(asyncio.to_thread, bodies.stop)
+    return bodies
+
+
 def open_letters(
     stack: contextlib.AsyncExitStack,
     disk: Disk,
@@ -223,13 +250,14 @@ def open_letters(
     receiver: Receiver,
     keyring: Keyring,
     clock: Clock,
+    unreadable: UnreadableBodies,
 ) -> LetterPaths:
     """The paths of dead letters, and replays that go on where the last life left them."""
     letters = EmbeddedDeadLetters(disk, hot.version)
     replays = Replays(hot, letters, receiver)
     replays.start()
     stack.push_async_callback(replays.stop)
-    paths = LetterPaths(hot, letters, replays, keyring, clock)
+    paths = LetterPaths(hot, letters, replays, keyring, clock, unreadable)
     stack.callback(paths.close)
     return paths
 

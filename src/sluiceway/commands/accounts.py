@@ -8,6 +8,7 @@ from typing import Any
 from sluiceway.commands.tables import moment, table
 
 OUTCOMES = ("received", "stored", "folded", "dead_lettered", "discarded", "duplicate")
+TEXT_MAX = 80
 REFUSED_UNREAD = "sluiceway_write_refused_unread_total"
 
 
@@ -25,6 +26,31 @@ def letter_rows(letters: list[dict[str, Any]]) -> list[str]:
         for letter in letters
     )
     return table(("RECEIVED", "TENANT", "REASON", "BUDGET", "POLICY", "POINTS", "SERIES"), rows)
+
+
+def body_rows(told: dict[str, Any]) -> list[str]:
+    rows = (
+        (
+            str(body["number"]),
+            moment(body["time_ms"]),
+            body["tenant"],
+            body["door"],
+            f"{body['bytes']:,}",
+            printable(f"{body['key']} {body['address']} {body['agent']}"),
+            printable(body["message"]),
+        )
+        for body in told["bodies"]
+    )
+    lines = table(("NUMBER", "RECEIVED", "TENANT", "DOOR", "BYTES", "FROM", "WHY"), rows)
+    if told["passed_over"]:
+        lines.append(f"{told['passed_over']:,} more were not kept, since the start")
+    return lines
+
+
+def printable(text: str) -> str:
+    """A client's text: no control characters, and not endless."""
+    clean = "".join(c if c.isprintable() else "?" for c in text)
+    return clean if len(clean) <= TEXT_MAX else clean[: TEXT_MAX - 1] + "…"
 
 
 def series(labels: dict[str, str]) -> str:

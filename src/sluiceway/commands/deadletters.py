@@ -6,7 +6,8 @@ command ends nothing.
 
 import sys
 import time
-from typing import Annotated, Any
+from typing import Annotated, Any, Optional
+from urllib.parse import urlencode
 
 import typer
 
@@ -132,3 +133,28 @@ def letters_replay(
             print(f"\r{replay['letters']:,} letters", end="", file=sys.stderr)
     words = f"replayed {replay['letters']:,} letters of {replay['tenant']}"
     tell(replay, as_json, [f"{words}, {replay['points']:,} points"])
+
+
+@deadletters_app.command("bodies")
+def letters_bodies(
+    number: Annotated[Optional[int], typer.Argument(help="Write this one's bytes.")] = None,  # noqa: UP045
+    tenant: Of = None,
+    limit: Limit = 20,
+    http: Http = HERE,
+    key: Key = None,
+    tls_ca: Authority = None,
+    as_json: AsJson = False,
+) -> None:
+    """Bodies that no decoder could read, the newest first; or the bytes of one, to stdout."""
+    from sluiceway.commands.accounts import body_rows
+    from sluiceway.commands.server import Server
+
+    query = {} if tenant is None else {"tenant": tenant}
+    if number is not None:
+        with refusals():
+            path = f"/api/v1/deadletters/bodies?{urlencode({**query, 'number': number})}"
+            data = Server(http, key, tls_ca).get(path)
+        sys.stdout.buffer.write(data)
+        return
+    told = ask_api(http, key, tls_ca, "GET", "/deadletters/bodies", limit=str(limit), **query)
+    tell(told, as_json, body_rows(told))

@@ -47,6 +47,10 @@ class Server:
         """An answer that has no envelope. Blocks. Raises: as `ask`."""
         return self._send("GET", path).decode()
 
+    def get(self, path: str) -> bytes:
+        """An answer's bytes as they are. Blocks. Raises: as `ask`."""
+        return self._send("GET", path)
+
     def post(self, path: str) -> None:
         """Have something done that answers nothing. Blocks. Raises: as `ask`."""
         self._send("POST", path, b"")

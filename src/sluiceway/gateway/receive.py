@@ -7,9 +7,11 @@ costs no body; a client's fault is never a 5xx; every 429 and 503 says when to c
 import asyncio
 from collections.abc import Awaitable, Callable, MutableMapping
 from concurrent.futures import ThreadPoolExecutor
+from http import HTTPStatus
 from typing import Any
 
 from sluiceway.clock import Clock, ReceiveClock
+from sluiceway.deadletters.unreadable import UnreadableBodies, UnreadBody
 from sluiceway.errors import BackendUnavailable, Overloaded, TenantFault
 from sluiceway.gateway.acks import Acks
 from sluiceway.gateway.admission import Admission
@@ -29,6 +31,7 @@ Send = Callable[[MutableMapping[str, Any]], Awaitable[None]]
 
 REPLAY_DOOR = "replay"
 CLOSE = ((b"connection", b"close"),)
+HEADER_TEXT_MAX = 200
 
 
 class Disconnected(Exception):
@@ -55,7 +58,10 @@ class Receiver:
         limits: GatewayConfig,
         clock: Clock,
         metrics: Metrics,
+        unreadable: UnreadableBodies | None = None,
     ) -> None:
+        """`unreadable` gets bodies that could not be decoded; None: they are not kept."""
+        self._unreadable = unreadable
         self._shard = shard
         self._acks = acks
         self._admission = admission
@@ -110,6 +116,8 @@ class Receiver:
             status = "disconnected"
             return
         except (TenantFault, Overloaded, BackendUnavailable) as error:
+            if isinstance(error, TenantFault) and not unread:
+                self._keep_unreadable(body, error, door.name, sender, scope.get("client"), headers)
             answer = self._refuse(door, headers, error, unread, tenant)
             status = str(answer.status)
         finally:
@@ -167,6 +175,8 @@ class Receiver:
             status = None
             return receipt
         except TenantFault as fault:
+            if tenant is not None and door_name != REPLAY_DOOR:
+                self._keep_unreadable(body, fault, door_name, principal, None, headers or {})
             status = str(fault.status)
             raise
         except (Overloaded, BackendUnavailable) as error:
@@ -207,6 +217,39 @@ class Receiver:
             return self._shard.receive(*arguments)
         loop = asyncio.get_running_loop()
         return await loop.run_in_executor(self._decoders, self._shard.receive, *arguments)
+
+    def _keep_unreadable(
+        self,
+        body: bytes,
+        fault: TenantFault,
+        door_name: str,
+        sender: Principal,
+        peer: tuple[str, int] | None,
+        headers: Headers,
+    ) -> None:
+        """A body that was read and could not be decoded is kept for people to look at."""
+        if self._unreadable is None or fault.status != HTTPStatus.BAD_REQUEST:
+            return
+
+        def text(name: bytes) -> str:
+            return headers.get(name, b"")[:HEADER_TEXT_MAX].decode("latin-1")
+
+        facts = UnreadBody(
+            number=0,
+            time_ms=0,
+            tenant=sender.tenant,
+            door=door_name,
+            id=fault.id,
+            message=fault.message,
+            bytes=0,
+            kept_bytes=0,
+            key=sender.name,
+            address=peer[0] if peer else "",
+            agent=text(b"user-agent"),
+            content_type=text(b"content-type"),
+            content_encoding=text(b"content-encoding"),
+        )
+        self._unreadable.note(body, facts)
 
     def _declared(self, headers: Headers) -> int:
         """The declared length; 0 where the body comes in chunks. Raises: TenantFault 413."""

@@ -18,7 +18,18 @@ OURS = {"hot", "journal", "lock"}
 TENANTS = {f"{TENANTS_DATABASE}{end}" for end in ("", "-wal", "-shm")} | {TENANTS_SNAPSHOT}
 QUERIES = "queries"
 COST = "cost"
-UNOWNED = {"keys.toml", "offsite.json", "lost+found", "run", "tiers", QUERIES, COST, *TENANTS}
+UNREADABLE = "unreadable"
+UNOWNED = {
+    "keys.toml",
+    "offsite.json",
+    "lost+found",
+    "run",
+    "tiers",
+    QUERIES,
+    COST,
+    UNREADABLE,
+    *TENANTS,
+}
 """What a fresh data directory may hold already."""
 SOCKET_PATH_BYTES_MAX = 100  # sockaddr_un holds 108
 

@@ -15,6 +15,7 @@ import msgspec
 from sluiceway.clock import Clock
 from sluiceway.deadletters.browsing import Filter, browse, count
 from sluiceway.deadletters.interface import DeadLetters, Selection
+from sluiceway.deadletters.unreadable import UnreadableBodies
 from sluiceway.errors import Overloaded, TenantFault
 from sluiceway.gateway.app import JSON, PRINCIPAL, Own
 from sluiceway.gateway.doors.interface import Answer
@@ -34,6 +35,11 @@ WAITING_MAX = 8
 DAY_MS = 86_400_000
 FIELDS_MAX = 32
 EVERY_TENANT = "*"
+BYTES = (
+    (b"content-type", b"application/octet-stream"),
+    (b"content-disposition", b"attachment"),
+    (b"x-content-type-options", b"nosniff"),
+)
 TIME_MIN_MS, TIME_MAX_MS = -(1 << 63), (1 << 63) - 1
 REASONS = (
     "active_series",
@@ -64,7 +70,9 @@ class LetterPaths:
         replays: Replays,
         keyring: Keyring,
         clock: Clock,
+        unreadable: UnreadableBodies,
     ) -> None:
+        self._unreadable = unreadable
         self._shard = shard
         self._letters = letters
         self._replays = replays
@@ -77,6 +85,7 @@ class LetterPaths:
         return {
             PREFIX: (self.browse, "read"),
             f"{PREFIX}/count": (self.count, "read"),
+            f"{PREFIX}/bodies": (self.bodies, "read"),
             f"{PREFIX}/replay": (self.replay, None),
         }
 
@@ -102,6 +111,21 @@ class LetterPaths:
             return {**msgspec.structs.asdict(counts), "tenants": self._quotas(asked.tenant)}
 
         return success(await self._read(told))
+
+    async def bodies(self, scope: Scope) -> Answer:
+        """Bodies that no decoder could read, the newest first; with `number`, the bytes of one."""
+        asked = Asked(scope, scope[PRINCIPAL])
+        only_get(scope)
+        number = asked.text("number")
+        if number is None:
+            limit = asked.limit()
+            told = await self._read(lambda: self._unreadable.told(asked.tenant, limit))
+            passed_over = self._unreadable.passed_over
+            return success({"bodies": told, "passed_over": passed_over})
+        if not (number.isascii() and number.isdigit() and len(number) <= 12):
+            raise bad("number", "a whole number")
+        body = await self._read(lambda: self._unreadable.read(asked.tenant, int(number)))
+        return Answer(200, BYTES, body)
 
     async def replay(self, scope: Scope) -> Answer:
         """GET: the tenant's replays and how far they are. POST: begin one."""
