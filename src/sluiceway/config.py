@@ -78,6 +78,9 @@ class Config(BaseSettings):
     """Where the shard's checkpoints are kept: a directory, or s3://BUCKET/PREFIX."""
     offsite_options: dict[str, str] = {}
     """For the object store, as its client names them (endpoint, region)."""
+    tenants_url: str | None = None
+    """postgresql://USER:PASSWORD@HOST/DATABASE, for processes on several machines; in the directory
+    unless set."""
     tenants_dir: Path | None = None
     """Where the tenants' records are; the data directory unless set."""
     tls_cert: Path | None = None

@@ -99,7 +99,7 @@ async def write_side(config: Config, clock: Clock | None = None, pace: Pace = un
     life = Life(config, clock, metrics)
     metrics.set("sluiceway_process_start_seconds", clock.now_ms() / 1000, ("write",))
     metrics.set("sluiceway_memory_bytes_max", budget.write_memory_bytes(config), ("write",))
-    tenants = open_directory(config.tenants_place(), clock)
+    tenants = open_directory(config.tenants_place(), config.tenants_url, clock)
     keyring = Keyring(config.key_file() if config.auth == "keys" else None, tenants, clock)
     tls = tls_files(config)
     async with contextlib.AsyncExitStack() as stack:
@@ -386,6 +386,7 @@ def read_settings(config: Config, sockets: Path) -> dict[str, Any]:
         "evaluate_socket": str(sockets / "evaluate.sock"),
         "data_dir": str(config.data_dir.resolve()),
         "tenants_dir": str(config.tenants_place().resolve()),
+        "tenants_url": config.tenants_url,
         "shards": [],
         "http_socket": str(sockets / "read.sock"),
         "connections_max": handed_on_max + READ_CONNECTIONS_SPARE,

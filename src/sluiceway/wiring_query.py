@@ -30,7 +30,7 @@ async def query_side(config: Config) -> None:
     clock, metrics = SystemClock(), Metrics()
     life = Life(config, clock, metrics)
     metrics.set("sluiceway_process_start_seconds", clock.now_ms() / 1000, ("write",))
-    tenants = open_directory(config.tenants_place(), clock)
+    tenants = open_directory(config.tenants_place(), config.tenants_url, clock)
     keyring = Keyring(config.key_file() if config.auth == "keys" else None, tenants, clock)
     tls = tls_files(config)
     async with contextlib.AsyncExitStack() as stack:

@@ -56,7 +56,8 @@ def read_side(settings: dict[str, Any]) -> None:
     clock, metrics = SystemClock(), Metrics()
     metrics.set("sluiceway_process_start_seconds", clock.now_ms() / 1000, ("read",))
     metrics.set("sluiceway_memory_bytes_max", memory_bytes_max, ("read",))
-    tenants = open_directory(Path(settings["tenants_dir"]), clock)
+    tenants_at = Path(settings["tenants_dir"]), settings["tenants_url"]
+    tenants = open_directory(*tenants_at, clock)
     engine_limits = budget.engine_limits(limits, memory_bytes_max)
     client = ShardClient(settings["evaluate_socket"])
     sharded = open_shards(settings, limits)
@@ -69,12 +70,14 @@ def read_side(settings: dict[str, Any]) -> None:
     more = {"query_log": told.queries, "cardinality": series.cardinality}
     make_admin = None
     tenants.start()
+    publisher = open_publisher(*tenants_at, tenants, clock)
+    if sharded is None or settings["tenants_url"]:
+        publisher.start()
     if sharded is None:
         costs = open_cost(settings, client, log, tenants, clock)
         more["cost"] = costs.cost
-        publisher = open_publisher(Path(settings["tenants_dir"]), tenants, clock)
-        publisher.start()
-        start_forgetting(publisher, tenants, client, clock)
+        if not settings["tenants_url"]:  # one shard's proof is not that of all
+            start_forgetting(publisher, tenants, client, clock)
         queries = None if log is None else logged_queries(Path(settings["data_dir"]))
         make_admin = partial(admin_app, publisher, clock, client, tenants, queries, costs)
     api = PrometheusApi(engine, reader, limits, clock, more)
@@ -185,23 +188,31 @@ def start_forgetting(
     Forgetting(publisher, tenants.snapshot, lambda: client.ledger(asked), clock).start()
 
 
-def open_directory(data_dir: Path, clock: Clock) -> SnapshotDirectory:
-    """The tenants as this process sees them; each process has one."""
-    return SnapshotDirectory(data_dir / TENANTS_SNAPSHOT, data_dir / TENANTS_DATABASE, clock)
+def open_directory(place: Path, url: str | None, clock: Clock) -> SnapshotDirectory:
+    """The tenants as this process sees them; each process has one. `url`: of the database, where
+    it is not a file in `place`."""
+    database = None if url else place / TENANTS_DATABASE
+    return SnapshotDirectory(place / TENANTS_SNAPSHOT, database, clock)
 
 
-def open_publisher(data_dir: Path, tenants: SnapshotDirectory, clock: Clock) -> "Publisher":
+def open_publisher(
+    place: Path, url: str | None, tenants: SnapshotDirectory, clock: Clock
+) -> "Publisher":
     """Where tenants change: on the read side, so that no SQL runs beside the acks."""
     from sluiceway.tenants.publisher import Publisher
 
-    database = data_dir / TENANTS_DATABASE
+    database = None if url else place / TENANTS_DATABASE
 
     def open_store() -> "TenantStore":
+        if url:
+            from sluiceway.tenants.postgres import PostgresStore
+
+            return PostgresStore(url, clock)
         from sluiceway.tenants.embedded import EmbeddedStore
 
-        return EmbeddedStore(database, clock)
+        return EmbeddedStore(place / TENANTS_DATABASE, clock)
 
-    return Publisher(open_store, database, data_dir / TENANTS_SNAPSHOT, tenants)
+    return Publisher(open_store, database, place / TENANTS_SNAPSHOT, tenants)
 
 
 def logged_queries(data_dir: Path) -> "Callable[[int], Iterator[Entry]]":

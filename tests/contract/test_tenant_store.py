@@ -7,7 +7,9 @@ from pathlib import Path
 import pytest
 from alembic.autogenerate import compare_metadata
 from alembic.migration import MigrationContext
+from sqlalchemy import select
 
+from fakes.postgres import PostgresServer
 from fakes.tenants import NOW_MS, tenancy
 from sluiceway.clock import ManualClock
 from sluiceway.errors import BackendUnavailable, TenantFault
@@ -16,7 +18,9 @@ from sluiceway.tenants.interface import TenantStore
 from sluiceway.tenants.keys import by_prefix, find
 from sluiceway.tenants.model import Override, Plan, Tenant
 from sluiceway.tenants.plans import BUILT_IN
+from sluiceway.tenants.postgres import PostgresStore
 from sluiceway.tenants.sql import writes
+from sluiceway.tenants.sql.store import SqlStore
 from sluiceway.tenants.sql.tables import metadata
 
 Open = Callable[[], TenantStore]
@@ -27,13 +31,26 @@ def clock() -> ManualClock:
     return ManualClock(NOW_MS)
 
 
-@pytest.fixture(params=["embedded"])
-def open_store(tmp_path: Path, clock: ManualClock) -> Iterator[Open]:
-    opened: list[EmbeddedStore] = []
+@pytest.fixture(scope="session")
+def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[PostgresServer]:
+    server = PostgresServer(tmp_path_factory.mktemp("postgres"))
+    yield server
+    server.stop()
+
+
+@pytest.fixture(params=["embedded", "postgres"])
+def open_store(
+    request: pytest.FixtureRequest, tmp_path: Path, clock: ManualClock
+) -> Iterator[Open]:
+    opened: list[SqlStore] = []
+    url = ""
+    if request.param == "postgres":
+        url = request.getfixturevalue("server").database()
 
     def open_one() -> TenantStore:
-        opened.append(EmbeddedStore(tmp_path / "tenants.db", clock))
-        return opened[-1]
+        store = PostgresStore(url, clock) if url else EmbeddedStore(tmp_path / "tenants.db", clock)
+        opened.append(store)
+        return store
 
     yield open_one
     for store in opened:
@@ -130,9 +147,13 @@ def test_a_key_is_kept_as_its_hash_alone(open_store: Open, tmp_path: Path) -> No
     assert principal.scopes == {"write", "read"}
     # The secret's own alphabet has "_": it is what follows the label and the prefix.
     secret = shown.split("_", 2)[2].encode()
-    files = b"".join(file.read_bytes() for file in tmp_path.iterdir())
-    assert key.id.encode() in files
-    assert secret not in files
+    kept = b"".join(file.read_bytes() for file in tmp_path.iterdir())
+    if isinstance(store, PostgresStore):
+        with store.engine.connect() as connection:
+            rows = [connection.execute(select(table)).all() for table in metadata.tables.values()]
+        kept = repr(rows).encode()
+    assert key.id.encode() in kept
+    assert secret not in kept
     told = str(store.audit(None, None, 10))
     assert key.id in told
     assert key.sha256 not in told

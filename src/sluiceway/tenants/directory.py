@@ -45,7 +45,9 @@ class _State:
 class SnapshotDirectory:
     """A TenantDirectory. Reads the snapshot when it is made, then on a thread once started."""
 
-    def __init__(self, file: Path, database: Path, clock: Clock) -> None:
+    def __init__(self, file: Path, database: Path | None, clock: Clock) -> None:
+        """`database`: its file, which is not there before the first act; None: it is elsewhere,
+        and what it holds is not known before the first snapshot."""
         self._file = file
         self._database = database
         self._clock = clock
@@ -62,7 +64,8 @@ class SnapshotDirectory:
     # TenantDirectory
     @property
     def loaded(self) -> bool:
-        return self.version > 0 or not self._database.exists()
+        there = self._database is None or self._database.exists()
+        return self.version > 0 or not there
 
     def authenticate(self, presented: str) -> Principal | None:
         return find(presented, self._state.keys)

@@ -9,13 +9,13 @@ import sqlite3
 from pathlib import Path
 from typing import Any
 
-from sqlalchemy import Connection, create_engine, event, inspect, text
+from sqlalchemy import Connection, create_engine, event
 
 from sluiceway.clock import Clock
 from sluiceway.errors import BackendUnavailable
 from sluiceway.tenants.model import Snapshot
+from sluiceway.tenants.sql.migrating import migrate
 from sluiceway.tenants.sql.store import READS, SqlStore
-from sluiceway.tenants.sql.tables import SCHEMA
 
 BUSY_S_MAX = 5.0
 FILE_MODE = 0o600
@@ -31,7 +31,8 @@ class EmbeddedStore(SqlStore):
         event.listen(engine, "connect", _connected)
         event.listen(engine, "begin", _begin)
         super().__init__(engine, clock)
-        self._migrate()
+        with self.failures(), self.engine.begin() as connection:
+            migrate(connection)
         # Never writes, so its data_version moves with everybody else's commits.
         self._watcher = sqlite3.connect(file, check_same_thread=False, timeout=BUSY_S_MAX)
         self._seen: int | None = None
@@ -54,29 +55,6 @@ class EmbeddedStore(SqlStore):
             return int(self._watcher.execute("PRAGMA data_version").fetchone()[0])
         except sqlite3.Error as error:
             raise BackendUnavailable(f"tenants' database: {error}") from None
-
-    def _migrate(self) -> None:
-        with self.failures(), self.engine.begin() as connection:
-            found = _schema_of(connection)
-            if found == SCHEMA:
-                return
-            if found is not None and found > SCHEMA:
-                words = f"tenants' database has schema {found}, newer than {SCHEMA}"
-                raise BackendUnavailable(words)
-            # Imported here: only a new or old file needs it, and it takes a while.
-            from alembic import command
-            from alembic.config import Config
-
-            config = Config()
-            config.set_main_option("script_location", "sluiceway.tenants.sql:migrations")
-            config.attributes["connection"] = connection
-            command.upgrade(config, "head")
-
-
-def _schema_of(connection: Connection) -> str | None:
-    if not inspect(connection).has_table("alembic_version"):
-        return None
-    return connection.execute(text("SELECT version_num FROM alembic_version")).scalar()
 
 
 def _connected(connection: sqlite3.Connection, record: Any) -> None:

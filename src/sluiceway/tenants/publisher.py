@@ -29,10 +29,11 @@ class Publisher:
     def __init__(
         self,
         open_store: Callable[[], TenantStore],
-        database: Path,
+        database: Path | None,
         file: Path,
         directory: SnapshotDirectory,
     ) -> None:
+        """`database`: as the directory's; None: elsewhere, and always to be asked."""
         self._open_store = open_store
         self._database = database
         self._file = file
@@ -41,11 +42,12 @@ class Publisher:
         self._store: TenantStore | None = None
         self._stopping = threading.Event()
         self._unpublished = False
+        self._failing = False
 
     def current(self) -> Snapshot:
         """The records as they are now. Raises: BackendUnavailable."""
         with self._lock:
-            if self._store is None and self._database.exists():
+            if self._store is None and self._there():
                 self._opened()
             return self._directory.snapshot()
 
@@ -65,7 +67,7 @@ class Publisher:
     def looking(self) -> Iterator[TenantStore | None]:
         """The store, to read what is in no snapshot; None where nobody has acted yet."""
         with self._lock:
-            yield self._opened() if self._database.exists() else None
+            yield self._opened() if self._there() else None
 
     def start(self) -> None:
         """Look after changes that others make, on a thread."""
@@ -74,16 +76,23 @@ class Publisher:
     def stop(self) -> None:
         self._stopping.set()
 
+    def _there(self) -> bool:
+        return self._database is None or self._database.exists()
+
+    @property
+    def _name(self) -> str:
+        return "the tenants' database" if self._database is None else self._database.name
+
     def _opened(self) -> TenantStore:
         if self._store is None:
-            if not self._database.exists() and self._directory.version > 0:
+            if not self._there() and self._directory.version > 0:
                 raise BackendUnavailable(
-                    f"{self._database.name} is gone: put it back, or remove {self._file.name} too"
+                    f"{self._name} is gone: put it back, or remove {self._file.name} too"
                 )
             try:
                 store = self._open_store()
             except OSError as error:
-                raise BackendUnavailable(f"{self._database.name}: {error}") from None
+                raise BackendUnavailable(f"{self._name}: {error}") from None
             if store.changed():
                 self._publish(store)
             self._store = store
@@ -109,9 +118,12 @@ class Publisher:
             wait_s = LOOK_S
             try:
                 with self._lock:
-                    if self._database.exists():
+                    if self._there():
                         store = self._opened()
                         if self._unpublished or store.changed() or not self._file.exists():
                             self._publish(store)
+                self._failing = False
             except SluicewayError as error:
-                log.error("tenants_not_published", error=str(error))
+                if not self._failing:  # once, however long the database is away
+                    log.error("tenants_not_published", error=str(error))
+                self._failing = True

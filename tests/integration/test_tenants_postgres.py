@@ -1,0 +1,75 @@
+"""Two servers over one PostgreSQL: a change is in force at both, also while it is gone."""
+
+import json
+import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import pytest
+
+from fakes.keyed import Keyed
+from fakes.postgres import PostgresServer
+from fakes.server import Server
+
+
+def within(condition: Callable[[], bool], why: str, seconds: float = 20) -> float:
+    began_s = time.monotonic()
+    while not condition():
+        assert time.monotonic() < began_s + seconds, why
+        time.sleep(0.05)
+    return time.monotonic() - began_s
+
+
+@pytest.fixture
+def postgres(tmp_path: Path) -> Iterator[PostgresServer]:
+    server = PostgresServer(tmp_path / "postgres")
+    yield server
+    server.stop()
+
+
+def served(place: Path, url: str) -> Keyed:
+    keyed = Keyed(place)
+    config = place.parent / f"{place.name}.toml"
+    config.write_text(f'tenants_url = "{url}"\n')
+    keyed.server = Server(place, "--auth", "keys", "--config", str(config))
+    return keyed
+
+
+def acked(keyed: Keyed, key: str) -> bool:
+    return keyed.write(key, "m") == 204
+
+
+@pytest.mark.timeout(300)
+def test_two_servers_over_one_database(tmp_path: Path, postgres: PostgresServer) -> None:
+    url = postgres.database()
+    one, two = served(tmp_path / "one", url), served(tmp_path / "two", url)
+    with one.server, two.server:
+        within(lambda: one.call(one.root, "GET", "/admin/v1/tenants")[0] == 200, "it is open")
+        key = one.tenant("acme")
+        within(lambda: acked(one, key), "here")
+        within(lambda: acked(two, key), "and there", 5.0)
+        other = two.tenant("globex", limits={"write": {"body_bytes_max": 100}})
+        within(lambda: acked(one, other) or one.write(other, "m", 50) == 413, "the limit too", 5.0)
+
+        postgres.stop()  # cached keys and limits go on, also over a restart
+        assert acked(one, key)
+        two.server.kill()
+        two.server.start()
+        within(lambda: acked(two, key), "from the snapshot")
+        status, answer = one.call(one.root, "POST", "/admin/v1/tenants", b'{"name": "late"}')
+        assert status == 503, answer
+        assert "tenants" in json.loads(answer)["error"]
+
+        again = PostgresServer(tmp_path / "postgres")
+        try:
+            within(
+                lambda: (
+                    one.call(one.root, "POST", "/admin/v1/tenants", b'{"name": "late"}')[0]
+                    in (201, 409)
+                ),
+                "it is back",
+            )
+            key = one.key("late", "write")
+            within(lambda: acked(two, key), "and heard of", 10.0)
+        finally:
+            again.stop()
