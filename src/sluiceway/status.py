@@ -22,6 +22,7 @@ from sluiceway.alerts.thresholds import (
 
 Level = Literal["ok", "warning", "error"]
 TIMEOUT_S = 5.0
+SHARDS_SHOWN_MAX = 7
 
 
 @dataclass(frozen=True)
@@ -32,10 +33,26 @@ class Line:
     text: str
 
 
+def judge_query(told: Mapping[str, Any]) -> list[Line]:
+    """Of a process with the role `query`: whether it answers, and which shards it misses."""
+    shards = {name: state for name, state in told["shards"].items() if state != "reached"}
+    missing = [Line("error", f"shard {name}: {state}") for name, state in shards.items()]
+    reached = Line("ok", f"shards: {len(told['shards']) - len(shards)} reached")
+    ready = Line("ok", "ready: answers")
+    if not told["ready"]:
+        ready = Line("error", f"not ready: {told['missing']}")
+    lines = [ready, *missing[:SHARDS_SHOWN_MAX], reached]
+    if len(missing) > SHARDS_SHOWN_MAX:
+        lines.append(Line("error", f"and {len(missing) - SHARDS_SHOWN_MAX} shards more"))
+    return sorted(lines, key=lambda line: line.level == "ok")
+
+
 def judge(told: Mapping[str, Any]) -> list[Line]:
     """At most ten lines out of the answer of `/admin/v1/status`, one of budgets where there are
     any, one of the tenant that is worst off where one is in trouble; the worst first. A counter is
     judged by what it grew by lately: what was wrong once and is over is told, and is no alarm."""
+    if told.get("role") == "query":
+        return judge_query(told)
     figures = told["metrics"]
     recent = told["recent"]
     window = f"in the last {told['recent_s'] / 60:.0f} min"

@@ -124,3 +124,17 @@ def test_the_worst_tenant_and_why() -> None:
     )
     assert judge({**told(), "worst": {**trouble, "discarded": 1}})[0].level == "error"
     assert not any("worst" in line.text for line in judge({**told(), "worst": None}))
+
+
+def test_a_query_role_says_which_shards_it_misses() -> None:
+    shards = {"s0": "reached", "s1": "ConnectionRefusedError: refused"}
+    answer = {"role": "query", "ready": True, "missing": "", "shards": shards, "metrics": {}}
+    lines = judge(answer)
+    assert [(line.level, line.text) for line in lines] == [
+        ("error", "shard s1: ConnectionRefusedError: refused"),
+        ("ok", "ready: answers"),
+        ("ok", "shards: 1 reached"),
+    ]
+    many = {f"s{number}": "gone" for number in range(200)}
+    assert len(judge({**answer, "shards": many})) <= 10
+    assert judge({**answer, "ready": False, "missing": "why"})[0].text == "not ready: why"
