@@ -2,7 +2,11 @@
 
 import os
 import random
+import shutil
+import zlib
+from collections.abc import Callable
 from pathlib import Path
+from tempfile import TemporaryDirectory
 from typing import Any
 
 import pytest
@@ -14,9 +18,11 @@ from sluiceway.kernels import Disk
 from sluiceway.objects.embedded import EmbeddedObjects
 from sluiceway.objects.interface import ObjectStore
 from sluiceway.processor.hot_shard import HotShard
+from sluiceway.services.backup.index import FILES_PREFIX
+from sluiceway.services.backup.take import matches
 from sluiceway.services.offsite.document import Fenced, newest, numbers, read
-from sluiceway.services.offsite.follower import KEEP, Offsite
-from sluiceway.services.offsite.takeover import take_shard
+from sluiceway.services.offsite.follower import KEEP, PRUNE_EVERY, Offsite
+from sluiceway.services.offsite.takeover import FENCED_MAX, TAKING, take_shard
 
 CLOCK = ManualClock(1_000_000)
 
@@ -93,11 +99,276 @@ def test_a_restart_of_the_same_directory_goes_on(tmp_path: Path, store: ObjectSt
     one.write(10)
     one.hot.shard.close()
     again = House(tmp_path / "one", store)
-    assert again.last.term == 1
+    assert again.last.term == 2  # each start is one
+    assert not list((tmp_path / "one").glob("fenced-*"))
     again.seal()
     assert set(points(again.hot)) == {("m0", 0), ("m1", 1), ("m2", 2), ("m0", 10)}
     assert again.store()
-    assert read(store, numbers(store)[-1]).term == 1
+    assert read(store, numbers(store)[-1]).term == 2
+
+
+def test_a_copy_of_a_directory_is_another(tmp_path: Path, store: ObjectStore) -> None:
+    """A machine's image that runs twice: the later start has the shard."""
+    one = House(tmp_path / "one", store)
+    one.write(0, 3)
+    one.seal()
+    one.store()
+    shutil.copytree(tmp_path / "one", tmp_path / "copy")
+    copy = House(tmp_path / "copy", store)
+    one.write(10)
+    one.seal()
+    with pytest.raises(Fenced):
+        one.store()
+    copy.write(20)
+    copy.seal()
+    assert copy.store()
+
+
+def gone_far_ahead(house: House, last: int) -> None:
+    """Seal until checkpoint `last`, which lets old ones go."""
+    at = 1_000_000
+    while house.offsite.last.number < last:
+        house.write(at := at + 10)
+        house.seal()
+        house.store()
+
+
+def test_a_number_that_went_with_its_age_is_no_right_to_the_shard(
+    tmp_path: Path, store: ObjectStore
+) -> None:
+    """One that slept so long that its next number was removed must not think itself the owner."""
+    one = House(tmp_path / "one", store)
+    one.write(0)
+    one.seal()
+    one.store()
+    two = House(tmp_path / "two", store)
+    gone_far_ahead(two, PRUNE_EVERY + 1)
+    assert one.offsite.last.number + 1 not in numbers(store)
+    one.write(10)
+    one.seal()
+    with pytest.raises(Fenced, match="taken over"):
+        one.store()
+    two.write(20)
+    two.seal()
+    assert two.store()
+    assert newest(store).owner == two.last.owner  # type: ignore[union-attr]
+
+
+def test_a_slow_taker_of_an_old_number_begins_again(tmp_path: Path, store: ObjectStore) -> None:
+    one = House(tmp_path / "one", store)
+    one.write(0)
+    one.seal()
+    one.store()
+
+    class Slow:
+        """Sleeps before it claims, until the number is old."""
+
+        def __getattr__(self, name: str) -> Any:
+            return getattr(store, name)
+
+        def create(self, name: str, data: bytes) -> None:
+            if one.offsite.last.number < PRUNE_EVERY:
+                gone_far_ahead(one, PRUNE_EVERY + 1)
+                store.delete(name)  # as if it had been among those
+            store.create(name, data)
+
+    two = House(tmp_path / "two", Slow())  # type: ignore[arg-type]
+    assert two.last.number == numbers(store)[-1] == PRUNE_EVERY + 2
+    assert points(two.hot) == points(one.hot)
+
+
+def test_who_has_nothing_to_bring_looks_too(tmp_path: Path, store: ObjectStore) -> None:
+    one = House(tmp_path / "one", store)
+    one.offsite.check()
+    House(tmp_path / "two", store)
+    with pytest.raises(Fenced, match="taken over"):
+        one.offsite.check()
+
+
+def test_what_goes_is_never_what_a_taker_stores(tmp_path: Path, store: ObjectStore) -> None:
+    """The shard is taken, and its new owner seals, between two requests of a prune."""
+    taken: list[House] = []
+
+    class Paused:
+        def __getattr__(self, name: str) -> Any:
+            return getattr(store, name)
+
+        def list(self, prefix: str = "") -> Any:
+            if prefix == FILES_PREFIX and armed and not taken:
+                taken.append(House(tmp_path / "two", store))
+                taken[0].write(500, 5)
+                taken[0].seal()
+                taken[0].store()
+            return store.list(prefix)
+
+    armed = False
+    one = House(tmp_path / "one", Paused())  # type: ignore[arg-type]
+    for at in range(KEEP + 2):
+        one.write(at * 10, 3)
+        one.seal()
+        one.store()
+    armed = True
+    one.offsite.prune()
+    held = points(taken[0].hot)
+    assert len(held) > 5
+    assert points(House(tmp_path / "three", store).hot) == held
+
+
+def test_files_of_two_terms_share_names_and_no_object(tmp_path: Path, store: ObjectStore) -> None:
+    one = House(tmp_path / "one", store)
+    one.write(0)
+    one.seal()
+    one.store()
+    one.hot.shard.close()
+    one = House(tmp_path / "one", store)  # its fence is one further, which nobody else knows
+    two = House(tmp_path / "two", store)
+    for house in (one, two):
+        house.write(10)
+        house.seal()
+    two.store()
+    with pytest.raises(Fenced):
+        one.store()
+
+    def own(house: House) -> set[str]:
+        known = {block.path for block in read(store, 2).hot().blocks}
+        return {block.path for block in house.hot.version().blocks} - known
+
+    assert own(one) & own(two), "the story tests nothing"
+    three = House(tmp_path / "three", store)
+    assert points(three.hot) == points(two.hot)
+
+
+def test_equal_checksums_are_not_equal_bytes() -> None:
+    """A part that ends with its own CRC-32 vanishes from the whole's: two state files that differ
+    in their headers have one mark."""
+
+    def made(head: bytes) -> bytes:
+        return head + zlib.crc32(head).to_bytes(4, "little") + b"sections"
+
+    one, two = made(b"next sequence 10"), made(b"next sequence 12")
+    assert zlib.crc32(one) == zlib.crc32(two)
+    with TemporaryDirectory() as place:
+        store = EmbeddedObjects(Path(place))
+        store.create("files/x", one)
+        assert matches(store, "files/x", one)
+        assert not matches(store, "files/x", two)
+
+
+class Counting:
+    """Counts what is fetched of files; fails, or hands the store to `meanwhile`, at one of them."""
+
+    def __init__(self, store: ObjectStore) -> None:
+        self.store = store
+        self.fetched: list[str] = []
+        self.fails_at = -1
+        self.meanwhile: Callable[[], None] = lambda: None
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self.store, name)
+
+    def get(self, name: str) -> bytes:
+        if name.startswith(FILES_PREFIX):
+            self.fetched.append(name)
+            if len(self.fetched) == self.fails_at:
+                self.meanwhile()
+                raise BackendUnavailable("cut off")
+        return self.store.get(name)
+
+
+def test_starts_that_break_off_fill_no_disk_and_fetch_nothing_twice(
+    tmp_path: Path, store: ObjectStore
+) -> None:
+    one = House(tmp_path / "one", store)
+    for at in range(4):
+        one.write(at * 10, 5)
+        one.seal()
+    one.store()
+    own = House(tmp_path / "two", EmbeddedObjects(tmp_path / "elsewhere"))
+    own.write(7)
+    own.seal()
+    own.hot.shard.close()
+    counting = Counting(store)
+    for fails_at in (1, 3, 5):
+        counting.fails_at = fails_at
+        with pytest.raises(BackendUnavailable):
+            House(tmp_path / "two", counting)  # type: ignore[arg-type]
+        assert not list((tmp_path / "two").glob("fenced-*"))  # it still has what it had
+    counting.fails_at = -1
+    two = House(tmp_path / "two", counting)  # type: ignore[arg-type]
+    assert points(two.hot) == points(one.hot)
+    assert len(set(counting.fetched)) == len(counting.fetched) - 3
+    assert len(list((tmp_path / "two").glob("fenced-*"))) == 1
+    assert not (tmp_path / "two" / TAKING).exists()
+
+
+def test_what_goes_while_it_is_fetched_is_asked_for_anew(
+    tmp_path: Path, store: ObjectStore
+) -> None:
+    one = House(tmp_path / "one", store)
+    one.write(0, 3)
+    one.seal()
+    one.store()
+
+    class Overtaken(Counting):
+        def get(self, name: str) -> bytes:
+            if name.startswith(FILES_PREFIX) and not self.fetched:
+                self.fetched.append(name)
+                for at in range(KEEP + 1):
+                    one.write(100 + at * 10, 3)
+                    one.hot.flush_merges()
+                    one.seal()
+                    one.store()
+                one.offsite.prune()
+                store.delete(name)
+            return self.store.get(name)
+
+    two = House(tmp_path / "two", Overtaken(store))  # type: ignore[arg-type]
+    assert points(two.hot) == points(one.hot)
+
+
+def test_a_claim_that_nobody_heard_of_loses_nothing(tmp_path: Path, store: ObjectStore) -> None:
+    """The claim is stored, its answer is lost, the process ends: the next start has the data."""
+    one = House(tmp_path / "one", store)
+    one.write(0, 3)
+    one.seal()
+    one.store()
+
+    class Deaf(Counting):
+        def create(self, name: str, data: bytes) -> None:
+            self.store.create(name, data)
+            raise BackendUnavailable("no answer")
+
+    with pytest.raises(BackendUnavailable):
+        House(tmp_path / "two", Deaf(store))  # type: ignore[arg-type]
+    two = House(tmp_path / "two", store)
+    assert points(two.hot) == points(one.hot)
+    assert two.last.term == 3
+
+
+def test_tiers_of_another_term_are_set_aside(tmp_path: Path, store: ObjectStore) -> None:
+    """Their catalog says which records' hours are rolled: it is wrong of another term's."""
+    one = House(tmp_path / "one", store)
+    one.write(0, 3)
+    one.seal()
+    one.store()
+    (tmp_path / "one" / "tiers" / "manifest").mkdir(parents=True)
+    one.hot.shard.close()
+    House(tmp_path / "one", store).hot.shard.close()
+    assert (tmp_path / "one" / "tiers").exists()
+    House(tmp_path / "two", store)
+    House(tmp_path / "one", store)
+    assert not (tmp_path / "one" / "tiers").exists()
+    held = {path.name for path in (tmp_path / "one").glob("fenced-*/*")}
+    assert held == {"hot", "journal", "tiers"}
+
+
+def test_two_that_take_it_from_each_other_come_to_an_end(
+    tmp_path: Path, store: ObjectStore
+) -> None:
+    with pytest.raises(BackendUnavailable, match="from each other"):
+        for number in range(3 * FENCED_MAX):
+            House(tmp_path / "ab"[number % 2], store).hot.shard.close()
+    assert len(list((tmp_path / "a").glob("fenced-*"))) == FENCED_MAX
 
 
 def test_a_directory_that_was_emptied_begins_from_its_checkpoint(

@@ -49,10 +49,12 @@ class Index(msgspec.Struct, frozen=True):
         return sum(file.bytes for file in self.files)
 
 
-def pieces(path: str, size: int, mark: int) -> Iterator[tuple[str, int]]:
+def pieces(
+    path: str, size: int, mark: int, prefix: str = FILES_PREFIX
+) -> Iterator[tuple[str, int]]:
     """(object, bytes) of each piece of a file; an empty file has one."""
     for number in range(max(1, -(-size // PIECE_BYTES))):
-        name = f"{FILES_PREFIX}/{path}~{size}-{mark:08x}.{number:05d}"
+        name = f"{prefix}/{path}~{size}-{mark:08x}.{number:05d}"
         yield name, min(PIECE_BYTES, size - number * PIECE_BYTES)
 
 

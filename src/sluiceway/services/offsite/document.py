@@ -5,12 +5,13 @@ the layout.
 """
 
 import re
+from collections.abc import Iterator
 
 import msgspec
 
 from sluiceway.errors import Corruption, SluicewayError
 from sluiceway.objects.interface import ObjectMissing, ObjectStore, check_name
-from sluiceway.services.backup.index import File
+from sluiceway.services.backup.index import FILES_PREFIX, File, pieces
 from sluiceway.tiers import two_copies
 from sluiceway.tiers.manifest import FORMAT_VERSION as MANIFEST_VERSION
 from sluiceway.tiers.manifest import ManifestFile, Version, replay
@@ -18,10 +19,28 @@ from sluiceway.tiers.manifest import ManifestFile, Version, replay
 FORMAT_VERSION = 1
 PREFIX = "checkpoint"
 NAME = re.compile(r"checkpoint/(\d{12})\.json")
+FILE_NAME = re.compile(rf"{FILES_PREFIX}/(\d{{6,}})/.")
 
 
 class Fenced(SluicewayError):
     """Another process has taken the shard over: this one must write nothing more."""
+
+
+class TermFile(File, frozen=True):
+    """A file, whose objects stand below the term that stored them: what one term stores or
+    removes is never another's, whatever their files are called."""
+
+    term: int
+
+    def pieces(self) -> Iterator[tuple[str, int]]:
+        prefix = f"{FILES_PREFIX}/{self.term:06d}"
+        return pieces(self.path, self.bytes, self.mark, prefix)
+
+
+def term_of(name: str) -> int | None:
+    """Of an object of a file; None of what is none."""
+    match = FILE_NAME.match(name)
+    return int(match[1]) if match else None
 
 
 class Checkpoint(msgspec.Struct, frozen=True):
@@ -33,7 +52,7 @@ class Checkpoint(msgspec.Struct, frozen=True):
     owner: str
     committed_ms: int
     manifest: ManifestFile | None
-    files: tuple[File, ...]
+    files: tuple[TermFile, ...]
 
     def hot(self) -> Version:
         """The hot tier that it stands for."""

@@ -6,6 +6,7 @@ somebody else has created ends this process's right to the shard, for good.
 
 import threading
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 
 import structlog
@@ -20,10 +21,12 @@ from sluiceway.services.offsite.document import (
     FORMAT_VERSION,
     Checkpoint,
     Fenced,
+    TermFile,
     name_of,
     numbers,
     read,
     snapshot_of,
+    term_of,
 )
 from sluiceway.tiers import two_copies
 from sluiceway.tiers.manifest import Version
@@ -32,6 +35,9 @@ KEEP = 3
 """Checkpoints that are kept, with what they name."""
 PRUNE_EVERY = 16
 LOOK_S = 0.5
+CHECK_S = 5.0
+"""Between looks whether the shard is still ours, while there is nothing to bring: what is acked
+after a takeover is in this machine's journal alone."""
 RETRY_S = 5.0
 log = structlog.get_logger()
 
@@ -52,12 +58,19 @@ class Offsite:
         self._last = last
         self._clock = clock
         held = {facts.name: facts.bytes for facts in store.list(FILES_PREFIX)}
-        known = {(file.path, file.bytes, file.mark): file for file in last.files}
-        self._target = Target(store, None, held, known)
+        known: dict[tuple[str, int, int], File] = {
+            (file.path, file.bytes, file.mark): file for file in last.files
+        }
+        self._target = Target(store, None, held, known, file_of=self._file_of(last.term))
+        self._checked_s = clock.monotonic_s()
         self._stopping = threading.Event()
         self._thread: threading.Thread | None = None
         self.failure: str | None = None
         self.bytes_stored = 0
+
+    @staticmethod
+    def _file_of(term: int) -> Callable[[str, int, int, int], TermFile]:
+        return partial(TermFile, term=term)
 
     @property
     def last(self) -> Checkpoint:
@@ -96,10 +109,24 @@ class Offsite:
             self.prune()
         return True
 
+    def check(self) -> None:
+        """Is the shard still ours? Raises: Fenced, BackendUnavailable."""
+        self._checked_s = self._clock.monotonic_s()
+        self._check_newest(self._last.number)
+
+    def _check_newest(self, number: int) -> None:
+        """Checkpoint `number` is ours and there. A number that was free proves nothing: others may
+        have gone far ahead and removed theirs with their age; the newest one never goes."""
+        newest_number = max(numbers(self._store), default=0)
+        if newest_number > number:
+            words = f"checkpoint {newest_number} is there, ours is {number}"
+            raise Fenced(f"{words}: the shard was taken over")
+
     def _create(self, checkpoint: Checkpoint) -> None:
-        """Raises: ObjectExists."""
+        """Raises: ObjectExists, Fenced."""
         data = two_copies.encode(checkpoint)
         self._store.create(name_of(checkpoint.number), data)
+        self._check_newest(checkpoint.number)
         if not matches(self._store, name_of(checkpoint.number), data):
             raise Corruption(
                 f"checkpoint {checkpoint.number}: what was stored reads back otherwise"
@@ -113,9 +140,9 @@ class Offsite:
         words = f"checkpoint {number} is of {held.owner} in term {held.term}"
         raise Fenced(f"{words}: the shard was taken over")
 
-    def _stored(self, version: Version) -> list[File]:
+    def _stored(self, version: Version) -> list[TermFile]:
         """The files of a version, all of them there."""
-        files = []
+        files: list[TermFile] = []
         for item in hot_items(self._data_dir, version):
             known = self._target.known.get((item.path, item.bytes, item.mark))
             if known is None or not self._target.has(known):
@@ -123,13 +150,17 @@ class Offsite:
                 self._target.known[(known.path, known.bytes, known.mark)] = known
                 self._target.held.update(known.pieces())
                 self.bytes_stored += stored or 0
+            assert isinstance(known, TermFile)
             files.append(known)
         return files
 
     def prune(self) -> None:
-        """Remove what no kept checkpoint names. Raises: BackendUnavailable."""
+        """Remove what no kept checkpoint names, and nothing that a later term stored: should
+        somebody take the shard meanwhile, what they name is named by ours or is of their term.
+        Raises: Corruption, BackendUnavailable."""
         kept = numbers(self._store)[-KEEP:]
         held = [facts.name for facts in self._store.list(FILES_PREFIX)]
+        held = [name for name in held if (term_of(name) or 1 << 62) <= self._last.term]
         named: set[str] = set()
         for number in kept:
             named.update(n for file in read(self._store, number).files for n, _ in file.pieces())
@@ -153,7 +184,9 @@ class Offsite:
             while not self._stopping.wait(pause_s):
                 pause_s = LOOK_S
                 try:
-                    self.push(version())
+                    brought = self.push(version())
+                    if not brought and self._clock.monotonic_s() - self._checked_s >= CHECK_S:
+                        self.check()
                     self.failure = None
                 except Fenced as error:
                     self.failure = str(error)

@@ -1,10 +1,12 @@
 """Taking a shard: by going on with one's own, or by making a directory of another's checkpoint.
 
 Invariant: a directory holds the hot tier of exactly one term; what another term left in it is set
-aside, never mixed. The shard is opened only after the claim stands in the object store.
+aside, never mixed. The shard is opened only after the claim stands in the object store; what was
+fetched takes its place only after that too.
 """
 
 import os
+import shutil
 from collections.abc import Callable
 from pathlib import Path
 
@@ -14,20 +16,28 @@ import structlog
 from sluiceway.clock import Clock
 from sluiceway.errors import BackendUnavailable, Corruption
 from sluiceway.objects.interface import ObjectExists, ObjectStore
-from sluiceway.services.backup.inventory import HOT_DIRECTORY
+from sluiceway.services.backup.inventory import HOT_DIRECTORY, file_crc
 from sluiceway.services.backup.restore import sync_directory, write_file
 from sluiceway.services.offsite.document import (
     FORMAT_VERSION,
     Checkpoint,
     name_of,
     newest,
+    numbers,
 )
 from sluiceway.tiers import manifest as hot_manifest
 from sluiceway.tiers import two_copies
 
 OWNER = "offsite.json"
 MANIFESTS = f"{HOT_DIRECTORY}/manifest"
-OURS = ("hot", "journal")
+HOT = "hot"
+OURS = (HOT, "journal", "tiers")
+"""What stands for records of one term: the catalog of the tiers says up to which record hours are
+rolled, and which raw points may go; beside another term's hot tier it would be wrong of both."""
+TAKING = "taking"
+"""Where files are fetched to. A start that breaks off leaves them for the next."""
+FENCED_MAX = 8
+"""Directories set aside and not looked at: more mean that two take the shard from each other."""
 TRIES_MAX = 16
 OWNER_BYTES = 8
 Random = Callable[[int], bytes]
@@ -63,59 +73,111 @@ def owner_of(data_dir: Path, random: Random) -> str:
 def take_shard(store: ObjectStore, data_dir: Path, clock: Clock, random: Random) -> Checkpoint:
     """The newest checkpoint, which is this directory's own when it returns. Blocks for the store.
 
-    The directory's lock is held, and the shard in it is not open.
+    Each start is a term of its own: a copy of this directory, or an earlier process whose request
+    comes late, is another. The directory's lock is held, and the shard in it is not open.
     Raises: Corruption, BackendUnavailable, OSError.
     """
     owner = owner_of(data_dir, random)
     for _ in range(TRIES_MAX):
         last = newest(store)
-        if last is not None and last.owner == owner and not behind(data_dir, last):
-            return last
-        if last is not None:
-            refit(store, data_dir, last)
-        taken = Checkpoint(
-            FORMAT_VERSION,
-            1 if last is None else last.number + 1,
-            1 if last is None else last.term + 1,
-            owner,
-            clock.now_ms(),
-            None if last is None else last.manifest,
-            () if last is None else last.files,
-        )
-        try:
-            store.create(name_of(taken.number), two_copies.encode(taken))
-        except ObjectExists:
+        fetched = last is not None and (last.owner != owner or behind(data_dir, last))
+        if last is not None and fetched:
+            check_aside(data_dir)
+            try:
+                fetch_hot(store, data_dir, last)
+            except Corruption:
+                if numbers(store)[-1:] == [last.number]:
+                    raise
+                continue  # it went with its age: its owner still runs
+            set_aside(data_dir, last.number)
+        taken = claim(store, last, owner, clock)
+        if taken is None:
             continue  # somebody was faster, and what they made is what we must begin from
+        if fetched:
+            put_in_place(data_dir)
         log.info("shard_taken", term=taken.term, checkpoint=taken.number)
         return taken
     raise BackendUnavailable(f"{TRIES_MAX} others took the shard while we tried")
 
 
+def claim(
+    store: ObjectStore, last: Checkpoint | None, owner: str, clock: Clock
+) -> Checkpoint | None:
+    """The checkpoint after `last`, with the same data in the next term; None where `last` is not
+    the newest any more."""
+    taken = Checkpoint(
+        FORMAT_VERSION,
+        1 if last is None else last.number + 1,
+        1 if last is None else last.term + 1,
+        owner,
+        clock.now_ms(),
+        None if last is None else last.manifest,
+        () if last is None else last.files,
+    )
+    try:
+        store.create(name_of(taken.number), two_copies.encode(taken))
+    except ObjectExists:
+        return None
+    # A number that was free may be one that went with its age, far behind the newest.
+    return taken if numbers(store)[-1] == taken.number else None
+
+
 def behind(data_dir: Path, last: Checkpoint) -> bool:
-    """Lacks the directory what its own checkpoint has? Then somebody has emptied it."""
+    """Lacks the directory what its own checkpoint has? Then somebody has emptied it, or its start
+    broke off before what it had fetched was in its place."""
     names = (hot_manifest.NAME.fullmatch(path.name) for path in (data_dir / MANIFESTS).glob("*"))
     held = max((int(match[1]) for match in names if match), default=0)
     return last.manifest is not None and held < last.manifest.number
 
 
-def refit(store: ObjectStore, data_dir: Path, last: Checkpoint) -> None:
-    """Make the directory what the checkpoint says. Raises: Corruption, BackendUnavailable,
-    OSError; the directory then holds no shard, and the next try begins anew."""
-    set_aside(data_dir, last.number)
+def fetch_hot(store: ObjectStore, data_dir: Path, last: Checkpoint) -> None:
+    """Bring the checkpoint's hot tier beside the directory's own; what an earlier try has brought
+    is taken. Raises: Corruption, BackendUnavailable, OSError."""
+    taking = data_dir / TAKING
+    shutil.rmtree(taking / MANIFESTS, ignore_errors=True)
+    wanted = {taking / file.path: file for file in last.files}
+    for place in [place for place in taking.rglob("*") if place.is_file()]:
+        file = wanted.get(place)
+        if file is not None and file_crc(place) == (file.bytes, file.crc32):
+            del wanted[place]
+        else:
+            place.unlink()
+    for place, file in wanted.items():
+        write_file(store, file, place, data_dir)
     if last.manifest is None:
         return
-    for file in last.files:
-        write_file(store, file, data_dir / file.path, data_dir)
-    data = hot_manifest.encode(last.manifest)
-    place = data_dir / MANIFESTS / f"{last.manifest.number:012d}.json"
+    place = taking / MANIFESTS / f"{last.manifest.number:012d}.json"
     place.parent.mkdir(parents=True, exist_ok=True)
-    # Last: without a manifest the files are strays, and a try that broke off is set aside.
     with place.open("xb") as out:
-        out.write(data)
+        out.write(hot_manifest.encode(last.manifest))
         out.flush()
         os.fsync(out.fileno())
-    for directory in (place.parent, *place.parent.relative_to(data_dir).parents):
-        sync_directory(data_dir / directory)
+    for directory, _, _ in os.walk(taking):
+        sync_directory(Path(directory))
+
+
+def put_in_place(data_dir: Path) -> None:
+    """What was fetched is the directory's hot tier from now on. The directory has none."""
+    taking = data_dir / TAKING
+    if (taking / HOT).exists():
+        (taking / HOT).rename(data_dir / HOT)
+        sync_directory(data_dir)
+    shutil.rmtree(taking, ignore_errors=True)
+
+
+def aside(data_dir: Path) -> list[Path]:
+    """What was set aside so far."""
+    return sorted(data_dir.glob("fenced-*"))
+
+
+def check_aside(data_dir: Path) -> None:
+    """Raises: BackendUnavailable."""
+    held = aside(data_dir)
+    if len(held) >= FENCED_MAX:
+        raise BackendUnavailable(
+            f"{data_dir} holds {len(held)} directories fenced-*, of other terms: see that no two "
+            "processes take the shard from each other, and move or remove what is not needed"
+        )
 
 
 def set_aside(data_dir: Path, number: int) -> None:
@@ -123,12 +185,12 @@ def set_aside(data_dir: Path, number: int) -> None:
     there = [name for name in OURS if (data_dir / name).exists()]
     if not there:
         return
-    aside = data_dir / f"fenced-{number:012d}"
-    at = 0
-    while (place := aside if not at else aside.with_name(f"{aside.name}-{at}")).exists():
+    name, at = f"fenced-{number:012d}", 0
+    while (place := data_dir / (f"{name}-{at}" if at else name)).exists():
         at += 1
     place.mkdir()
     for name in there:
         (data_dir / name).rename(place / name)
+    sync_directory(place)
     sync_directory(data_dir)
     log.warning("shard_set_aside", place=str(place))
