@@ -634,7 +634,7 @@ def write_warm_file(
 ) -> str:
     """Windows of the points of series i = offsets[i]:offsets[i + 1], in a new file that is synced
     (its directory is not): JSON {path, bytes, crc32, tenant, window_ms, digits, series, windows,
-    points, min_end_ms, max_end_ms}. `kinds`: 1 counter, 2 gauge, 3 unknown; no label set twice.
+    points, folded, min_end_ms, max_end_ms}. `kinds`: 1 counter, 2 gauge, 3 unknown; no set twice.
 
     Raises: TenantFault (columns that do not fit), BackendUnavailable (disk, labels twice).
     """
@@ -644,12 +644,14 @@ def verify_warm_file(disk: Disk, path: str) -> str:
     Raises: Corruption, BackendUnavailable."""
 
 def strip_warm_file(disk: Disk, source: str, path: str, request: str) -> str:
-    """Write `source` to `path`, and read it back, without the labels that a rule takes: `request` =
-    JSON {rules: [{matchers: [{name, op, value}], labels: [name]}], digits}. Series that become one
-    are folded (docs/formats/warm.md); gauges are rounded to `digits` significant digits, 0: to the
-    bit. JSON {file, series_before, points_before, stripped}.
+    """Write `source` to `path`, durable with its directory entry, and read it back: `request` =
+    JSON {rules: [{matchers: [{name, op, value}], labels: [name], keep: [name] or null, digits}]}.
+    Of the rules that name a series the first with `labels` (they go) or `keep` (all others go but
+    the metric's name, le and quantile) takes labels; series that become one are folded
+    (docs/formats/warm.md). The first with `digits` rounds, gauges that were not rounded before, to
+    so many significant digits. JSON {file, series_before, points_before, stripped}.
 
-    Raises: TenantFault (a rule that takes the metric's name, over 12 digits), Corruption."""
+    Raises: TenantFault (a rule that takes __name__, le or quantile, over 12 digits), Corruption."""
 
 # --- tiers (kernels/src/downsample) -----------------------------------------------------------
 

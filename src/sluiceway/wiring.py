@@ -42,8 +42,9 @@ from sluiceway.processor.deletions import Deletions
 from sluiceway.processor.hot_shard import HotShard
 from sluiceway.processor.policy_follower import PolicyFollower
 from sluiceway.processor.worker import Pace, unpaced
+from sluiceway.rollup.boundary import Boundary
 from sluiceway.rollup.cold import ColdObjects
-from sluiceway.rollup.merging import WarmMerger
+from sluiceway.rollup.merging import WarmMerger, WarmStripper
 from sluiceway.rollup.worker import Rollup
 from sluiceway.serve import budget
 from sluiceway.serve.alert_paths import AlertPaths, explaining
@@ -343,6 +344,7 @@ def open_rollup(
         clock,
         WarmMerger(disk),
         ColdObjects(disk),
+        Boundary(disk, hot.policy, WarmStripper(disk)),
         disk_share=disk_share,
         broken=broken,
     )

@@ -50,3 +50,14 @@ def histogram_body(name: str, time_ms: int, total: float) -> bytes:
     )
     label = field(1, field(1, b"__name__") + field(2, name.encode()))
     return field(1, label + field(4, histogram))
+
+
+TYPES = {"counter": 1, "gauge": 2}
+
+
+def metadata(types: Mapping[str, str]) -> bytes:
+    """Types of metric families, to stand behind a `body`."""
+    entries = (
+        b"\x08" + varint(TYPES[kind]) + field(2, name.encode()) for name, kind in types.items()
+    )
+    return b"".join(field(3, entry) for entry in entries)

@@ -4,11 +4,13 @@ from typing import Any
 
 from fakes.hot import CONFIG, OPTIONS, acked, push, series, settle
 from sluiceway.clock import ManualClock
+from sluiceway.governance.policy import Policy
 from sluiceway.kernels import Disk
 from sluiceway.processor.hot_shard import HotShard
+from sluiceway.rollup.boundary import Boundary
 from sluiceway.rollup.cold import ColdObjects
 from sluiceway.rollup.config import TiersConfig
-from sluiceway.rollup.merging import WarmMerger
+from sluiceway.rollup.merging import WarmMerger, WarmStripper
 from sluiceway.rollup.worker import Rollup
 from sluiceway.tenants.limits import Limits, RetentionLimits
 from sluiceway.tenants.model import Snapshot, Tenant
@@ -28,8 +30,10 @@ class Fleet:
         disk: Disk,
         now_ms: int = T0,
         tiers: TiersConfig = TIERS,
+        policy: Policy | None = None,
         **more: Any,
     ) -> None:
+        self.policy = policy or Policy()
         self.disk, self.clock = disk, ManualClock(now_ms)
         self.hot = HotShard(disk, OPTIONS, CONFIG, self.clock)
         self.store = CatalogStore(disk, self.clock)
@@ -47,6 +51,7 @@ class Fleet:
             self.clock,
             WarmMerger(disk),
             ColdObjects(disk),
+            Boundary(disk, lambda: (1, self.policy), WarmStripper(disk)),
             **more,
         )
         self.rollup.attach()

@@ -26,9 +26,10 @@ def free_port() -> int:
         return int(probe.getsockname()[1])
 
 
-def remote_write(series: Iterable[Series]) -> bytes:
-    """A remote write 1.0 body as it is sent: (labels, [(time in ms, value)]) each."""
-    return bytes(cramjam.snappy.compress_raw(body(series)))
+def remote_write(series: Iterable[Series], types: bytes = b"") -> bytes:
+    """A remote write 1.0 body as it is sent: (labels, [(time in ms, value)]) each, and `metadata`
+    behind them."""
+    return bytes(cramjam.snappy.compress_raw(body(series) + types))
 
 
 class Server:

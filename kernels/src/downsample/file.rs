@@ -4,6 +4,7 @@
 //! by `compare_labels`, then by kind: labels whose kind changed stand twice, with windows apart.
 
 use super::columns::{Fields, WindowColumns};
+use super::mark::{Mark, Marked};
 use crate::error::{KernelError, Result};
 use crate::labels::{LabelTable, METRIC_NAME};
 use crate::shard::matcher::Matcher;
@@ -62,19 +63,19 @@ pub trait WindowFile: Send + Sync {
         Ok((bytes + self.read(series, range_ms, more, out)?, more))
     }
 
-    /// Significant digits that values were rounded to on the way here; 0: none, to the bit.
-    fn digits(&self) -> u8 {
-        0
+    /// What was done to any of the series on the way here.
+    fn marked(&self) -> Marked {
+        Marked::default()
     }
 
-    /// Of each of these series: is it a fold of several, so that its answers are approximate?
-    fn folds(&self, series: &[u32]) -> Result<Vec<bool>> {
-        Ok(vec![false; series.len()])
+    /// What was done to each of these series.
+    fn marks(&self, series: &[u32]) -> Result<Vec<Mark>> {
+        Ok(vec![Mark::NONE; series.len()])
     }
 
-    /// Is any of them?
-    fn folded(&self, series: &[u32]) -> Result<bool> {
-        Ok(self.folds(series)?.contains(&true))
+    /// Names of labels that series lost on the way here, ascending.
+    fn taken(&self) -> &[String] {
+        &[]
     }
 }
 

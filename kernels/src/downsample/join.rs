@@ -5,6 +5,7 @@
 
 use super::columns::{Fields, Kind, WindowColumns};
 use super::file::{WindowFile, compare_labels};
+use super::mark::Mark;
 use crate::error::{KernelError, Result};
 use crate::labels::{LabelTable, LabelTableBuilder};
 use std::cmp::Ordering;
@@ -24,8 +25,8 @@ pub struct Part {
     pub windows: u64,
 }
 
-/// Is handed series by labels, then kind, their windows, and which of them are folds of several.
-pub type WindowSink<'a> = dyn FnMut(&LabelTable, &WindowColumns, &[bool]) -> Result<()> + 'a;
+/// Is handed series by labels, then kind, their windows, and what was done to each.
+pub type WindowSink<'a> = dyn FnMut(&LabelTable, &WindowColumns, &[Mark]) -> Result<()> + 'a;
 
 /// Hand all windows that the parts own to `sink`. Two parts must not own one hour.
 pub fn join(parts: &[Part], sink: &mut WindowSink) -> Result<()> {
@@ -134,7 +135,7 @@ struct Stretch {
     kind: Kind,
     piece: usize,
     series: usize,
-    folded: bool,
+    mark: Mark,
 }
 
 /// Read what the parts own of a batch, each part once a range, and put the series together.
@@ -154,15 +155,15 @@ fn hand(
                 owners.push(group);
             }
         }
-        let folds = part.file.folds(&series)?;
+        let marks = part.file.marks(&series)?;
         for &(from_ms, until_ms) in part.owned_ms.iter().filter(|_| !series.is_empty()) {
             let mut piece = WindowColumns::default();
             part.file.read(&series, from_ms + 1..until_ms + 1, Fields::ALL, &mut piece)?;
             for (place, &group) in owners.iter().enumerate() {
                 if !piece.series(place).is_empty() {
                     let kind = piece.kinds[place];
-                    let (piece, folded) = (pieces.len(), folds[place]);
-                    stretches[group].push(Stretch { kind, piece, series: place, folded });
+                    let (piece, mark) = (pieces.len(), marks[place]);
+                    stretches[group].push(Stretch { kind, piece, series: place, mark });
                 }
             }
             pieces.push(piece);
@@ -170,7 +171,7 @@ fn hand(
     }
     let mut out = WindowColumns::default();
     let mut told = LabelTableBuilder::default();
-    let mut folded = Vec::new();
+    let mut marks = Vec::new();
     for (group, mut held) in stretches.into_iter().enumerate() {
         let first_ms = |s: &Stretch| pieces[s.piece].end_ms[pieces[s.piece].series(s.series).start];
         held.sort_by_key(|stretch| (stretch.kind, first_ms(stretch)));
@@ -180,7 +181,9 @@ fn hand(
                 piece.series(stretch.series).for_each(|at| out.push(&piece.window(at)));
             }
             out.end_series(of_kind[0].kind);
-            folded.push(of_kind.iter().any(|stretch| stretch.folded));
+            let mut mark = Mark::NONE;
+            of_kind.iter().for_each(|stretch| mark.merge(stretch.mark));
+            marks.push(mark);
             for (name, value) in labels.labels(group) {
                 let (name, value) = (told.intern(name), told.intern(value));
                 told.label(name, value);
@@ -188,7 +191,7 @@ fn hand(
             told.end_series();
         }
     }
-    if out.series_count() > 0 { sink(&told.finish(), &out, &folded) } else { Ok(()) }
+    if out.series_count() > 0 { sink(&told.finish(), &out, &marks) } else { Ok(()) }
 }
 
 #[cfg(test)]

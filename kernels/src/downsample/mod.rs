@@ -6,16 +6,21 @@
 //! `columns` the currency · `window` points to windows, windows to longer ones · `state` what a stretch
 //! of time comes to · `evaluate` functions over windows, with `view`, `folds`, `sliding`
 //! under it · `points` states of raw points · `state_rows`, `merge_states` states of several tiers ·
+//! `mark` what was done to series at the tiers' boundaries, with `hidden` what a file is silent about ·
 //! `file` windows at rest, in `memory_file`, `warm` and `cold` · `reader` plans over files, with `selection`
 //! and `scan` under it, `open_files` those kept open, `points_file` raw points beside windows.
 
+#[cfg(test)]
+mod boundary_tests;
 pub mod cold;
 pub mod columns;
 pub mod evaluate;
 mod exactness;
 pub mod file;
 mod folds;
+mod hidden;
 pub mod join;
+pub mod mark;
 pub mod memory_file;
 pub mod merge_states;
 pub mod open_files;

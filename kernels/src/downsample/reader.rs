@@ -4,8 +4,9 @@
 //! query alone; an answer says how it stands to the one from raw points.
 
 use super::evaluate::{Exactness, WindowCall};
+use super::hidden::hides;
 use super::scan::{LOSSLESS, Scan};
-use super::selection::{OwnedFile, Selection, runs_of};
+use super::selection::{OwnedFile, Run, Selection, runs_of};
 use super::state::State;
 use crate::error::{KernelError, Result};
 use crate::evaluate::aggregate::Aggregate;
@@ -106,6 +107,7 @@ impl Reader {
         let window_ms = one_window_ms(files);
         let moved = window_ms.map(|window_ms| WindowCall::new(&evaluation.call, &steps, window_ms));
         let runs = runs_of(files, needed_ms(&evaluation, moved.as_ref()))?;
+        let hidden = any_hides(files, &runs, &plan.matchers)?;
         let selection = Selection::of(files, runs, &plan.matchers, limits.series_max, &|| check())?;
         let (series, width) = (selection.labels.len(), evaluation.end_ms.len());
         let estimated = selection.windows_max();
@@ -127,7 +129,10 @@ impl Reader {
             digits: AtomicU8::new(LOSSLESS),
             worst: AtomicU8::new(edges as u8),
         };
-        if exact_only && edges != Exactness::Exact {
+        if hidden {
+            scan.worst.fetch_max(Exactness::Approximate as u8, Ordering::Relaxed);
+        }
+        if exact_only && (hidden || edges != Exactness::Exact) {
             return Ok(None);
         }
         let lanes = lanes_of(&scan, series, width);
@@ -288,6 +293,17 @@ impl Reader {
         }
         Ok(values.into_iter().collect())
     }
+}
+
+/// Is one of the files that the runs read silent about what the matchers ask for?
+fn any_hides(files: &[OwnedFile], runs: &[Run], matchers: &[Matcher]) -> Result<bool> {
+    let stripped = |&(_, owned): &(usize, &OwnedFile)| !owned.file.taken().is_empty();
+    for (number, owned) in files.iter().enumerate().filter(stripped) {
+        if runs.iter().any(|run| run.file == number) && hides(&*owned.file, matchers)? {
+            return Ok(true);
+        }
+    }
+    Ok(false)
 }
 
 type Answered = Result<(LabelTable, Vec<f64>, Vec<bool>, Reservation)>;

@@ -6,6 +6,7 @@
 
 use super::columns::{Fields, WindowColumns};
 use super::evaluate::{Exactness, Scratch, WindowCall};
+use super::mark::Mark;
 use super::selection::{Entry, Run, Selection};
 use super::state::State;
 use super::view::Piece;
@@ -202,9 +203,8 @@ impl Scan<'_> {
             let (bytes, read) = file.read_for(&numbers, range_ms, fields, &mut columns)?;
             self.bytes.fetch_add(bytes, Ordering::Relaxed);
             self.count(columns.window_count() as u64)?;
-            self.note_digits(file.digits())?;
-            if file.folded(&numbers)? {
-                self.note(Exactness::Approximate)?;
+            if file.marked().is_any() {
+                file.marks(&numbers)?.into_iter().try_for_each(|mark| self.note_mark(mark))?;
             }
             for (i, &entry) in batch.iter().enumerate() {
                 let piece = Piece::of(&columns, i, read);
@@ -216,12 +216,16 @@ impl Scan<'_> {
         Ok(())
     }
 
-    fn note_digits(&self, digits: u8) -> Result<()> {
-        if digits == 0 {
+    fn note_mark(&self, mark: Mark) -> Result<()> {
+        if mark.folded {
+            self.note(Exactness::Approximate)?;
+        }
+        let rounded = of_rounded(self.evaluation.call.function);
+        if mark.digits == 0 || rounded == Exactness::Exact {
             return Ok(());
         }
-        self.digits.fetch_min(digits, Ordering::Relaxed);
-        self.note(Exactness::Bounded)
+        self.digits.fetch_min(mark.digits, Ordering::Relaxed);
+        self.note(rounded)
     }
 
     fn count(&self, windows: u64) -> Result<()> {
@@ -231,5 +235,21 @@ impl Scan<'_> {
             return Err(KernelError::client(422, "sluiceway-query-points-limit", message));
         }
         Ok(())
+    }
+}
+
+/// What rounded values make of an answer that would be exact: a relative error of values bounds
+/// one of means and extremes, none of differences.
+fn of_rounded(function: Function) -> Exactness {
+    use Function::{
+        Absent, Average, Count, FirstOverTime, Last, LastOverTime, Maximum, Minimum, Present, Sum,
+        TimeOfFirst, TimeOfLast, Timestamp,
+    };
+    match function {
+        Count | Present | Absent | Timestamp | TimeOfFirst | TimeOfLast => Exactness::Exact,
+        Last | LastOverTime | FirstOverTime | Minimum | Maximum | Sum | Average => {
+            Exactness::Bounded
+        }
+        _ => Exactness::Approximate,
     }
 }

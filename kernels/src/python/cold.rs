@@ -8,6 +8,7 @@ use crate::downsample::columns::{Fields, Kind, WindowColumns};
 use crate::downsample::file::WindowFile;
 use crate::downsample::warm::WarmFile;
 use crate::error::Result;
+use crate::priority::behind_acks;
 use crate::shard::matcher::Matcher;
 use numpy::{IntoPyArray, PyArray1, PyReadonlyArray1};
 use pyo3::exceptions::PyValueError;
@@ -177,15 +178,16 @@ fn merge_cold(py: Python<'_>, disk: &Disk, unit: &str, parts: &str) -> PyResult<
     let unit: ColdUnit = from_json(unit)?;
     let parts: Vec<ColdPart> = from_json(parts)?;
     let disk = &*disk.inner;
-    to_json(&detached(py, || cold::merge_cold(disk, &unit, &parts))?)
+    let merge = || cold::merge_cold(disk, &unit, &parts);
+    to_json(&detached(py, || behind_acks("merge-cold", merge))?)
 }
 
 #[pyfunction]
 fn make_cold(py: Python<'_>, disk: &Disk, source: &str, unit: &str) -> PyResult<String> {
     let unit: ColdUnit = from_json(unit)?;
     let disk = &*disk.inner;
-    let made = detached(py, || cold::cold_from(disk, &WarmFile::open(disk, source)?, &unit))?;
-    to_json(&made)
+    let make = || cold::cold_from(disk, &WarmFile::open(disk, source)?, &unit);
+    to_json(&detached(py, || behind_acks("make-cold", make))?)
 }
 
 pub fn register(module: &Bound<'_, PyModule>) -> PyResult<()> {

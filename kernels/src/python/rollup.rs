@@ -5,6 +5,7 @@ use super::gil::detached;
 use crate::disk::Disk as DiskRole;
 use crate::downsample::columns::WindowColumns;
 use crate::downsample::join::{Part, join};
+use crate::downsample::mark::Mark;
 use crate::downsample::warm::{WarmFile, WarmOptions, WarmReport, WarmWriter};
 use crate::error::Result;
 use crate::labels::LabelTable;
@@ -12,6 +13,7 @@ use crate::priority::behind_acks;
 use pyo3::exceptions::PyValueError;
 use pyo3::prelude::*;
 use serde::Deserialize;
+use std::collections::BTreeSet;
 
 /// A warm file and the ranges (from_ms, until_ms] that it owns.
 #[derive(Deserialize)]
@@ -40,11 +42,11 @@ fn open_parts(disk: &dyn DiskRole, parts: &[WarmPart]) -> Result<Vec<Part>> {
 fn merge(disk: &dyn DiskRole, request: &MergeWarm) -> Result<WarmReport> {
     let parts = open_parts(disk, &request.parts)?;
     let mut options = WarmOptions::new(&request.tenant, request.window_ms);
-    let rounded = parts.iter().map(|part| part.file.digits()).filter(|&digits| digits > 0);
-    options.digits = rounded.min().unwrap_or(0);
+    let taken: BTreeSet<&String> = parts.iter().flat_map(|part| part.file.taken()).collect();
+    options.taken = taken.into_iter().cloned().collect();
     let mut writer = WarmWriter::create(disk, &request.path, &options)?;
-    let mut push = |labels: &LabelTable, windows: &WindowColumns, folded: &[bool]| {
-        writer.push_folded(labels, windows, folded)
+    let mut push = |labels: &LabelTable, windows: &WindowColumns, marks: &[Mark]| {
+        writer.push_marked(labels, windows, marks)
     };
     let written = join(&parts, &mut push);
     let report = written.and_then(|()| {

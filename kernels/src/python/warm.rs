@@ -4,11 +4,13 @@
 use super::disk::Disk;
 use super::gil::detached;
 use super::labels::LabelTable;
+use crate::disk::sync_parent;
 use crate::downsample::columns::{Kind, WindowColumns};
 use crate::downsample::file::compare_labels;
 use crate::downsample::warm::{StripRequest, WarmFile, WarmOptions, WarmReport, WarmWriter, strip};
 use crate::downsample::window::downsample;
 use crate::error::{KernelError, Result};
+use crate::priority::behind_acks;
 use numpy::PyReadonlyArray1;
 use pyo3::prelude::*;
 use serde::Serialize;
@@ -34,16 +36,18 @@ fn strip_warm_file(
     request: &str,
 ) -> PyResult<String> {
     let disk = &*disk.inner;
-    Ok(detached(py, || {
+    let work = || {
         let request: StripRequest = serde_json::from_str(request)
             .map_err(|error| KernelError::client(400, "sluiceway-strip-rule", error.to_string()))?;
         let report = strip(&WarmFile::open(disk, source)?, disk, path, &request)?;
+        sync_parent(disk, path)?;
         let made = WarmFile::open(disk, path)?.verify()?;
         if made != report.file {
             return Err(KernelError::corruption(format!("{path}: read back otherwise")));
         }
         json(&report)
-    })?)
+    };
+    Ok(detached(py, || behind_acks("strip-warm", work))?)
 }
 
 /// Points of a tenant's series, as Python has them.

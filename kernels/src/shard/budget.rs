@@ -129,6 +129,9 @@ pub struct Table {
     pub letter_bytes_max_of: BTreeMap<String, u64>,
     pub letter_days: u32,
     pub budgets: Vec<Budget>,
+    /// What moves to warm and cold is judged there, not here.
+    #[serde(default, rename = "boundary")]
+    _boundary: serde::de::IgnoredAny,
 }
 
 impl Table {

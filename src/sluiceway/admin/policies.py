@@ -151,7 +151,7 @@ class PolicyRoutes:
 
 
 def compare(before: dict[str, Any], after: dict[str, Any]) -> tuple[list[Change], list[str]]:
-    """(what is new or changed, budgets that are gone): a pure function of two policies."""
+    """(what is new or changed, what is gone): a pure function of two policies."""
     changes = []
     old, new = parts_of(before), parts_of(after)
     for subject, fields in new.items():
@@ -167,12 +167,15 @@ def compare(before: dict[str, Any], after: dict[str, Any]) -> tuple[list[Change]
 
 
 def parts_of(policy: dict[str, Any]) -> dict[str, dict[str, Any]]:
-    """Fields by what they belong to: the policy itself, or a budget."""
-    whole = dict(leaves({name: value for name, value in policy.items() if name != "budgets"}))
+    """Fields by what they belong to: the policy itself, a budget, or a rule of the boundary."""
+    lists = {"budgets": "budget", "boundary": "boundary"}
+    whole = dict(leaves({name: value for name, value in policy.items() if name not in lists}))
     parts = {"policy": whole}
-    for budget in policy["budgets"]:
-        said = {name: value for name, value in budget.items() if name != "name"}
-        parts[f"budget/{budget['name']}"] = dict(leaves(said))
+    for name, kind in lists.items():
+        # A version of an older build has no rules of the boundary.
+        for entry in policy.get(name, ()):
+            said = {field: value for field, value in entry.items() if field != "name"}
+            parts[f"{kind}/{entry['name']}"] = dict(leaves(said))
     return parts
 
 

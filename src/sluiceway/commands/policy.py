@@ -73,8 +73,10 @@ def policy_apply(
     """Make a new version of what the file says; in force within 5 s."""
     body = read(file)[0].encode()
     told = ask(http, key, tls_ca, "POST", "/policies", body, **guard(if_version))
-    stage, count = told["policy"]["stage"], len(told["policy"]["budgets"])
-    print(f"version {told['version']}: stage {stage}, {count} budgets")
+    policy = told["policy"]
+    count, rules = len(policy["budgets"]), len(policy["boundary"])
+    more = f", {rules} rules of the boundary" if rules else ""
+    print(f"version {told['version']}: stage {policy['stage']}, {count} budgets{more}")
 
 
 @policy_app.command("rollback")

@@ -6,8 +6,9 @@ Invariant: pure functions from the API's answers to lines; nothing here asks or 
 from typing import Any
 
 from sluiceway.commands.tables import moment, table
+from sluiceway.governance.boundary import told_rule
 from sluiceway.governance.nearness import ROWS_MAX, Nearness
-from sluiceway.governance.policy import Policy
+from sluiceway.governance.policy import Policy, Stage
 from sluiceway.governance.standing import SAID, Standing, told
 
 ABSENT = "absent"
@@ -69,6 +70,8 @@ def standing_lines(policy: Policy, near: Nearness, found: list[Standing]) -> lis
     head = ("BUDGET", "TENANT", "ACTIVE", "SOFT / HARD", "NEW", "SOFT / HARD", "NEXT NEW SERIES")
     lines = [f"sound: stage {policy.stage.value}, {len(policy.budgets)} budgets", ""]
     lines += table(head, rows) if found else ["no budgets: every series is let in"]
+    if policy.boundary:
+        lines += ["", *boundary_lines(policy)]
     lines += [
         "",
         f"Counts are exact, of this moment, by the running shard under version {near.version}; new"
@@ -77,3 +80,19 @@ def standing_lines(policy: Policy, near: Nearness, found: list[Standing]) -> lis
     if len(near.budgets) >= ROWS_MAX:
         lines.append(f"Only the {ROWS_MAX} budgets nearest to a limit are told.")
     return lines
+
+
+def boundary_lines(policy: Policy) -> list[str]:
+    """What would be lost on the way to warm and cold: the rules, not how much they would save."""
+    rows = (
+        (rule.name, rule.tenant, rule.tier.value, rule.metric or "all", told_rule(rule))
+        for rule in policy.boundary
+    )
+    lines = table(("BOUNDARY", "TENANT", "TO", "METRIC", "WHAT IT DOES"), rows)
+    if policy.stage is not Stage.ENFORCE:
+        return [*lines, "These wait: they act in `stage: enforce` only."]
+    return [
+        *lines,
+        "From the next day that closes on; what moved before stays. How many series or bytes that"
+        " saves is not worked out.",
+    ]

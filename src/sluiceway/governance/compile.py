@@ -13,6 +13,8 @@ from sluiceway.governance.policy import (
     FOLDING,
     PLAN_PREFIX,
     Action,
+    BoundaryRule,
+    BoundaryTier,
     Budget,
     Fold,
     GaugeFunction,
@@ -58,6 +60,20 @@ class Row(msgspec.Struct, forbid_unknown_fields=True):
     fold: FoldRow | msgspec.UnsetType = msgspec.UNSET
 
 
+class BoundaryRow(msgspec.Struct, forbid_unknown_fields=True):
+    """One rule of the boundary; the shard passes it over."""
+
+    name: str
+    tenant: str
+    match: str
+    metric: str
+    labels: list[tuple[str, str]]
+    tier: str
+    drop: list[str]
+    keep: list[str] | None
+    digits: int | None
+
+
 class Table(msgspec.Struct, forbid_unknown_fields=True):
     """One compiled version."""
 
@@ -68,6 +84,7 @@ class Table(msgspec.Struct, forbid_unknown_fields=True):
     letter_days: int
     budgets: list[Row]
     letter_bytes_max_of: dict[str, int] = {}
+    boundary: list[BoundaryRow] | msgspec.UnsetType = msgspec.UNSET
 
 
 def compile_policy(policy: Policy, version: int) -> bytes:
@@ -81,6 +98,7 @@ def compile_policy(policy: Policy, version: int) -> bytes:
         letter_days=policy.dead_letters.days,
         budgets=[compile_budget(budget) for budget in policy.budgets],
         letter_bytes_max_of=dict(sorted(policy.dead_letters.bytes_max_of.items())),
+        boundary=[compile_rule(rule) for rule in policy.boundary] or msgspec.UNSET,
     )
     return msgspec.json.encode(table)
 
@@ -100,6 +118,20 @@ def compile_budget(budget: Budget) -> Row:
         always=budget.name.startswith(PLAN_PREFIX),
         standing=True if budget.standing else msgspec.UNSET,
         fold=compile_fold(budget),
+    )
+
+
+def compile_rule(rule: BoundaryRule) -> BoundaryRow:
+    return BoundaryRow(
+        name=rule.name,
+        tenant="" if rule.tenant == EVERY_TENANT else rule.tenant,
+        match="all" if rule.metric is None else rule.match.value,
+        metric=rule.metric or "",
+        labels=sorted(rule.labels.items()),
+        tier=rule.tier.value,
+        drop=list(rule.drop_labels),
+        keep=None if rule.keep is None else list(rule.keep),
+        digits=rule.significant_digits,
     )
 
 
@@ -131,6 +163,21 @@ def decompile(table: bytes) -> Policy:
         stage=Stage(read.stage),
         budgets=tuple(decompile_row(row) for row in read.budgets),
         dead_letters=LetterQuota(read.letter_bytes_max, read.letter_days, read.letter_bytes_max_of),
+        boundary=tuple(decompile_rule(row) for row in read.boundary or ()),
+    )
+
+
+def decompile_rule(row: BoundaryRow) -> BoundaryRule:
+    return BoundaryRule(
+        name=row.name,
+        tenant=row.tenant or EVERY_TENANT,
+        metric=None if row.match == "all" else row.metric,
+        match=Match.PREFIX if row.match == "prefix" else Match.NAME,
+        labels=dict(row.labels),
+        tier=BoundaryTier(row.tier),
+        drop_labels=tuple(row.drop),
+        keep=None if row.keep is None else tuple(row.keep),
+        significant_digits=row.digits,
     )
 
 

@@ -14,6 +14,9 @@ from sluiceway.errors import TenantFault
 
 BUDGETS_MAX = 1_000
 LABELS_MAX = 32
+BOUNDARY_RULES_MAX = 1_000
+DIGITS_MAX = 12
+"""More say every double that a sensor gives: nothing would be saved."""
 NAME_BYTES_MAX = 200
 EVERY_TENANT = "*"
 PLAN_PREFIX = "plan:"
@@ -119,6 +122,32 @@ class LetterQuota(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     """Of tenants whose plan says it; in no document."""
 
 
+class BoundaryTier(StrEnum):
+    """Where windows go when a rule of the boundary is applied to them; what it does to those on
+    their way to warm holds in cold too."""
+
+    WARM = "warm"
+    COLD = "cold"
+
+
+class BoundaryRule(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """What data loses when it moves on from raw: labels, digits of gauges, or both. Of the rules
+    that name a series the first that takes labels says which, the first that rounds how far."""
+
+    name: Name
+    tenant: Name = EVERY_TENANT
+    metric: Name | None = None
+    """None: all metrics."""
+    match: Match = Match.NAME
+    labels: dict[str, str] = {}
+    """Equalities; an empty value means that the label is absent."""
+    tier: BoundaryTier = BoundaryTier.WARM
+    drop_labels: tuple[Name, ...] = ()
+    keep: tuple[Name, ...] | None = None
+    """All labels go but these and those in KEPT."""
+    significant_digits: Annotated[int, msgspec.Meta(ge=1, le=DIGITS_MAX)] | None = None
+
+
 class Policy(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     """Budgets, in the order in which equal actions are told apart. Its version is not its own: who
     keeps it gives it one."""
@@ -126,6 +155,7 @@ class Policy(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     stage: Stage = Stage.OBSERVE
     budgets: tuple[Budget, ...] = ()
     dead_letters: LetterQuota = LetterQuota()
+    boundary: tuple[BoundaryRule, ...] = ()
 
 
 def invalid(message: str) -> TenantFault:
@@ -146,7 +176,40 @@ def checked(policy: Policy) -> Policy:
         if wrong:
             raise invalid(f"budgets[{place}] {budget.name!r}: {wrong}")
         names.add(budget.name)
+    check_boundary(policy.boundary)
     return policy
+
+
+def check_boundary(rules: tuple[BoundaryRule, ...]) -> None:
+    """Raises: TenantFault (400), with the rule and what is wrong with it."""
+    if len(rules) > BOUNDARY_RULES_MAX:
+        raise invalid(f"{len(rules)} rules of the boundary, the limit is {BOUNDARY_RULES_MAX}")
+    names: set[str] = set()
+    for place, rule in enumerate(rules):
+        wrong = boundary_fault_of(rule)
+        if rule.name in names:
+            wrong = "another rule has this name"
+        if wrong:
+            raise invalid(f"boundary[{place}] {rule.name!r}: {wrong}")
+        names.add(rule.name)
+
+
+def boundary_fault_of(rule: BoundaryRule) -> str:
+    """What is wrong with a rule of the boundary by itself, or nothing."""
+    if rule.match is Match.PREFIX and rule.metric is None:
+        return "match: prefix needs a metric"
+    if rule.drop_labels and rule.keep is not None:
+        return "drop_labels or keep, not both"
+    if not rule.drop_labels and rule.keep is None and rule.significant_digits is None:
+        return "it does nothing: drop_labels, keep or significant_digits"
+    for field, names in (("drop_labels", rule.drop_labels), ("keep", rule.keep or ())):
+        if len(names) > LABELS_MAX or len(set(names)) < len(names):
+            return f"{field}: at most {LABELS_MAX} labels, each once"
+        for name in names:
+            if not LABEL_NAME.fullmatch(name):
+                return f"{field}: {name!r} is not the name of a label"
+    always = [name for name in rule.drop_labels if name in KEPT]
+    return f"drop_labels: {always[0]} always stays" if always else ""
 
 
 def fault_of(budget: Budget) -> str:

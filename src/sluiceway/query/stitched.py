@@ -39,14 +39,18 @@ class Answered:
             worst = "approximate"
         elif BOUNDED in (said, worst):
             worst = "bounded"
-        return cls(segment.first, tiers, worst, window_ms if worst == BOUNDED else 0, columns)
+        # Where no edge was moved, what is bounded are rounded values.
+        moved = segment.exactness == BOUNDED or not columns.stats.get("digits", 0)
+        bound_ms = window_ms if worst == BOUNDED and moved else 0
+        return cls(segment.first, tiers, worst, bound_ms, columns)
 
     def words(self) -> str:
         digits = int(self.columns.stats.get("digits", 0))
         if self.exactness != BOUNDED:
             return self.exactness
         bounds = [format_duration(self.bound_ms)] if self.bound_ms else []
-        bounds += [f"{digits} digits"] if digits else []
+        # Rounding keeps a value within half a unit of its last digit.
+        bounds += [f"{0.5 * 10.0 ** (1 - digits):g}"] if digits else []
         return f"{BOUNDED}({', '.join(bounds)})"
 
 

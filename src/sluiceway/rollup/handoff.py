@@ -10,14 +10,25 @@ from dataclasses import dataclass
 import msgspec
 import structlog
 
-from sluiceway.errors import Corruption, SluicewayError
+from sluiceway.errors import Corruption
 from sluiceway.kernels import Disk
+from sluiceway.rollup.boundary import Boundary, unstripped
+from sluiceway.rollup.changes import (
+    WARM_WINDOW_MS,
+    Overtaken,
+    day_files,
+    expired,
+    merged_file,
+    rolled,
+    skipped,
+    warm_file,
+)
 from sluiceway.rollup.interface import (
     ColdMaker,
     Merger,
     RollKernel,
     RollReport,
-    WindowsReport,
+    Rules,
 )
 from sluiceway.rollup.schedule import cold_mark
 from sluiceway.rollup.tasks import (
@@ -32,16 +43,11 @@ from sluiceway.rollup.tasks import (
     Task,
     Unlink,
 )
-from sluiceway.tiers.catalog import Catalog, Change, Marks, TierFile, owned
+from sluiceway.tiers.catalog import Catalog, Change, Tier, TierFile, owned
 from sluiceway.tiers.catalog_store import CatalogStore
 from sluiceway.tiers.paths import DAY_MS, HOUR_MS, day_of_end_ms, warm_path
 
-WARM_WINDOW_MS = 60_000
 EVERY_SEQUENCE = (1 << 63) - 1
-
-
-class Overtaken(SluicewayError):
-    """Somebody else changed the catalog meanwhile: plan again."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -62,12 +68,14 @@ class Handoff:
         store: CatalogStore,
         merge: Merger | None,
         make_cold: ColdMaker | None,
+        boundary: Boundary | None = None,
     ) -> None:
         self._disk = disk
         self._kernel = kernel
         self._store = store
         self._merge_files = merge
         self._make_cold = make_cold
+        self._boundary = boundary
         self._log = structlog.get_logger("rollup")
 
     def carry_out(self, task: Task) -> Done:
@@ -106,7 +114,11 @@ class Handoff:
     def _roll(self, task: Roll) -> Done:
         before = self._store.catalog
         number = before.generation + 1
-        path = self._fresh(warm_path(task.tenant, task.from_ms, task.until_ms, number))
+        final = warm_path(task.tenant, task.from_ms, task.until_ms, number)
+        day_ms = day_of_end_ms(task.until_ms)
+        is_day = (task.from_ms, task.until_ms) == (day_ms, day_ms + DAY_MS)
+        rules = self._rules(task.tenant, "warm") if is_day else ()
+        path = self._fresh(unstripped(final) if rules else final)
         # Points that come from here on mark their hours, whether they are pinned or not.
         self._kernel.watch_coverage(task.tenant, task.until_ms)
         request = {
@@ -122,8 +134,11 @@ class Handoff:
         covered = owned(before.of(task.tenant, "warm"), task.from_ms, task.until_ms)
         made: tuple[TierFile, ...] = ()
         if report.windows or covered:
-            made = (warm_file(task, number, report),)
-        else:
+            file = warm_file(task, number, report)
+            if rules:
+                file = self._strip(file, final, rules)
+            made = (msgspec.structs.replace(file, before_boundary=not is_day),)
+        if rules or not made:
             self._disk.remove(path)
         self._store.commit(lambda now: rolled(now, task, number, made))
         self._kernel.forget_dirty(task.tenant, task.from_ms, task.until_ms, report.through_sequence)
@@ -141,28 +156,49 @@ class Handoff:
         before = self._store.catalog
         files = day_files(before, task.tenant, task.day_ms)
         parts = owned(files, task.day_ms, task.day_ms + DAY_MS)
-        if len(files) < 2:
+        # What was folded before is not folded again: hours that came since are not in its totals.
+        passed = any(file.folded for file in files)
+        rules = () if passed else self._rules(task.tenant, "warm")
+        if len(files) < 2 and not rules:
             raise Overtaken(f"{task}: nothing to merge")
         number = max(file.number for file in files)
         from_ms = min(file.from_ms for file in files)
         until_ms = max(file.until_ms for file in files)
         path = warm_path(task.tenant, from_ms, until_ms, number)
-        report: WindowsReport | None = None
-        made: tuple[TierFile, ...] = ()
         # Where one of them covers the others, it is the merger.
-        if all(file.path != path for file in files):
+        whole = next((file for file in files if file.path == path), None)
+        made: tuple[TierFile, ...] = ()
+        if whole is None:
             assert self._merge_files is not None, "the planner was told"
-            report = self._merge_files(task.tenant, parts, self._fresh(path), WARM_WINDOW_MS)
+            fresh = self._fresh(unstripped(path) if rules else path)
+            report = self._merge_files(task.tenant, parts, fresh, WARM_WINDOW_MS)
             made = (merged_file(task.tenant, from_ms, until_ms, number, files, report),)
+        if rules:
+            source = whole or made[0]
+            number = before.generation + 1
+            path = warm_path(task.tenant, from_ms, until_ms, number)
+            file = self._strip(source, path, rules)
+            made = (msgspec.structs.replace(file, number=number, before_boundary=False),)
+            if whole is None:
+                self._disk.remove(source.path)
         gone = tuple(file.path for file in files if file.path != path)
 
         def change(now: Catalog) -> Change:
             if day_files(now, task.tenant, task.day_ms) != files:
                 raise Overtaken(f"{task}: other files")
+            if rules and now.generation >= number:
+                raise Overtaken(f"{task}: number {number} is taken")
             return Change("merge", files=made, files_removed=gone)
 
         self._store.commit(change)
-        return Done(windows=report.windows if report else 0)
+        return Done(windows=sum(file.windows for file in made))
+
+    def _rules(self, tenant: str, tier: Tier) -> Rules:
+        return self._boundary.rules(tenant, tier) if self._boundary else ()
+
+    def _strip(self, source: TierFile, path: str, rules: Rules) -> TierFile:
+        assert self._boundary is not None, "it gave the rules"
+        return self._boundary.pass_file(source, self._fresh(path), rules)
 
     def _cold(self, task: MakeCold) -> Done:
         assert self._make_cold is not None, "the planner was told"
@@ -171,7 +207,12 @@ class Handoff:
         if len(files) != 1:
             raise Overtaken(f"{task}: {len(files)} warm files")
         number = before.generation + 1
-        made = self._make_cold(task.tenant, task.day_ms, files[0], number)
+        source = files[0]
+        if rules := self._rules(task.tenant, "cold"):
+            source = self._strip(source, unstripped(source.path), rules)
+        made = self._make_cold(task.tenant, task.day_ms, source, number)
+        if source is not files[0]:
+            self._disk.remove(source.path)
 
         def change(now: Catalog) -> Change:
             if now.generation >= number or day_files(now, task.tenant, task.day_ms) != files:
@@ -203,95 +244,3 @@ class Handoff:
         if name in self._disk.list(directory):
             self._disk.remove(path)
         return path
-
-
-def day_files(catalog: Catalog, tenant: str, day_ms: int) -> tuple[TierFile, ...]:
-    held = catalog.of(tenant, "warm")
-    return tuple(file for file in held if day_of_end_ms(file.until_ms) == day_ms)
-
-
-def warm_file(task: Roll, number: int, report: RollReport) -> TierFile:
-    file = report.file
-    return TierFile(
-        tier="warm",
-        path=file.path,
-        bytes=file.bytes,
-        crc32=file.crc32,
-        tenant=task.tenant,
-        from_ms=task.from_ms,
-        until_ms=task.until_ms,
-        number=number,
-        window_ms=WARM_WINDOW_MS,
-        series=file.series,
-        windows=file.windows,
-        points=file.points,
-        through_sequence=report.through_sequence,
-    )
-
-
-def merged_file(
-    tenant: str,
-    from_ms: int,
-    until_ms: int,
-    number: int,
-    files: tuple[TierFile, ...],
-    report: WindowsReport,
-) -> TierFile:
-    return TierFile(
-        tier="warm",
-        path=report.path,
-        bytes=report.bytes,
-        crc32=report.crc32,
-        tenant=tenant,
-        from_ms=from_ms,
-        until_ms=until_ms,
-        number=number,
-        window_ms=WARM_WINDOW_MS,
-        series=report.series,
-        windows=report.windows,
-        points=report.points,
-        through_sequence=min(file.through_sequence for file in files),
-    )
-
-
-def rolled(before: Catalog, task: Roll, number: int, made: tuple[TierFile, ...]) -> Change:
-    """What a roll's commit says. Raises: Overtaken."""
-    if before.generation >= number:
-        raise Overtaken(f"{task}: number {number} is taken")
-    shadowed = tuple(
-        file.path
-        for file in before.of(task.tenant, "warm")
-        if task.from_ms <= file.from_ms and file.until_ms <= task.until_ms
-    )
-    change = Change("roll", files=made, files_removed=shadowed)
-    return change if task.again else moved(before, change, task)
-
-
-def skipped(before: Catalog, task: Skip) -> Change:
-    return moved(before, Change("skip"), task)
-
-
-def moved(before: Catalog, change: Change, task: Roll | Skip) -> Change:
-    """The change with the watermark at the task's end. Raises: Overtaken."""
-    tenant, marks = task.tenant, before.rolled(task.tenant)
-    if marks.warm not in (0, task.from_ms):
-        raise Overtaken(f"{task}: rolled until {marks.warm}")
-    first = marks.warm == 0
-    cold = task.from_ms if first else marks.cold
-    kept = {tenant: Marks(task.from_ms, task.from_ms)} if first else {}
-    return Change(
-        change.reason,
-        files=change.files,
-        files_removed=change.files_removed,
-        rolled_until_ms={tenant: Marks(task.until_ms, cold)},
-        kept_from_ms=kept,
-    )
-
-
-def expired(before: Catalog, task: Expire) -> Change:
-    kept = before.kept_from(task.tenant)
-    warm, cold = kept.warm, kept.cold
-    marks = (
-        Marks(task.kept_from_ms, cold) if task.tier == "warm" else Marks(warm, task.kept_from_ms)
-    )
-    return Change("expire", files_removed=task.paths, kept_from_ms={task.tenant: marks})

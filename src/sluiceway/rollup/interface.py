@@ -9,6 +9,7 @@ from typing import Protocol
 
 import msgspec
 
+from sluiceway.governance.boundary import StripRule
 from sluiceway.tiers.catalog import Owned, TierFile
 from sluiceway.tiers.hot import HotConfig
 from sluiceway.tiers.manifest import BlockEntry, Version
@@ -24,6 +25,8 @@ class WindowsReport(msgspec.Struct, frozen=True):
     windows: int
     points: int
     """Raw points in the windows."""
+    folded: int = 0
+    """Series that lost labels."""
 
 
 class RollReport(msgspec.Struct, frozen=True):
@@ -56,12 +59,32 @@ class RollKernel(Protocol):
     def cancel_merges(self) -> None: ...
 
 
+Rules = tuple[StripRule, ...]
+"""What windows lose when they move to a tier."""
+
+
 class Merger(Protocol):
     """Makes one warm file of several."""
 
     def __call__(
         self, tenant: str, parts: Sequence[Owned], path: str, window_ms: int
     ) -> WindowsReport: ...
+
+
+class StripReport(msgspec.Struct, frozen=True):
+    """A warm file written anew by rules of the boundary."""
+
+    file: WindowsReport
+    series_before: int
+    points_before: int
+    stripped: int
+    """Series of which a rule took labels away."""
+
+
+class Stripper(Protocol):
+    """Writes a warm file anew, as rules of the boundary say."""
+
+    def __call__(self, source: str, path: str, rules: Rules) -> StripReport: ...
 
 
 class ColdMaker(Protocol):

@@ -1,4 +1,4 @@
-"""One warm file of several, by the kernel.
+"""One warm file of several, and one written anew by rules of the boundary, by the kernel.
 
 Invariant: each part gives the windows of the hours that it owns, and no others.
 """
@@ -7,8 +7,8 @@ from collections.abc import Sequence
 
 import msgspec
 
-from sluiceway.kernels import Disk, merge_warm
-from sluiceway.rollup.interface import WindowsReport
+from sluiceway.kernels import Disk, merge_warm, strip_warm_file
+from sluiceway.rollup.interface import Rules, StripReport, WindowsReport
 from sluiceway.tiers.catalog import Owned
 
 
@@ -29,3 +29,15 @@ class WarmMerger:
         }
         text = merge_warm(self._disk, msgspec.json.encode(request).decode())
         return msgspec.json.decode(text, type=WindowsReport)
+
+
+class WarmStripper:
+    """A Stripper over one data directory."""
+
+    def __init__(self, disk: Disk) -> None:
+        self._disk = disk
+
+    def __call__(self, source: str, path: str, rules: Rules) -> StripReport:
+        request = msgspec.json.encode({"rules": rules}).decode()
+        text = strip_warm_file(self._disk, source, path, request)
+        return msgspec.json.decode(text, type=StripReport)

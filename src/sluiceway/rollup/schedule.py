@@ -55,6 +55,8 @@ class World:
     """Orders that took whole tenants."""
     pressed: bool = False
     """The disk is nearly full: what is rolled lets raw points go before their age."""
+    stripped: frozenset[str] = frozenset()
+    """Tenants of which the policy takes something when windows move to warm."""
     merges: bool = True
     makes_cold: bool = True
 
@@ -73,7 +75,7 @@ def tasks(world: World, config: TiersConfig) -> Iterator[Task]:
     rolls = [task for view in world.tenants for task in first_rolls(view, world, config)]
     yield from sorted(rolls, key=lambda task: (task.from_ms, task.tenant))
     for view in world.tenants:
-        yield from rolls_again(view, world, config)
+        yield from rolls_again(view, world, config, files[view.name])
     for view in world.tenants if world.merges else ():
         yield from merges(view, world, files[view.name])
     if world.makes_cold:
@@ -113,22 +115,33 @@ def first_rolls(view: TenantView, world: World, config: TiersConfig) -> Iterator
         yield Roll(view.name, from_ms, min(closed, day_end))
 
 
-def rolls_again(view: TenantView, world: World, config: TiersConfig) -> Iterator[Roll | Forget]:
-    """Hours that got points after they were rolled: alone, or, many, with their day."""
+def rolls_again(
+    view: TenantView, world: World, config: TiersConfig, files: Sequence[TierFile]
+) -> Iterator[Roll | Forget]:
+    """Hours that got points after they were rolled: alone, or, many, with their day.
+
+    A fold's total runs through its day, so that one of its hours cannot be taken out and made anew:
+    it is rolled with its day, or, where raw does not hold that any more, not at all.
+    """
     catalog = world.catalog
+    folded = {day_of_end_ms(f.until_ms) for f in files if f.tier == "warm" and f.folded}
     rolled_ms, raw_from_ms = catalog.rolled(view.name).warm, catalog.raw_from(view.name)
-    lost = tuple(hour for hour in view.dirty_hours if hour < raw_from_ms)
+    lost = tuple(
+        hour
+        for hour in view.dirty_hours
+        if (hour // DAY_MS * DAY_MS if hour // DAY_MS * DAY_MS in folded else hour) < raw_from_ms
+    )
     if lost:
         yield Forget(view.name, lost)
     by_day: dict[int, list[int]] = defaultdict(list)
     for hour in view.dirty_hours:
-        if hour >= raw_from_ms and hour + HOUR_MS <= rolled_ms:
+        if hour not in lost and hour + HOUR_MS <= rolled_ms:
             by_day[hour // DAY_MS * DAY_MS].append(hour)
     for day_ms, hours in sorted(by_day.items()):
         last_ms = world.rerolled_ms.get((view.name, day_ms))
         if last_ms is not None and world.now_ms - last_ms < config.reroll_s_min * 1000:
             continue
-        if len(hours) > DIRTY_HOURS_ALONE_MAX and day_ms >= raw_from_ms:
+        if day_ms in folded or (len(hours) > DIRTY_HOURS_ALONE_MAX and day_ms >= raw_from_ms):
             yield Roll(view.name, day_ms, min(day_ms + DAY_MS, rolled_ms), again=True)
             continue
         for start, end in stretches(hours):
@@ -159,8 +172,13 @@ def whole_days(files: Sequence[TierFile], until_ms: int) -> dict[int, list[TierF
 def merges(view: TenantView, world: World, files: Sequence[TierFile]) -> Iterator[Merge]:
     rolled_ms = world.catalog.rolled(view.name).warm
     for day_ms, parts in whole_days(files, rolled_ms).items():
-        if len(parts) > 1:
+        if len(parts) > 1 or waits(view, world, parts):
             yield Merge(view.name, day_ms)
+
+
+def waits(view: TenantView, world: World, parts: Sequence[TierFile]) -> bool:
+    """Is a day of one file still to pass the boundary?"""
+    return world.merges and view.name in world.stripped and parts[0].before_boundary
 
 
 def colds(view: TenantView, world: World, files: Sequence[TierFile]) -> Iterator[MakeCold]:
@@ -170,7 +188,7 @@ def colds(view: TenantView, world: World, files: Sequence[TierFile]) -> Iterator
     cold = [file for file in files if file.tier == "cold"]
     kept_ms = world.catalog.kept_from(view.name).cold
     for day_ms, parts in whole_days(files, world.catalog.rolled(view.name).warm).items():
-        if len(parts) > 1 or day_ms < kept_ms or parts[0].windows == 0:
+        if len(parts) > 1 or waits(view, world, parts) or day_ms < kept_ms or not parts[0].windows:
             continue  # merged first, or not wanted any more, or nothing to make
         held = owned(cold, day_ms, day_ms + DAY_MS)
         if max((piece.file.number for piece in held), default=0) < parts[0].number:

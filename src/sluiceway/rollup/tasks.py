@@ -38,7 +38,7 @@ class Forget:
 
 @dataclass(frozen=True, slots=True)
 class Merge:
-    """The warm files of a day -> one."""
+    """The warm files of a day -> one, which has lost what the policy takes at the boundary."""
 
     tenant: str
     day_ms: int

@@ -15,9 +15,11 @@ from sluiceway.clock import Clock
 from sluiceway.errors import BackendUnavailable, Cancelled, SluicewayError
 from sluiceway.kernels import Disk
 from sluiceway.rollup import raw
+from sluiceway.rollup.boundary import Boundary
+from sluiceway.rollup.changes import Overtaken
 from sluiceway.rollup.config import CONTINUOUS, TiersConfig
 from sluiceway.rollup.cron import parse_cron
-from sluiceway.rollup.handoff import Handoff, Overtaken
+from sluiceway.rollup.handoff import Handoff
 from sluiceway.rollup.interface import ColdMaker, HotTier, Merger, RollKernel
 from sluiceway.rollup.schedule import (
     TenantView,
@@ -60,6 +62,7 @@ class Rollup:
         clock: Clock,
         merge: Merger | None = None,
         make_cold: ColdMaker | None = None,
+        boundary: Boundary | None = None,
         disk_share: Callable[[], float] = lambda: 0.0,
         broken: str = "",
     ) -> None:
@@ -74,7 +77,8 @@ class Rollup:
         self._config = config
         self._clock = clock
         self._merges, self._makes_cold = merge is not None, make_cold is not None
-        self._handoff = Handoff(disk, kernel, store, merge, make_cold)
+        self._handoff = Handoff(disk, kernel, store, merge, make_cold, boundary)
+        self._boundary = boundary
         self._cron = None if config.schedule == CONTINUOUS else parse_cron(config.schedule)
         self._log = structlog.get_logger("rollup")
         self._wake = threading.Event()
@@ -261,9 +265,15 @@ class Rollup:
             rerolled_ms=self._rerolled_ms,
             deletions=tuple(order for order in version.deletions if order.whole),
             pressed=self._disk_share() >= DISK_SHARE_SERIES,
+            stripped=self._stripped(views),
             merges=self._merges,
             makes_cold=self._makes_cold,
         )
+
+    def _stripped(self, views: tuple[TenantView, ...]) -> frozenset[str]:
+        if self._boundary is None:
+            return frozenset()
+        return self._boundary.stripped(view.name for view in views)
 
     # --- raw points -----------------------------------------------------------------------------
 

@@ -36,6 +36,11 @@ class TierFile(msgspec.Struct, frozen=True):
     points: int
     through_sequence: int
     metric: str | None = None
+    before_boundary: bool = False
+    """Warm: hours whose day is not whole yet, so that the policy's rules of the boundary are still
+    to be applied."""
+    folded: int = 0
+    """Series that lost labels at the boundary."""
 
     @property
     def unit(self) -> tuple[str, str, int, int, int]:

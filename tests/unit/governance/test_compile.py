@@ -10,6 +10,8 @@ from sluiceway.governance.compile import compile_policy, decompile
 from sluiceway.governance.plans import stated, with_plans
 from sluiceway.governance.policy import (
     Action,
+    BoundaryRule,
+    BoundaryTier,
     Budget,
     Fold,
     GaugeFunction,
@@ -59,10 +61,25 @@ budget = st.builds(
     new_series_per_hour=limit | st.just(Limit()),
     action=actions,
 )
+rounding = st.none() | st.integers(1, 12)
+boundary_rules = st.builds(
+    BoundaryRule,
+    name=st.sampled_from(["a", "b", "c"]),
+    tenant=st.sampled_from(["*", "acme"]),
+    metric=text,
+    match=st.sampled_from(Match),
+    labels=st.dictionaries(st.sampled_from(["env", "id"]), text | st.just("")),
+    tier=st.sampled_from(BoundaryTier),
+    drop_labels=names,
+    significant_digits=rounding,
+) | st.builds(
+    BoundaryRule, name=st.just("d"), keep=names | st.just(()), significant_digits=rounding
+)
 policies = st.builds(
     Policy,
     stage=st.sampled_from(Stage),
     budgets=st.lists(budget, max_size=5, unique_by=lambda b: b.name).map(tuple),
+    boundary=st.lists(boundary_rules, max_size=4, unique_by=lambda b: b.name).map(tuple),
 )
 
 

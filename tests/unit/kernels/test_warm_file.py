@@ -72,7 +72,7 @@ def test_damage_is_told(disk: Disk) -> None:
 
 def test_labels_are_taken_and_digits_rounded(disk: Disk) -> None:
     rules = [{"matchers": [{"name": "app", "op": "=", "value": "shop"}], "labels": ["pod"]}]
-    request = json.dumps({"rules": rules, "digits": 3})
+    request = json.dumps({"rules": [*rules, {"digits": 3}]})
     report = json.loads(strip_warm_file(disk, "raw", "stripped", request))
     assert (report["series_before"], report["stripped"], report["file"]["series"]) == (16, 16, 2)
     assert (report["points_before"], report["file"]["digits"]) == (2 * PODS * POINTS, 3)
@@ -80,13 +80,13 @@ def test_labels_are_taken_and_digits_rounded(disk: Disk) -> None:
     assert report["file"]["points"] == (PODS + 1) * POINTS
     assert json.loads(verify_warm_file(disk, "stripped")) == report["file"]
     with pytest.raises(TenantFault):
-        strip_warm_file(disk, "raw", "bad", json.dumps({"digits": 13}))
+        strip_warm_file(disk, "raw", "bad", json.dumps({"rules": [{"digits": 13}]}))
 
 
 def test_a_merge_keeps_rounding_and_what_is_folded(disk: Disk) -> None:
     rules = [{"matchers": [], "labels": ["pod"]}]
-    strip_warm_file(disk, "raw", "stripped", json.dumps({"rules": rules, "digits": 5}))
-    strip_warm_file(disk, "raw", "rounded", json.dumps({"digits": 3}))
+    strip_warm_file(disk, "raw", "stripped", json.dumps({"rules": [*rules, {"digits": 5}]}))
+    strip_warm_file(disk, "raw", "rounded", json.dumps({"rules": [{"digits": 3}]}))
     halves = [("stripped", [[0, 30 * MINUTE_MS]]), ("rounded", [[30 * MINUTE_MS, 60 * MINUTE_MS]])]
     parts = [{"path": path, "owned_ms": owned} for path, owned in halves]
     request = {"tenant": "shop", "window_ms": MINUTE_MS, "path": "merged", "parts": parts}

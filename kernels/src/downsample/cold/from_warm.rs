@@ -20,7 +20,7 @@ pub fn cold_from(
     source: &dyn WindowFile,
     unit: &ColdUnit,
 ) -> Result<Vec<ColdReport>> {
-    let mut writer = ColdUnitWriter::new(disk, unit);
+    let mut writer = ColdUnitWriter::new(disk, unit, source.taken());
     let numbers: Vec<u32> = (0..source.series_count() as u32).collect();
     let (mut windows, mut longer) = (WindowColumns::default(), WindowColumns::default());
     for batch in numbers.chunks(BATCH_SERIES) {
@@ -29,7 +29,7 @@ pub fn cold_from(
         let range_ms = unit.from_ms + 1..unit.until_ms + 1;
         source.read(batch, range_ms, Fields::ALL, &mut windows)?;
         (0..batch.len()).for_each(|i| coarsen(&windows, i, unit.window_ms, &mut longer));
-        writer.push(&source.labels(batch)?, &longer)?;
+        writer.push(&source.labels(batch)?, &longer, &source.marks(batch)?)?;
     }
     let reports = writer.finish()?;
     for report in &reports {

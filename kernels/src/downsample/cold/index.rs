@@ -2,12 +2,13 @@
 //! Parquet's footer, which other engines never see.
 //!
 //! ```text
-//! u32 series · u8[series] kind · u32[series] rows · the label table (docs/formats/labels.md)
+//! u32 series · u8[series] kind and mark · u32[series] rows · the label table (docs/formats/labels.md)
 //! ```
 //! Little-endian, one zstd frame; its place, sizes and CRC-32 stand in the key-value metadata.
 
 use super::schema::IndexPlace;
 use crate::downsample::columns::Kind;
+use crate::downsample::mark::{Mark, Marked};
 use crate::error::{KernelError, Result};
 use crate::labels::{LabelTable, METRIC_NAME};
 use crate::shard::matcher::Matcher;
@@ -15,6 +16,8 @@ use std::io::Read;
 use std::ops::Range;
 
 const ZSTD_LEVEL: i32 = 9;
+const KIND_BITS: u32 = 2;
+const KIND_MASK: u8 = (1 << KIND_BITS) - 1;
 /// An index says its size before it is unpacked; no object of ours comes near.
 pub const INDEX_BYTES_MAX: usize = 1 << 30;
 
@@ -22,6 +25,7 @@ pub const INDEX_BYTES_MAX: usize = 1 << 30;
 pub struct SeriesIndex {
     pub labels: LabelTable,
     pub kinds: Vec<Kind>,
+    pub marks: Vec<Mark>,
     /// Rows of series `i`: `starts[i]..starts[i + 1]`, counted over all row groups.
     starts: Vec<u64>,
 }
@@ -31,11 +35,17 @@ fn corrupt(why: &str) -> KernelError {
 }
 
 /// The blob, and its size unpacked.
-pub fn write(labels: &LabelTable, kinds: &[Kind], rows: &[u32]) -> Result<(Vec<u8>, usize)> {
+pub fn write(
+    labels: &LabelTable,
+    kinds: &[Kind],
+    marks: &[Mark],
+    rows: &[u32],
+) -> Result<(Vec<u8>, usize)> {
     let table = labels.to_bytes();
     let mut plain = Vec::with_capacity(4 + kinds.len() * 5 + table.len());
     plain.extend_from_slice(&(kinds.len() as u32).to_le_bytes());
-    plain.extend(kinds.iter().map(|&kind| kind as u8));
+    let both = |(&kind, mark): (&Kind, &Mark)| kind as u8 | mark.to_u8() << KIND_BITS;
+    plain.extend(kinds.iter().zip(marks).map(both));
     rows.iter().for_each(|rows| plain.extend_from_slice(&rows.to_le_bytes()));
     plain.extend_from_slice(&table);
     if plain.len() > INDEX_BYTES_MAX {
@@ -70,7 +80,9 @@ impl SeriesIndex {
         let count = u32::from_le_bytes(*count) as usize;
         let (kinds, rest) = rest.split_at_checked(count).ok_or_else(short)?;
         let (rows, table) = rest.split_at_checked(count * 4).ok_or_else(short)?;
-        let kind = |&code: &u8| Kind::from_u8(code).ok_or_else(|| corrupt("kind"));
+        let kind = |&code: &u8| Kind::from_u8(code & KIND_MASK).ok_or_else(|| corrupt("kind"));
+        let mark = |&code: &u8| Mark::from_u8(code >> KIND_BITS).ok_or_else(|| corrupt("mark"));
+        let marks = kinds.iter().map(mark).collect::<Result<Vec<_>>>()?;
         let kinds = kinds.iter().map(kind).collect::<Result<Vec<_>>>()?;
         let mut starts = vec![0u64];
         let mut row = 0u64;
@@ -82,7 +94,7 @@ impl SeriesIndex {
         if labels.len() != count {
             return Err(corrupt("label sets"));
         }
-        Ok(SeriesIndex { labels, kinds, starts })
+        Ok(SeriesIndex { labels, kinds, marks, starts })
     }
 
     pub fn series_count(&self) -> usize {
@@ -116,7 +128,14 @@ impl SeriesIndex {
         from..from + names[from..].partition_point(|name| *name == metric)
     }
 
+    /// What the marks come to.
+    pub fn marked(&self) -> Marked {
+        let mut marked = Marked::default();
+        self.marks.iter().for_each(|&mark| marked.add(mark));
+        marked
+    }
+
     pub fn memory_bytes(&self) -> usize {
-        self.labels.memory_bytes() + self.kinds.len() + self.starts.len() * 8
+        self.labels.memory_bytes() + self.kinds.len() * 3 + self.starts.len() * 8
     }
 }

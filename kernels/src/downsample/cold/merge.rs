@@ -6,10 +6,12 @@
 
 use super::reader::ColdFile;
 use super::unit::{ColdUnit, ColdUnitWriter};
+use super::verify::verify_cold;
 use super::writer::ColdReport;
 use crate::disk::Disk;
 use crate::downsample::columns::{Fields, Kind, WindowColumns};
 use crate::downsample::file::{WindowFile, compare_labels};
+use crate::downsample::mark::Mark;
 use crate::error::{KernelError, Result};
 use crate::labels::{LabelTable, METRIC_NAME};
 use serde::Deserialize;
@@ -43,7 +45,7 @@ struct Entry {
     series: usize,
 }
 
-/// Write the parts' windows as one unit. Deterministic: the same windows give the same bytes,
+/// Write the parts' windows as one unit, and read the objects back. Deterministic: the same windows give the same bytes,
 /// however they were cut into parts.
 pub fn merge_cold(disk: &dyn Disk, unit: &ColdUnit, parts: &[ColdPart]) -> Result<Vec<ColdReport>> {
     let mut open = Vec::with_capacity(parts.len());
@@ -56,11 +58,17 @@ pub fn merge_cold(disk: &dyn Disk, unit: &ColdUnit, parts: &[ColdPart]) -> Resul
         let index = file.index()?;
         open.push(Open { file, index, owned_ms: part.owned_ms.clone() });
     }
-    let mut writer = ColdUnitWriter::new(disk, unit);
+    let taken: BTreeSet<&String> = open.iter().flat_map(|part| part.file.taken()).collect();
+    let taken: Vec<String> = taken.into_iter().cloned().collect();
+    let mut writer = ColdUnitWriter::new(disk, unit, &taken);
     for metric in metrics(&open) {
         merge_metric(&open, &metric, &mut writer)?;
     }
-    writer.finish()
+    let reports = writer.finish()?;
+    for report in &reports {
+        verify_cold(&ColdFile::open(disk, &unit.whole_path(&report.path))?)?;
+    }
+    Ok(reports)
 }
 
 fn metrics(open: &[Open]) -> BTreeSet<String> {
@@ -124,10 +132,13 @@ fn write_batch(open: &[Open], batch: &[&[Entry]], writer: &mut ColdUnitWriter<'_
     }
     let mut taken = vec![0; open.len()];
     let mut windows = WindowColumns::default();
+    let mut marks = Vec::with_capacity(batch.len());
     for same in batch {
         let first = same[0];
         let mut places: Vec<(i64, usize, usize, usize)> = Vec::new();
+        let mut mark = Mark::NONE;
         for entry in *same {
+            mark.merge(open[entry.part].index.marks[entry.series]);
             for (range, piece) in pieces[entry.part].iter().enumerate() {
                 let rows = piece.series(taken[entry.part]);
                 places.extend(rows.map(|at| (piece.end_ms[at], entry.part, range, at)));
@@ -145,7 +156,8 @@ fn write_batch(open: &[Open], batch: &[&[Entry]], writer: &mut ColdUnitWriter<'_
         }
         let kind: Kind = open[first.part].index.kinds[first.series];
         windows.end_series(kind);
+        marks.push(mark);
         labels.push(open[first.part].index.labels.take(&[first.series])?);
     }
-    writer.push(&LabelTable::concat(&labels.iter().collect::<Vec<_>>()), &windows)
+    writer.push(&LabelTable::concat(&labels.iter().collect::<Vec<_>>()), &windows, &marks)
 }

@@ -11,6 +11,7 @@ use super::unreadable;
 use crate::disk::{Disk, DiskFile, read_full};
 use crate::downsample::columns::{Fields, WindowColumns};
 use crate::downsample::file::{WindowFile, too_many, unknown_series};
+use crate::downsample::mark::{Mark, Marked};
 use crate::error::{KernelError, Result, room_for};
 use crate::labels::LabelTable;
 use crate::shard::matcher::Matcher;
@@ -75,7 +76,8 @@ impl ColdFile {
         let mut bytes = vec![0; place.bytes];
         read_exactly(&*self.file, place.offset, &mut bytes)?;
         let index = SeriesIndex::read(&bytes, place)?;
-        if index.series_count() != self.facts.series || index.row_count() != self.facts.windows {
+        let sizes = (index.series_count(), index.row_count());
+        if sizes != (self.facts.series, self.facts.windows) || index.marked() != self.marked() {
             return Err(KernelError::corruption("cold object: index and footer differ"));
         }
         Ok(Arc::clone(kept.insert(Arc::new(index))))
@@ -292,6 +294,21 @@ impl WindowFile for ColdFile {
         let values: BTreeSet<&str> =
             found.iter().map(|&i| strings[codes[i as usize] as usize]).collect();
         Ok(values.into_iter().filter(|value| !value.is_empty()).map(str::to_owned).collect())
+    }
+
+    fn marked(&self) -> Marked {
+        Marked { folded_series: self.facts.folded, digits: self.facts.digits }
+    }
+
+    fn marks(&self, series: &[u32]) -> Result<Vec<Mark>> {
+        let index = self.index()?;
+        let mark = |&number: &u32| index.marks.get(number as usize).copied();
+        let found: Option<Vec<Mark>> = series.iter().map(mark).collect();
+        found.ok_or_else(|| KernelError::Backend("cold object: a series that it lacks".to_owned()))
+    }
+
+    fn taken(&self) -> &[String] {
+        &self.facts.taken
     }
 
     fn read(

@@ -110,6 +110,11 @@ pub struct Facts {
     pub windows: u64,
     pub points: u64,
     pub content: u64,
+    /// Series that lost labels on the way here, and the fewest digits that any was rounded to.
+    pub folded: u64,
+    pub digits: u8,
+    /// Labels that were lost, ascending.
+    pub taken: Vec<String>,
     pub index: IndexPlace,
 }
 
@@ -118,7 +123,7 @@ impl Facts {
         let place = &self.index;
         let index =
             format!("{} {} {} {:08x}", place.offset, place.bytes, place.decoded_bytes, place.crc32);
-        [
+        let mut pairs = vec![
             ("sluiceway.format", FORMAT.to_owned()),
             ("sluiceway.tenant", self.tenant.clone()),
             ("sluiceway.window_ms", self.window_ms.to_string()),
@@ -130,18 +135,28 @@ impl Facts {
             ("sluiceway.points", self.points.to_string()),
             ("sluiceway.content", format!("{:016x}", self.content)),
             ("sluiceway.index", index),
-        ]
-        .map(|(key, value)| KeyValue::new(key.to_owned(), value))
-        .to_vec()
+        ];
+        if self.digits > 0 {
+            pairs.push(("sluiceway.digits", self.digits.to_string()));
+        }
+        if self.folded > 0 {
+            pairs.push(("sluiceway.folded", self.folded.to_string()));
+            pairs.push(("sluiceway.taken", serde_json::Value::from(&self.taken[..]).to_string()));
+        }
+        pairs.into_iter().map(|(key, value)| KeyValue::new(key.to_owned(), value)).collect()
     }
 
     pub fn of(file: &FileMetaData) -> Result<Facts> {
         let pairs = file.key_value_metadata().map_or(&[][..], Vec::as_slice);
-        let text = |name: &str| {
+        let given = |name: &str| {
             let found = pairs.iter().find(|pair| pair.key.strip_prefix("sluiceway.") == Some(name));
-            let value = found.and_then(|pair| pair.value.as_deref());
-            value.ok_or_else(|| KernelError::corruption(format!("cold object: no {name}")))
+            found.and_then(|pair| pair.value.as_deref())
         };
+        let text = |name: &str| {
+            given(name).ok_or_else(|| KernelError::corruption(format!("cold object: no {name}")))
+        };
+        let taken = serde_json::from_str(given("taken").unwrap_or("[]"))
+            .map_err(|_| KernelError::corruption("cold object: which labels are taken?"))?;
         let format = text("format")?;
         if format != FORMAT {
             let message = format!("cold object of format {format}, this release reads {FORMAT}");
@@ -157,6 +172,9 @@ impl Facts {
             windows: number(text("windows")?)?,
             points: number(text("points")?)?,
             content: hexadecimal(text("content")?)?,
+            folded: number(given("folded").unwrap_or("0"))?,
+            digits: number(given("digits").unwrap_or("0"))?,
+            taken,
             index: index_place(text("index")?)?,
         })
     }

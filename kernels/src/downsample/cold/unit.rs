@@ -4,6 +4,7 @@ use super::writer::{ColdReport, ColdWriter};
 use crate::disk::Disk;
 use crate::downsample::columns::WindowColumns;
 use crate::downsample::file::compare_labels;
+use crate::downsample::mark::Mark;
 use crate::error::Result;
 use crate::labels::{LabelTable, METRIC_NAME};
 use serde::Deserialize;
@@ -68,7 +69,7 @@ pub fn write_cold(
         compare_labels(labels, i, labels, j).then_with(|| windows.kinds[i].cmp(&windows.kinds[j]))
     });
     let sorted = labels.take(&order)?;
-    let mut writer = ColdUnitWriter::new(disk, unit);
+    let mut writer = ColdUnitWriter::new(disk, unit, &[]);
     let mut from = 0;
     while from < order.len() {
         // In pieces, so that the sorted copy stays small.
@@ -79,7 +80,7 @@ pub fn write_cold(
             until += 1;
         }
         let numbers: Vec<usize> = (from..until).collect();
-        writer.push(&sorted.take(&numbers)?, &piece)?;
+        writer.push(&sorted.take(&numbers)?, &piece, &vec![Mark::NONE; numbers.len()])?;
         from = until;
     }
     writer.finish()
@@ -96,9 +97,11 @@ fn append(windows: &WindowColumns, i: usize, out: &mut WindowColumns) {
 pub struct ColdUnitWriter<'d> {
     disk: &'d dyn Disk,
     unit: ColdUnit,
+    /// Labels that series lost on the way here.
+    taken: Vec<String>,
     metric: String,
     /// Of the metric at hand, while it may be small.
-    held: Vec<(LabelTable, WindowColumns)>,
+    held: Vec<(LabelTable, WindowColumns, Vec<Mark>)>,
     held_rows: usize,
     own: Option<ColdWriter<'d>>,
     pool: Option<ColdWriter<'d>>,
@@ -108,10 +111,12 @@ pub struct ColdUnitWriter<'d> {
 }
 
 impl<'d> ColdUnitWriter<'d> {
-    pub fn new(disk: &'d dyn Disk, unit: &ColdUnit) -> ColdUnitWriter<'d> {
+    /// `taken`: labels that series lost on the way here, ascending.
+    pub fn new(disk: &'d dyn Disk, unit: &ColdUnit, taken: &[String]) -> ColdUnitWriter<'d> {
         ColdUnitWriter {
             disk,
             unit: unit.clone(),
+            taken: taken.to_vec(),
             metric: String::new(),
             held: Vec::new(),
             held_rows: 0,
@@ -123,8 +128,13 @@ impl<'d> ColdUnitWriter<'d> {
         }
     }
 
-    /// Series ascending by `compare_labels` and kind, also over calls.
-    pub fn push(&mut self, labels: &LabelTable, windows: &WindowColumns) -> Result<()> {
+    /// Series ascending by `compare_labels` and kind, also over calls, and what was done to each.
+    pub fn push(
+        &mut self,
+        labels: &LabelTable,
+        windows: &WindowColumns,
+        marks: &[Mark],
+    ) -> Result<()> {
         let metrics = labels.values_of(METRIC_NAME);
         let mut from = 0;
         for run in metrics.chunk_by(|a, b| a == b) {
@@ -133,7 +143,7 @@ impl<'d> ColdUnitWriter<'d> {
                 self.end_metric()?;
                 run[0].clone_into(&mut self.metric);
             }
-            self.push_run(labels, windows, from..until)?;
+            self.push_run(labels, windows, marks, from..until)?;
             from = until;
         }
         Ok(())
@@ -143,18 +153,21 @@ impl<'d> ColdUnitWriter<'d> {
         &mut self,
         labels: &LabelTable,
         windows: &WindowColumns,
+        marks: &[Mark],
         series: Range<usize>,
     ) -> Result<()> {
         let mut piece = WindowColumns::default();
         series.clone().for_each(|i| append(windows, i, &mut piece));
+        let marks = marks[series.clone()].to_vec();
         let labels = labels.take(&series.collect::<Vec<_>>())?;
         if let Some(own) = &mut self.own {
-            return own.push(&labels, &piece);
+            return own.push(&labels, &piece, &marks);
         }
         self.held_rows += piece.window_count();
-        self.held.push((labels, piece));
+        self.held.push((labels, piece, marks));
         if self.held_rows >= self.unit.own_rows_min {
-            let mut own = ColdWriter::create(self.disk, &self.unit, Some(&self.metric), 0)?;
+            let mut own =
+                ColdWriter::create(self.disk, &self.unit, Some(&self.metric), 0, &self.taken)?;
             self.drain(&mut own)?;
             self.own = Some(own);
         }
@@ -163,7 +176,9 @@ impl<'d> ColdUnitWriter<'d> {
 
     fn drain(&mut self, into: &mut ColdWriter<'d>) -> Result<()> {
         self.held_rows = 0;
-        self.held.drain(..).try_for_each(|(labels, windows)| into.push(&labels, &windows))
+        self.held
+            .drain(..)
+            .try_for_each(|(labels, windows, marks)| into.push(&labels, &windows, &marks))
     }
 
     fn end_metric(&mut self) -> Result<()> {
@@ -181,7 +196,7 @@ impl<'d> ColdUnitWriter<'d> {
             Some(pool) => pool,
             None => {
                 self.pools += 1;
-                ColdWriter::create(self.disk, &self.unit, None, self.pools - 1)?
+                ColdWriter::create(self.disk, &self.unit, None, self.pools - 1, &self.taken)?
             }
         };
         self.drain(&mut pool)?;

@@ -14,6 +14,7 @@ use super::unwritable;
 use crate::disk::{Disk, DiskFile, parent, sync_parent};
 use crate::downsample::columns::{Kind, WindowColumns};
 use crate::downsample::file::compare_labels;
+use crate::downsample::mark::{Mark, Marked};
 use crate::error::{KernelError, Result};
 use crate::labels::{LabelTable, METRIC_NAME};
 use parquet::file::properties::WriterProperties;
@@ -58,10 +59,12 @@ pub struct ColdWriter<'d> {
     path: String,
     /// None once it is finished.
     out: Option<SerializedFileWriter<Sink>>,
+    taken: Vec<String>,
     rows: Rows,
     /// Label sets of the series so far, batch by batch.
     labels: Vec<LabelTable>,
     kinds: Vec<Kind>,
+    marks: Vec<Mark>,
     series_rows: Vec<u32>,
     content: Content,
     windows: u64,
@@ -70,12 +73,13 @@ pub struct ColdWriter<'d> {
 }
 
 impl<'d> ColdWriter<'d> {
-    /// `part` counts the objects of a pool.
+    /// `part` counts the objects of a pool; `taken`: labels that series lost on the way here.
     pub fn create(
         disk: &'d dyn Disk,
         unit: &ColdUnit,
         metric: Option<&str>,
         part: usize,
+        taken: &[String],
     ) -> Result<ColdWriter<'d>> {
         let range = (unit.from_ms, unit.until_ms);
         let path = object_path(&unit.tenant, metric, range, unit.number, part);
@@ -99,9 +103,11 @@ impl<'d> ColdWriter<'d> {
             metric: metric.map(str::to_owned),
             path,
             out: Some(out),
+            taken: taken.to_vec(),
             rows: Rows::default(),
             labels: Vec::new(),
             kinds: Vec::new(),
+            marks: Vec::new(),
             series_rows: Vec::new(),
             content: Content::default(),
             windows: 0,
@@ -116,13 +122,19 @@ impl<'d> ColdWriter<'d> {
 
     /// Append series, ascending by `compare_labels` and kind, also over calls. A series without
     /// windows is left out.
-    pub fn push(&mut self, labels: &LabelTable, windows: &WindowColumns) -> Result<()> {
+    pub fn push(
+        &mut self,
+        labels: &LabelTable,
+        windows: &WindowColumns,
+        marks: &[Mark],
+    ) -> Result<()> {
         let kept: Vec<usize> =
             (0..labels.len()).filter(|&i| !windows.series(i).is_empty()).collect();
         let labels = labels.take(&kept)?;
         for (at, &i) in kept.iter().enumerate() {
             self.check_order(&labels, at, windows.kinds[i])?;
             self.push_series(&labels, at, windows.kinds[i], windows, windows.series(i))?;
+            self.marks.push(marks[i]);
         }
         if !kept.is_empty() {
             self.labels.push(labels);
@@ -209,7 +221,8 @@ impl<'d> ColdWriter<'d> {
     }
 
     fn write_index(&mut self, labels: &LabelTable) -> Result<IndexPlace> {
-        let (blob, decoded_bytes) = index::write(labels, &self.kinds, &self.series_rows)?;
+        let (blob, decoded_bytes) =
+            index::write(labels, &self.kinds, &self.marks, &self.series_rows)?;
         let out = self.out.as_mut().expect("written to before it is finished");
         let offset = out.bytes_written() as u64;
         out.write_all(&blob)?;
@@ -217,7 +230,12 @@ impl<'d> ColdWriter<'d> {
     }
 
     fn facts(&self, index: IndexPlace) -> Facts {
+        let mut marked = Marked::default();
+        self.marks.iter().for_each(|&mark| marked.add(mark));
         Facts {
+            folded: marked.folded_series,
+            digits: marked.digits,
+            taken: self.taken.clone(),
             tenant: self.unit.tenant.clone(),
             window_ms: self.unit.window_ms,
             from_ms: self.unit.from_ms,

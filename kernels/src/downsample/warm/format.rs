@@ -6,6 +6,7 @@ use super::columns::{
 use super::page::{PAGE_WINDOWS_MAX, SECTIONS};
 use super::text::{Texts, put_texts};
 use crate::codec::bytes::{Cursor, put_varint, put_zigzag};
+use crate::downsample::mark::{DIGITS_MAX, Marked};
 use crate::error::{KernelError, Result};
 use serde::{Deserialize, Serialize};
 
@@ -17,6 +18,8 @@ const TRAILER_MAGIC: &[u8; 8] = b"SLWWARME";
 pub(super) const DIRECTORY_PAGE_ENTRIES: usize = 256;
 /// A piece is never smaller on average; bounds what a root may claim.
 const PLACE_BYTES_MIN: u64 = 4;
+/// Names of labels that a file's series lost; bounds what a root may claim.
+pub(super) const TAKEN_MAX: usize = 1 << 16;
 
 /// A finished file, as the catalog names it.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -27,7 +30,11 @@ pub struct WarmReport {
     pub crc32: u32,
     pub tenant: String,
     pub window_ms: i64,
+    /// The fewest significant digits that values were rounded to; 0: none were.
     pub digits: u8,
+    /// Series that lost labels.
+    #[serde(default)]
+    pub folded: u64,
     pub series: u64,
     pub windows: u64,
     /// Raw points in the windows.
@@ -160,7 +167,9 @@ pub(super) struct NameEntry {
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub(super) struct Root {
     pub window_ms: i64,
-    pub digits: u8,
+    pub marked: Marked,
+    /// Labels that series lost, ascending.
+    pub taken: Vec<String>,
     pub tenant: String,
     pub series: u64,
     pub windows: u64,
@@ -183,7 +192,8 @@ impl Root {
             crc32,
             tenant: self.tenant.clone(),
             window_ms: self.window_ms,
-            digits: self.digits,
+            digits: self.marked.digits,
+            folded: self.marked.folded_series,
             series: self.series,
             windows: self.windows,
             points: self.points,
@@ -197,7 +207,7 @@ impl Root {
         let start = out.len();
         for value in [
             self.window_ms as u64,
-            u64::from(self.digits),
+            u64::from(self.marked.digits),
             self.series,
             self.windows,
             self.points,
@@ -218,6 +228,11 @@ impl Root {
         put(out, &column(&self.names, |name| name.values as i64));
         put_places(out, &self.names.iter().map(|name| name.list).collect::<Vec<Place>>());
         put_places(out, &self.names.iter().map(|name| name.all).collect::<Vec<Place>>());
+        if self.marked.folded_series > 0 {
+            put_varint(out, self.marked.folded_series);
+            put_varint(out, self.taken.len() as u64);
+            put_texts(out, self.taken.iter().map(String::as_bytes))?;
+        }
         let too_long = |_| KernelError::Backend("warm: root over 4 GiB".into());
         let length = u32::try_from(out.len() - start).map_err(too_long)?.to_le_bytes();
         let crc32 = checksum(&out[start..], &length);
@@ -232,7 +247,7 @@ impl Root {
         let mut cursor = Cursor::new(bytes);
         let pieces_max = usize::try_from(file_bytes / PLACE_BYTES_MIN).unwrap_or(usize::MAX);
         let window_ms = i64::try_from(cursor.varint()?).map_err(|_| broken("window length"))?;
-        let digits = cursor.varint()? as u8;
+        let digits = u8::try_from(cursor.varint()?).map_err(|_| broken("digits"))?;
         let (series, windows) = (cursor.varint()?, cursor.varint()?);
         let points = cursor.varint()?;
         let length = cursor.count(bytes.len())?;
@@ -246,12 +261,24 @@ impl Root {
         let directory_pages = read_places(&mut cursor, directory_pages, file_bytes)?;
         let directory_series = read_u32_differences(&mut cursor, directory_pages.len())?;
         let names = read_names(&mut cursor, names, file_bytes)?;
+        let (mut marked, mut taken) = (Marked { folded_series: 0, digits }, Vec::new());
+        if !cursor.is_empty() {
+            marked.folded_series = cursor.varint()?;
+            let count = cursor.count(TAKEN_MAX)?;
+            let texts = Texts::read(&mut cursor, count)?;
+            let text = |at| texts.string(at).map(str::to_owned);
+            taken = (0..count).map(text).collect::<Result<_>>()?;
+        }
+        if digits > DIGITS_MAX || marked.folded_series > series {
+            return Err(broken("marks of a file"));
+        }
         if window_ms < 1 || series > u64::from(u32::MAX) || !cursor.is_empty() {
             return Err(broken("root"));
         }
         Ok(Root {
             window_ms,
-            digits,
+            marked,
+            taken,
             tenant,
             series,
             windows,

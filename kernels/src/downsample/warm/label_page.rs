@@ -4,6 +4,7 @@
 use super::columns::{broken, put, put_differences, read, read_differences, read_u32};
 use super::text::{Texts, put_texts};
 use crate::codec::bytes::{Cursor, put_varint};
+use crate::downsample::mark::Mark;
 use crate::error::Result;
 use crate::labels::{Interner, LabelTableBuilder, Shapes};
 use hashbrown::HashMap;
@@ -22,7 +23,7 @@ pub(super) struct LabelPageBuilder {
     symbols: Vec<u32>,
     shapes: Shapes,
     shape_of: Vec<u32>,
-    folded: Vec<i64>,
+    marks: Vec<i64>,
     values: Vec<u32>,
     names: Vec<u32>,
 }
@@ -33,7 +34,7 @@ impl LabelPageBuilder {
     }
 
     /// The next series: (name, value) symbols, ascending by name.
-    pub fn push(&mut self, labels: &[(u32, u32)], folded: bool) {
+    pub fn push(&mut self, labels: &[(u32, u32)], mark: Mark) {
         let mut number = |symbol: u32| {
             let next = self.symbols.len() as u32;
             *self.numbers.entry(symbol).or_insert_with(|| {
@@ -47,7 +48,7 @@ impl LabelPageBuilder {
             self.values.push(number(value));
         }
         self.shape_of.push(self.shapes.intern(&self.names));
-        self.folded.push(i64::from(folded));
+        self.marks.push(i64::from(mark.to_u8()));
     }
 
     /// Append the page, and start the next.
@@ -60,7 +61,7 @@ impl LabelPageBuilder {
         put(out, &shapes().map(|names| names.len() as i64).collect::<Vec<i64>>());
         put(out, &shapes().flatten().map(|&name| i64::from(name)).collect::<Vec<i64>>());
         put(out, &self.shape_of.iter().map(|&shape| i64::from(shape)).collect::<Vec<i64>>());
-        put(out, &self.folded);
+        put(out, &self.marks);
         let mut columns: Vec<Vec<Vec<i64>>> =
             shapes().map(|names| vec![Vec::new(); names.len()]).collect();
         let mut values = self.values.iter();
@@ -81,7 +82,7 @@ pub(super) struct LabelPage {
     texts: Texts,
     shapes: Vec<Vec<u32>>,
     shape_of: Vec<u32>,
-    folded: Vec<bool>,
+    marks: Vec<Mark>,
     /// Values of series `i`: `values[starts[i]..starts[i + 1]]`, parallel to its shape's names.
     starts: Vec<usize>,
     values: Vec<u32>,
@@ -100,7 +101,11 @@ impl LabelPage {
         if shape_of.iter().any(|&shape| shape as usize >= shape_count) {
             return Err(broken("shape of a series"));
         }
-        let folded = read(&mut cursor, series)?.iter().map(|&folded| folded != 0).collect();
+        let mark = |&byte: &i64| {
+            let mark = u8::try_from(byte).ok().and_then(Mark::from_u8);
+            mark.ok_or_else(|| broken("mark of a series"))
+        };
+        let marks = read(&mut cursor, series)?.iter().map(mark).collect::<Result<Vec<Mark>>>()?;
         let mut sizes = vec![0; shape_count];
         shape_of.iter().for_each(|&shape| sizes[shape as usize] += 1);
         let mut starts = vec![0];
@@ -122,15 +127,15 @@ impl LabelPage {
         if !cursor.is_empty() {
             return Err(broken("end of a label page"));
         }
-        Ok(LabelPage { texts, shapes, shape_of, folded, starts, values })
+        Ok(LabelPage { texts, shapes, shape_of, marks, starts, values })
     }
 
     pub fn len(&self) -> usize {
         self.shape_of.len()
     }
 
-    pub fn folded(&self, index: usize) -> bool {
-        self.folded[index]
+    pub fn mark(&self, index: usize) -> Mark {
+        self.marks[index]
     }
 
     /// Labels of a series, ascending by name.

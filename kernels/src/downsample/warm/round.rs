@@ -3,16 +3,15 @@
 //! Invariant: a rounded value is within 0.5 / 10^(digits - 1) of the value, relatively, and rounding
 //! it again changes nothing.
 
-use crate::downsample::columns::{Kind, WindowColumns};
+use crate::downsample::columns::WindowColumns;
 
-/// More digits than this say every double that a sensor gives: nothing would be saved.
-pub const DIGITS_MAX: u8 = 12;
-
-/// Round the values of gauges. Counters stay: what matters of them are differences, which no
-/// relative error bounds; and what is of unknown kind may be one.
-pub(super) fn round_windows(windows: &mut WindowColumns, digits: u8) {
+/// Round the values of each series to its `digits`; 0: to the bit. Only gauges have any: what
+/// matters of counters are differences, which no relative error bounds, and what is of unknown kind
+/// may be one.
+pub(super) fn round_windows(windows: &mut WindowColumns, digits: impl Fn(usize) -> u8) {
     for series in 0..windows.series_count() {
-        if windows.kinds[series] != Kind::Gauge {
+        let digits = digits(series);
+        if digits == 0 {
             continue;
         }
         let range = windows.series(series);
@@ -40,6 +39,7 @@ fn rounded(value: f64, digits: u8) -> f64 {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::downsample::mark::DIGITS_MAX;
     use proptest::prelude::*;
 
     #[test]

@@ -8,6 +8,7 @@ use super::index::{ValueList, ValuePage, read_posting};
 use super::reader::WarmFile;
 use crate::downsample::columns::{Fields, WindowColumns};
 use crate::downsample::file::{WindowFile, too_many};
+use crate::downsample::mark::{Mark, Marked};
 use crate::error::Result;
 use crate::labels::{LabelTable, METRIC_NAME};
 use crate::shard::matcher::{CompiledMatcher, Matcher, Test};
@@ -267,13 +268,20 @@ impl WindowFile for WarmFile {
         self.read_windows(series, range_ms, fields, out)
     }
 
-    fn digits(&self) -> u8 {
-        self.root.digits
+    fn marked(&self) -> Marked {
+        self.root.marked
     }
 
-    fn folds(&self, series: &[u32]) -> Result<Vec<bool>> {
-        let mut folds = Vec::with_capacity(series.len());
-        self.visit_labels(series, &mut |page, index, _| folds.push(page.folded(index)))?;
-        Ok(folds)
+    fn marks(&self, series: &[u32]) -> Result<Vec<Mark>> {
+        if !self.root.marked.is_any() {
+            return Ok(vec![Mark::NONE; series.len()]);
+        }
+        let mut marks = Vec::with_capacity(series.len());
+        self.visit_labels(series, &mut |page, index, _| marks.push(page.mark(index)))?;
+        Ok(marks)
+    }
+
+    fn taken(&self) -> &[String] {
+        &self.root.taken
     }
 }

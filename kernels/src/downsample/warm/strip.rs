@@ -8,38 +8,56 @@
 use super::fold::Fold;
 use super::format::WarmReport;
 use super::reader::WarmFile;
-use super::round::{DIGITS_MAX, round_windows};
+use super::round::round_windows;
 use super::writer::{WarmOptions, WarmWriter};
 use crate::disk::Disk;
 use crate::downsample::columns::{Fields, Kind, WindowColumns};
 use crate::downsample::file::WindowFile;
+use crate::downsample::mark::{DIGITS_MAX, Mark, fewer_digits};
 use crate::error::{KernelError, Result};
 use crate::labels::{LabelTable, LabelTableBuilder, METRIC_NAME};
 use crate::shard::matcher::Matcher;
 use roaring::RoaringBitmap;
 use serde::{Deserialize, Serialize};
-use std::collections::HashMap;
+use std::collections::{BTreeSet, HashMap};
 use std::ops::Range;
 
 /// Windows that are held at once, about.
 const BATCH_WINDOWS_MAX: u64 = 1 << 19;
 const BATCH_SERIES_MAX: u64 = 4_096;
 
-/// Series that pass the matchers lose these labels.
-#[derive(Clone, Debug, Deserialize)]
-#[serde(deny_unknown_fields)]
+/// What happens to the series that pass the matchers: they lose `labels`, or all but `keep` and
+/// those in `KEPT`; gauges are rounded to `digits` significant digits, unless they were before.
+#[derive(Clone, Debug, Default, Deserialize)]
+#[serde(deny_unknown_fields, default)]
 pub struct StripRule {
     pub matchers: Vec<Matcher>,
     pub labels: Vec<String>,
+    pub keep: Option<Vec<String>>,
+    /// 0: all.
+    pub digits: u8,
 }
 
-/// What is to be done to a file. Of several rules that name a series the first counts.
+/// Labels without which what differs in meaning would be added up.
+const KEPT: [&str; 3] = [METRIC_NAME, "le", "quantile"];
+
+impl StripRule {
+    fn takes_labels(&self) -> bool {
+        self.keep.is_some() || !self.labels.is_empty()
+    }
+
+    fn takes(&self, name: &str) -> bool {
+        let kept = self.keep.as_ref().is_some_and(|keep| !keep.iter().any(|one| one == name));
+        !KEPT.contains(&name) && (kept || self.labels.iter().any(|one| one == name))
+    }
+}
+
+/// What is to be done to a file. Of the rules that name a series the first that takes labels says
+/// which, and the first that rounds how far.
 #[derive(Clone, Debug, Default, Deserialize)]
 #[serde(deny_unknown_fields, default)]
 pub struct StripRequest {
     pub rules: Vec<StripRule>,
-    /// Significant digits of gauges; 0: all.
-    pub digits: u8,
 }
 
 #[derive(Clone, Debug, Serialize)]
@@ -56,70 +74,103 @@ pub struct StripReport {
 struct Group {
     kind: Kind,
     members: Vec<u32>,
-    folded: bool,
+    /// What it is marked by in the end.
+    mark: Mark,
+    /// Digits that it is to be rounded to now; 0: it stays.
+    digits: u8,
 }
 
 type Labels = Vec<(String, String)>;
 
 /// Write `source` to a new file at `path` of `disk`.
 ///
-/// Errors: 400 for a rule that takes the metric's name or too many digits.
+/// Errors: 400 for a rule that takes a label of `KEPT` or keeps too many digits.
 pub fn strip(
     source: &WarmFile,
     disk: &dyn Disk,
     path: &str,
     request: &StripRequest,
 ) -> Result<StripReport> {
-    let takes_name = |rule: &StripRule| rule.labels.iter().any(|name| name == METRIC_NAME);
-    if request.rules.iter().any(takes_name) || request.digits > DIGITS_MAX {
-        let message =
-            format!("a rule may not take {METRIC_NAME}, nor keep over {DIGITS_MAX} digits");
+    let unsound = |rule: &StripRule| {
+        rule.digits > DIGITS_MAX || rule.labels.iter().any(|name| KEPT.contains(&name.as_str()))
+    };
+    if request.rules.iter().any(unsound) {
+        let message = format!("a rule may not take {KEPT:?}, nor keep over {DIGITS_MAX} digits");
         return Err(KernelError::client(400, "sluiceway-strip-rule", message));
     }
     let report = source.report();
-    let mut claimed: Vec<RoaringBitmap> = Vec::with_capacity(request.rules.len());
-    let mut all = RoaringBitmap::new();
-    for rule in &request.rules {
-        let own = source.matching(&rule.matchers)? - &all;
-        all |= &own;
-        claimed.push(own);
-    }
-    let rounded_before = if report.digits == 0 { DIGITS_MAX + 1 } else { report.digits };
-    let rounded = if request.digits == 0 { DIGITS_MAX + 1 } else { request.digits };
-    let digits = rounded_before.min(rounded);
+    let stripping = Claims::of(source, &request.rules, StripRule::takes_labels)?;
+    let rounding = Claims::of(source, &request.rules, |rule| rule.digits > 0)?;
     let mut options = WarmOptions::new(&report.tenant, report.window_ms);
-    options.digits = if digits > DIGITS_MAX { 0 } else { digits };
+    options.taken = source.taken().to_vec();
     let mut strip = Strip {
         source,
-        request,
-        claimed,
+        rules: &request.rules,
+        stripping,
+        rounding,
         writer: WarmWriter::create(disk, path, &options)?,
         series_max: (BATCH_WINDOWS_MAX / (report.windows / report.series.max(1) + 1))
             .clamp(1, BATCH_SERIES_MAX) as u32,
         stripped: 0,
+        taken: BTreeSet::new(),
     };
     for range in source.metric_ranges()? {
-        if all.range_cardinality(range.clone()) == 0 {
+        if strip.stripping.all.range_cardinality(range.clone()) == 0 {
             strip.copy(range)?;
         } else {
             strip.rewrite(range)?;
         }
     }
     let stripped = strip.stripped;
+    strip.writer.note_taken(strip.taken);
     let file = strip.writer.finish()?;
     let (series_before, points_before) = (report.series, report.points);
     Ok(StripReport { file, series_before, points_before, stripped })
 }
 
+/// Which rule of some kind is a series' own: the first that names it.
+struct Claims {
+    /// By rule.
+    own: Vec<RoaringBitmap>,
+    all: RoaringBitmap,
+}
+
+impl Claims {
+    fn of(
+        source: &WarmFile,
+        rules: &[StripRule],
+        counts: impl Fn(&StripRule) -> bool,
+    ) -> Result<Claims> {
+        let mut claims = Claims { own: Vec::with_capacity(rules.len()), all: RoaringBitmap::new() };
+        for rule in rules {
+            let mut own = RoaringBitmap::new();
+            if counts(rule) {
+                own = source.matching(&rule.matchers)? - &claims.all;
+            }
+            claims.all |= &own;
+            claims.own.push(own);
+        }
+        Ok(claims)
+    }
+
+    fn rule<'a>(&self, rules: &'a [StripRule], series: u32) -> Option<&'a StripRule> {
+        if !self.all.contains(series) {
+            return None;
+        }
+        self.own.iter().position(|own| own.contains(series)).map(|number| &rules[number])
+    }
+}
+
 struct Strip<'a> {
     source: &'a WarmFile,
-    request: &'a StripRequest,
-    /// The series of each rule.
-    claimed: Vec<RoaringBitmap>,
+    rules: &'a [StripRule],
+    stripping: Claims,
+    rounding: Claims,
     writer: WarmWriter,
     /// Series read at once.
     series_max: u32,
     stripped: u64,
+    taken: BTreeSet<String>,
 }
 
 impl Strip<'_> {
@@ -129,16 +180,12 @@ impl Strip<'_> {
         starts.map(move |start| (start..range.end.min(start.saturating_add(size))).collect())
     }
 
-    fn push(
-        &mut self,
-        labels: &LabelTable,
-        mut windows: WindowColumns,
-        folded: &[bool],
-    ) -> Result<()> {
-        if self.request.digits > 0 {
-            round_windows(&mut windows, self.request.digits);
+    /// Digits that a series is to be rounded to; 0: it stays as it is.
+    fn digits(&self, series: u32, kind: Kind, mark: Mark) -> u8 {
+        if kind != Kind::Gauge || mark.digits > 0 {
+            return 0;
         }
-        self.writer.push_folded(labels, &windows, folded)
+        self.rounding.rule(self.rules, series).map_or(0, |rule| rule.digits)
     }
 
     fn read(&self, series: &[u32], fields: Fields) -> Result<WindowColumns> {
@@ -147,12 +194,19 @@ impl Strip<'_> {
         Ok(windows)
     }
 
-    /// Series that no rule names.
+    /// Series that keep their labels.
     fn copy(&mut self, range: Range<u32>) -> Result<()> {
         for series in self.batches(range) {
-            let (labels, folded) = (self.source.labels(&series)?, self.source.folds(&series)?);
-            let windows = self.read(&series, Fields::ALL)?;
-            self.push(&labels, windows, &folded)?;
+            let (labels, mut marks) = (self.source.labels(&series)?, self.source.marks(&series)?);
+            let mut windows = self.read(&series, Fields::ALL)?;
+            let digits: Vec<u8> = (0..series.len())
+                .map(|at| self.digits(series[at], windows.kinds[at], marks[at]))
+                .collect();
+            round_windows(&mut windows, |at| digits[at]);
+            for (mark, &digits) in marks.iter_mut().zip(&digits) {
+                mark.digits = fewer_digits(mark.digits, digits);
+            }
+            self.writer.push_marked(&labels, &windows, &marks)?;
         }
         Ok(())
     }
@@ -161,31 +215,33 @@ impl Strip<'_> {
     fn rewrite(&mut self, range: Range<u32>) -> Result<()> {
         let mut groups: HashMap<(Labels, Kind), Group> = HashMap::new();
         for series in self.batches(range) {
-            let (labels, folded) = (self.source.labels(&series)?, self.source.folds(&series)?);
+            let (labels, marks) = (self.source.labels(&series)?, self.source.marks(&series)?);
             let kinds = self.read(&series, Fields::NONE)?.kinds;
             for (at, &number) in series.iter().enumerate() {
-                let rule = self.claimed.iter().position(|own| own.contains(number));
-                let rule = rule.filter(|_| kinds[at] != Kind::Unknown);
-                let taken = rule.map_or(&[][..], |rule| &self.request.rules[rule].labels);
-                let own =
-                    labels.labels(at).map(|(name, value)| (name.to_owned(), value.to_owned()));
-                let mut own: Labels = own.collect();
-                let before = own.len();
-                own.retain(|(name, _)| !taken.contains(name));
-                let is_stripped = own.len() < before;
+                let (own, is_stripped) = self.left(&labels, at, number, kinds[at]);
+                let digits = self.digits(number, kinds[at], marks[at]);
                 self.stripped += u64::from(is_stripped);
                 let group = groups.entry((own, kinds[at])).or_insert_with(|| Group {
                     kind: kinds[at],
                     members: Vec::new(),
-                    folded: false,
+                    mark: Mark::NONE,
+                    digits: 0,
                 });
                 group.members.push(number);
-                group.folded |= is_stripped || folded[at];
+                group.mark.merge(marks[at]);
+                group.mark.folded |= is_stripped;
+                group.digits = fewer_digits(group.digits, digits);
             }
         }
         let mut groups: Vec<(Labels, Group)> =
             groups.into_iter().map(|((labels, _), group)| (labels, group)).collect();
         groups.sort_by(|a, b| a.0.cmp(&b.0).then_with(|| a.1.kind.cmp(&b.1.kind)));
+        for (_, group) in &mut groups {
+            if group.mark.digits > 0 {
+                group.digits = 0; // Rounded once is rounded.
+            }
+            group.mark.digits = fewer_digits(group.mark.digits, group.digits);
+        }
         let mut rest = groups.as_slice();
         while !rest.is_empty() {
             let mut members = 0;
@@ -200,6 +256,24 @@ impl Strip<'_> {
         Ok(())
     }
 
+    /// The labels that a series keeps, and whether it lost any.
+    fn left(&mut self, labels: &LabelTable, at: usize, number: u32, kind: Kind) -> (Labels, bool) {
+        let rule = self.stripping.rule(self.rules, number).filter(|_| kind != Kind::Unknown);
+        let mut is_stripped = false;
+        let mut own = Labels::new();
+        for (name, value) in labels.labels(at) {
+            if rule.is_some_and(|rule| rule.takes(name)) {
+                is_stripped = true;
+                if !self.taken.contains(name) {
+                    self.taken.insert(name.to_owned());
+                }
+            } else {
+                own.push((name.to_owned(), value.to_owned()));
+            }
+        }
+        (own, is_stripped)
+    }
+
     fn write_groups(&mut self, groups: &[(Labels, Group)]) -> Result<()> {
         let mut builder = LabelTableBuilder::default();
         let mut out = WindowColumns::default();
@@ -207,8 +281,10 @@ impl Strip<'_> {
             groups.iter().flat_map(|(_, group)| group.members.iter().copied()).collect();
         members.sort_unstable();
         // More than a batch only where one group alone is: it is added up batch by batch.
-        let mut folds: Vec<Option<Fold>> =
-            groups.iter().map(|(_, group)| group.folded.then(|| Fold::new(group.kind))).collect();
+        let mut folds: Vec<Option<Fold>> = groups
+            .iter()
+            .map(|(_, group)| group.mark.folded.then(|| Fold::new(group.kind)))
+            .collect();
         for batch in members.chunks(self.series_max as usize) {
             let windows = self.read(batch, Fields::ALL)?;
             for ((labels, group), fold) in groups.iter().zip(&mut folds) {
@@ -235,8 +311,9 @@ impl Strip<'_> {
                 push_labels(&mut builder, labels);
             }
         }
-        let folded: Vec<bool> = groups.iter().map(|(_, group)| group.folded).collect();
-        self.push(&builder.finish(), out, &folded)
+        round_windows(&mut out, |at| groups[at].1.digits);
+        let marks: Vec<Mark> = groups.iter().map(|(_, group)| group.mark).collect();
+        self.writer.push_marked(&builder.finish(), &out, &marks)
     }
 }
 

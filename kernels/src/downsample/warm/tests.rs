@@ -412,6 +412,7 @@ fn rule(name: &str, value: &str, labels: &[&str]) -> StripRule {
     StripRule {
         matchers: vec![Matcher::new(name, MatchOp::Regex, value)],
         labels: labels.iter().map(|&label| label.to_owned()).collect(),
+        ..StripRule::default()
     }
 }
 
@@ -430,8 +431,8 @@ fn told(file: &WarmFile) -> Vec<Told> {
         .zip(bits)
         .enumerate()
         .map(|(at, (labels, bits))| {
-            let folded = file.folded(&[at as u32]).expect("folded");
-            (labels, columns.kinds[at], bits, folded)
+            let mark = file.marks(&[at as u32]).expect("marks")[0];
+            (labels, columns.kinds[at], bits, mark.folded)
         })
         .collect()
 }
@@ -446,7 +447,7 @@ proptest! {
         let disk = MemoryDisk::new();
         let (file, _, report) = both(&disk, seed, series, 16 * 1024);
         let rules = vec![rule("env", "v0", &["host", "id"]), rule("zone", "v[12]", &["host"])];
-        let request = StripRequest { rules, digits: 0 };
+        let request = StripRequest { rules };
         let done = strip(&file, &disk, "stripped", &request).expect("stripped");
         let stripped = WarmFile::open(&disk, "stripped").expect("open");
         prop_assert_eq!(&stripped.verify().expect("sound"), &done.file);
@@ -492,10 +493,10 @@ fn a_file_without_rules_is_written_byte_for_byte() {
     let (file, _, _) = both(&disk, 17, 70, 16 * 1024);
     strip(&file, &disk, "copy", &StripRequest::default()).expect("copied");
     assert!(disk.read_all("file").expect("bytes") == disk.read_all("copy").expect("bytes"));
-    let request = StripRequest { digits: 3, ..StripRequest::default() };
+    let request = StripRequest { rules: vec![StripRule { digits: 3, ..StripRule::default() }] };
     let rounded = strip(&file, &disk, "rounded", &request).expect("rounded");
     assert_eq!((rounded.file.digits, rounded.file.points), (3, file.report().points));
-    let name = StripRequest { rules: vec![rule("env", "v0", &["__name__"])], digits: 0 };
+    let name = StripRequest { rules: vec![rule("env", "v0", &["__name__"])] };
     assert!(strip(&file, &disk, "bad", &name).is_err());
 }
 
@@ -503,7 +504,7 @@ fn a_file_without_rules_is_written_byte_for_byte() {
 fn files_joined_to_one_keep_what_is_folded() {
     let disk = MemoryDisk::new();
     let (file, _, _) = both(&disk, 23, 60, 16 * 1024);
-    let request = StripRequest { rules: vec![rule("env", "v0", &["host", "id"])], digits: 0 };
+    let request = StripRequest { rules: vec![rule("env", "v0", &["host", "id"])] };
     let done = strip(&file, &disk, "stripped", &request).expect("stripped");
     let stripped = WarmFile::open(&disk, "stripped").expect("open");
     let before = told(&stripped);
@@ -514,7 +515,7 @@ fn files_joined_to_one_keep_what_is_folded() {
     };
     let mut writer = WarmWriter::create(&disk, "joined", &WarmOptions::new("tenant", WINDOW_MS))
         .expect("create");
-    join(&[part], &mut |labels, windows, folded| writer.push_folded(labels, windows, folded))
+    join(&[part], &mut |labels, windows, marks| writer.push_marked(labels, windows, marks))
         .expect("joined");
     writer.finish().expect("finish");
     let joined = told(&WarmFile::open(&disk, "joined").expect("open"));

@@ -5,16 +5,18 @@
 //! strings and postings of the file's series.
 
 use super::format::{
-    DIRECTORY_PAGE_ENTRIES, PageEntry, Place, Root, WarmReport, header, put_entries,
+    DIRECTORY_PAGE_ENTRIES, PageEntry, Place, Root, TAKEN_MAX, WarmReport, header, put_entries,
 };
 use super::index::IndexBuilder;
 use super::label_page::{LABEL_PAGE_SERIES, LabelPageBuilder};
 use super::page::{PAGE_WINDOWS_MAX, PageEncoder, SECTIONS};
 use crate::disk::{Disk, DiskFile};
 use crate::downsample::columns::{Kind, WindowColumns};
+use crate::downsample::mark::Mark;
 use crate::error::{KernelError, Result};
 use crate::labels::{Interner, LabelTable, METRIC_NAME};
 use std::cmp::Ordering;
+use std::collections::BTreeSet;
 use std::ops::Range;
 use std::sync::Arc;
 
@@ -28,8 +30,8 @@ const METRIC_PAGE_SHARE: usize = 8;
 pub struct WarmOptions {
     pub tenant: String,
     pub window_ms: i64,
-    /// Significant digits that the values were rounded to; 0: to the bit.
-    pub digits: u8,
+    /// Labels that series lost on the way here, ascending.
+    pub taken: Vec<String>,
     /// A page is closed before it would hold more.
     pub page_windows_max: usize,
 }
@@ -37,7 +39,7 @@ pub struct WarmOptions {
 impl WarmOptions {
     pub fn new(tenant: &str, window_ms: i64) -> WarmOptions {
         let tenant = tenant.to_owned();
-        WarmOptions { tenant, window_ms, digits: 0, page_windows_max: 16 * 1024 }
+        WarmOptions { tenant, window_ms, taken: Vec::new(), page_windows_max: 16 * 1024 }
     }
 }
 
@@ -126,7 +128,7 @@ impl WarmWriter {
             before: None,
             root: Root {
                 window_ms: options.window_ms,
-                digits: options.digits,
+                taken: options.taken.clone(),
                 tenant: options.tenant.clone(),
                 min_end_ms: 0,
                 max_end_ms: -1,
@@ -138,18 +140,18 @@ impl WarmWriter {
     /// Add series, ascending by `compare_labels`, then kind, over all calls. One without windows
     /// is left out.
     pub fn push(&mut self, labels: &LabelTable, windows: &WindowColumns) -> Result<()> {
-        self.push_folded(labels, windows, &[])
+        self.push_marked(labels, windows, &[])
     }
 
-    /// As `push`; `folded` says which series are folds of several, none where it is empty.
-    pub fn push_folded(
+    /// As `push`; `marks` says what was done to each series, nothing where it is empty.
+    pub fn push_marked(
         &mut self,
         labels: &LabelTable,
         windows: &WindowColumns,
-        folded: &[bool],
+        marks: &[Mark],
     ) -> Result<()> {
         if labels.len() != windows.series_count()
-            || !(folded.is_empty() || folded.len() == labels.len())
+            || !(marks.is_empty() || marks.len() == labels.len())
         {
             return Err(self.refusal("labels and windows of unequal number"));
         }
@@ -169,7 +171,7 @@ impl WarmWriter {
                 own.push((symbol(name), symbol(value)));
             }
             let kind = windows.kinds[series];
-            self.enter(&own, kind, folded.get(series).copied().unwrap_or(false))?;
+            self.enter(&own, kind, marks.get(series).copied().unwrap_or_default())?;
             self.push_windows(windows, windows.series(series), kind)?;
             match &mut self.before {
                 Some((before, before_kind)) => {
@@ -188,7 +190,7 @@ impl WarmWriter {
     }
 
     /// Check the order of a series and give it its number.
-    fn enter(&mut self, labels: &[(u32, u32)], kind: Kind, folded: bool) -> Result<()> {
+    fn enter(&mut self, labels: &[(u32, u32)], kind: Kind, mark: Mark) -> Result<()> {
         if let Some((before, before_kind)) = &self.before {
             let order = self.compare(before, labels).then_with(|| before_kind.cmp(&kind));
             if order != Ordering::Less {
@@ -198,7 +200,8 @@ impl WarmWriter {
         let number =
             u32::try_from(self.root.series).map_err(|_| self.refusal("more than 4 G series"))?;
         self.index.push(number, labels);
-        self.label_page.push(labels, folded);
+        self.label_page.push(labels, mark);
+        self.root.marked.add(mark);
         self.root.series += 1;
         let metric = self.metric_of(labels);
         let held = self.page.window_count();
@@ -318,8 +321,21 @@ impl WarmWriter {
         Ok(())
     }
 
+    /// Name labels that series lost, which is known once all are pushed.
+    pub fn note_taken(&mut self, taken: impl IntoIterator<Item = String>) {
+        let mut all: BTreeSet<String> = std::mem::take(&mut self.root.taken).into_iter().collect();
+        all.extend(taken);
+        self.root.taken = all.into_iter().collect();
+    }
+
     /// Write what is left and make the file's bytes durable.
     pub fn finish(mut self) -> Result<WarmReport> {
+        if self.root.marked.folded_series == 0 {
+            self.root.taken.clear();
+        }
+        if self.root.taken.len() > TAKEN_MAX {
+            return Err(self.refusal("too many labels taken"));
+        }
         self.close_page()?;
         self.close_label_page()?;
         self.close_directory_page()?;
