@@ -8,7 +8,7 @@ from sluiceway.governance.policy import Policy
 from sluiceway.kernels import Disk
 from sluiceway.processor.hot_shard import HotShard
 from sluiceway.rollup.boundary import Boundary
-from sluiceway.rollup.cold import ColdObjects
+from sluiceway.rollup.cold import OWN_ROWS_MIN, ColdMonths, ColdObjects
 from sluiceway.rollup.config import TiersConfig
 from sluiceway.rollup.merging import WarmMerger, WarmStripper
 from sluiceway.rollup.worker import Rollup
@@ -31,6 +31,7 @@ class Fleet:
         now_ms: int = T0,
         tiers: TiersConfig = TIERS,
         policy: Policy | None = None,
+        own_rows_min: int = OWN_ROWS_MIN,
         **more: Any,
     ) -> None:
         self.policy = policy or Policy()
@@ -50,8 +51,9 @@ class Fleet:
             tiers,
             self.clock,
             WarmMerger(disk),
-            ColdObjects(disk),
+            ColdObjects(disk, own_rows_min),
             Boundary(disk, lambda: (1, self.policy), WarmStripper(disk)),
+            ColdMonths(disk, own_rows_min),
             **more,
         )
         self.rollup.attach()

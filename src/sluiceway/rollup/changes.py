@@ -5,7 +5,7 @@ Invariant: pure; a change that does not fit the catalog it is shown raises `Over
 
 from sluiceway.errors import SluicewayError
 from sluiceway.rollup.interface import RollReport, WindowsReport
-from sluiceway.rollup.tasks import Expire, Roll, Skip
+from sluiceway.rollup.tasks import Compact, Expire, Roll, Skip
 from sluiceway.tiers.catalog import Catalog, Change, Marks, TierFile
 from sluiceway.tiers.paths import day_of_end_ms
 
@@ -19,6 +19,15 @@ class Overtaken(SluicewayError):
 def day_files(catalog: Catalog, tenant: str, day_ms: int) -> tuple[TierFile, ...]:
     held = catalog.of(tenant, "warm")
     return tuple(file for file in held if day_of_end_ms(file.until_ms) == day_ms)
+
+
+def month_files(catalog: Catalog, task: Compact) -> tuple[TierFile, ...]:
+    """The cold files of a month."""
+    return tuple(
+        file
+        for file in catalog.of(task.tenant, "cold")
+        if task.from_ms <= file.from_ms and file.until_ms <= task.until_ms
+    )
 
 
 def warm_file(task: Roll, number: int, report: RollReport) -> TierFile:

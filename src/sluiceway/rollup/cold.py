@@ -1,16 +1,21 @@
-"""A day's cold objects of its warm file, by the kernel.
+"""A day's cold objects of its warm file, and a month's of its days', by the kernel.
 
 Invariant: the objects are durable and were read back whole when they are told of.
 """
 
+from collections.abc import Sequence
+from typing import Any
+
 import msgspec
 
 from sluiceway.errors import Corruption
-from sluiceway.kernels import Disk, make_cold
-from sluiceway.tiers.catalog import TierFile
+from sluiceway.kernels import Disk, make_cold, merge_cold
+from sluiceway.tiers.catalog import Owned, TierFile
 from sluiceway.tiers.paths import COLD_DIRECTORY, DAY_MS
 
 WINDOW_MS = 3_600_000
+OWN_ROWS_MIN = 100_000
+"""A metric with so many windows in a unit has an object of its own: about a megabyte."""
 
 
 class ColdReport(msgspec.Struct, frozen=True):
@@ -28,42 +33,84 @@ class ColdReport(msgspec.Struct, frozen=True):
 class ColdObjects:
     """A ColdMaker over one data directory."""
 
-    def __init__(self, disk: Disk) -> None:
+    def __init__(self, disk: Disk, own_rows_min: int = OWN_ROWS_MIN) -> None:
         self._disk = disk
+        self._own_rows_min = own_rows_min
 
     def __call__(
         self, tenant: str, day_ms: int, source: TierFile, number: int
     ) -> tuple[TierFile, ...]:
-        until_ms = day_ms + DAY_MS
-        unit = {
-            "directory": COLD_DIRECTORY,
-            "tenant": tenant,
-            "window_ms": WINDOW_MS,
-            "from_ms": day_ms,
-            "until_ms": until_ms,
-            "number": number,
-        }
+        unit = unit_of(tenant, day_ms, day_ms + DAY_MS, number, self._own_rows_min)
         text = make_cold(self._disk, source.path, msgspec.json.encode(unit).decode())
         reports = msgspec.json.decode(text, type=list[ColdReport])
         points = sum(report.points for report in reports)
         if points != source.points:
             raise Corruption(f"{source.path}: {source.points} points, {points} in its hours")
-        return tuple(
-            TierFile(
-                tier="cold",
-                path=f"{COLD_DIRECTORY}/{report.path}",
-                bytes=report.bytes,
-                crc32=report.crc32,
-                tenant=tenant,
-                from_ms=day_ms,
-                until_ms=until_ms,
-                number=number,
-                window_ms=WINDOW_MS,
-                series=report.series,
-                windows=report.windows,
-                points=report.points,
-                through_sequence=source.through_sequence,
-                metric=report.metric,
-            )
-            for report in reports
+        return tuple(cold_file(unit, report, source.through_sequence) for report in reports)
+
+
+class ColdMonths:
+    """A ColdMerger over one data directory."""
+
+    def __init__(self, disk: Disk, own_rows_min: int = OWN_ROWS_MIN) -> None:
+        self._disk = disk
+        self._own_rows_min = own_rows_min
+
+    def __call__(
+        self, tenant: str, from_ms: int, until_ms: int, number: int, parts: Sequence[Owned]
+    ) -> tuple[TierFile, ...]:
+        unit = unit_of(tenant, from_ms, until_ms, number, self._own_rows_min)
+        head = f"{COLD_DIRECTORY}/"
+        given = [{"path": p.file.path.removeprefix(head), "owned_ms": p.ranges_ms} for p in parts]
+        text = merge_cold(
+            self._disk, msgspec.json.encode(unit).decode(), msgspec.json.encode(given).decode()
         )
+        reports = msgspec.json.decode(text, type=list[ColdReport])
+        self._check(parts, reports)
+        through = min(part.file.through_sequence for part in parts)
+        return tuple(cold_file(unit, report, through) for report in reports)
+
+    def _check(self, parts: Sequence[Owned], reports: Sequence[ColdReport]) -> None:
+        """What parts that are owned whole hold is there; of others it is not known how much."""
+        if any(part.ranges_ms != ((part.file.from_ms, part.file.until_ms),) for part in parts):
+            return
+        went_in = (sum(p.file.windows for p in parts), sum(p.file.points for p in parts))
+        there = (sum(r.windows for r in reports), sum(r.points for r in reports))
+        if went_in != there:
+            for report in reports:
+                self._disk.remove(f"{COLD_DIRECTORY}/{report.path}")
+            raise Corruption(f"{parts[0].file.path} and others: {went_in} went in, {there} came")
+
+
+def unit_of(
+    tenant: str, from_ms: int, until_ms: int, number: int, own_rows_min: int
+) -> dict[str, Any]:
+    """A ColdUnit as the kernel reads it."""
+    return {
+        "directory": COLD_DIRECTORY,
+        "tenant": tenant,
+        "window_ms": WINDOW_MS,
+        "from_ms": from_ms,
+        "until_ms": until_ms,
+        "number": number,
+        "own_rows_min": own_rows_min,
+    }
+
+
+def cold_file(unit: dict[str, Any], report: ColdReport, through_sequence: int) -> TierFile:
+    return TierFile(
+        tier="cold",
+        path=f"{COLD_DIRECTORY}/{report.path}",
+        bytes=report.bytes,
+        crc32=report.crc32,
+        tenant=unit["tenant"],
+        from_ms=unit["from_ms"],
+        until_ms=unit["until_ms"],
+        number=unit["number"],
+        window_ms=WINDOW_MS,
+        series=report.series,
+        windows=report.windows,
+        points=report.points,
+        through_sequence=through_sequence,
+        metric=report.metric,
+    )

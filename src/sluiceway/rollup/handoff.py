@@ -19,12 +19,14 @@ from sluiceway.rollup.changes import (
     day_files,
     expired,
     merged_file,
+    month_files,
     rolled,
     skipped,
     warm_file,
 )
 from sluiceway.rollup.interface import (
     ColdMaker,
+    ColdMerger,
     Merger,
     RollKernel,
     RollReport,
@@ -32,6 +34,7 @@ from sluiceway.rollup.interface import (
 )
 from sluiceway.rollup.schedule import cold_mark
 from sluiceway.rollup.tasks import (
+    Compact,
     Drop,
     Expire,
     Forget,
@@ -69,6 +72,7 @@ class Handoff:
         merge: Merger | None,
         make_cold: ColdMaker | None,
         boundary: Boundary | None = None,
+        merge_cold: ColdMerger | None = None,
     ) -> None:
         self._disk = disk
         self._kernel = kernel
@@ -76,6 +80,7 @@ class Handoff:
         self._merge_files = merge
         self._make_cold = make_cold
         self._boundary = boundary
+        self._merge_cold = merge_cold
         self._log = structlog.get_logger("rollup")
 
     def carry_out(self, task: Task) -> Done:
@@ -88,6 +93,8 @@ class Handoff:
                 return self._merge(task)
             case MakeCold():
                 return self._cold(task)
+            case Compact():
+                return self._compact(task)
             case Unlink():
                 self._unlink(task)
             case Forget():
@@ -225,6 +232,29 @@ class Handoff:
             )
             marks = {task.tenant: cold_mark(now, task.tenant, task.day_ms)}
             return Change("cold", files=made, files_removed=gone, rolled_until_ms=marks)
+
+        self._store.commit(change)
+        return Done(windows=sum(file.windows for file in made))
+
+    def _compact(self, task: Compact) -> Done:
+        assert self._merge_cold is not None, "the planner was told"
+        files = month_files(self._store.catalog, task)
+        if len({file.unit for file in files}) < 2:
+            raise Overtaken(f"{task}: nothing to merge")
+        # A merger stands in its newest input's place: what it was made of owns nothing any more.
+        number = max(file.number for file in files)
+        parts = owned(files, task.from_ms, task.until_ms)
+        newest = [file for file in files if file.number == number]
+        is_whole = (newest[0].from_ms, newest[0].until_ms) == (task.from_ms, task.until_ms)
+        made: tuple[TierFile, ...] = ()
+        if not is_whole:
+            made = self._merge_cold(task.tenant, task.from_ms, task.until_ms, number, parts)
+        gone = tuple(file.path for file in files if not (is_whole and file in newest))
+
+        def change(now: Catalog) -> Change:
+            if month_files(now, task) != files:
+                raise Overtaken(f"{task}: other files")
+            return Change("compact", files=made, files_removed=gone)
 
         self._store.commit(change)
         return Done(windows=sum(file.windows for file in made))

@@ -95,6 +95,14 @@ class ColdMaker(Protocol):
     ) -> tuple[TierFile, ...]: ...
 
 
+class ColdMerger(Protocol):
+    """Makes the cold files of a month out of those of its days."""
+
+    def __call__(
+        self, tenant: str, from_ms: int, until_ms: int, number: int, parts: Sequence[Owned]
+    ) -> tuple[TierFile, ...]: ...
+
+
 Expiring = Callable[[Sequence[BlockEntry], HotConfig, int], Sequence[BlockEntry]]
 """Which blocks of raw points go, at a time (ms)."""
 

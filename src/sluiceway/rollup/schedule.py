@@ -10,6 +10,7 @@ from dataclasses import dataclass, field
 
 from sluiceway.rollup.config import TiersConfig
 from sluiceway.rollup.tasks import (
+    Compact,
     Drop,
     Expire,
     Forget,
@@ -23,7 +24,7 @@ from sluiceway.rollup.tasks import (
 from sluiceway.tenants.limits import RetentionLimits
 from sluiceway.tiers.catalog import Catalog, Marks, Tier, TierFile, owned
 from sluiceway.tiers.manifest import Deletion
-from sluiceway.tiers.paths import DAY_MS, HOUR_MS, day_of_end_ms
+from sluiceway.tiers.paths import DAY_MS, HOUR_MS, day_of_end_ms, month_of_end_ms
 
 DIRTY_HOURS_ALONE_MAX = 6
 """Of one day: more are rolled with their whole day."""
@@ -59,6 +60,7 @@ class World:
     """Tenants of which the policy takes something when windows move to warm."""
     merges: bool = True
     makes_cold: bool = True
+    compacts: bool = True
 
 
 def plan(world: World, config: TiersConfig, avoided: Collection[Task] = ()) -> Task | None:
@@ -81,6 +83,9 @@ def tasks(world: World, config: TiersConfig) -> Iterator[Task]:
     if world.makes_cold:
         for view in world.tenants:
             yield from colds(view, world, files[view.name])
+    if world.compacts and not world.pressed:
+        for view in world.tenants:
+            yield from compactions(view, world, config, files[view.name])
     for view in world.tenants:
         yield from expiries(view, world, files[view.name])
 
@@ -190,9 +195,38 @@ def colds(view: TenantView, world: World, files: Sequence[TierFile]) -> Iterator
     for day_ms, parts in whole_days(files, world.catalog.rolled(view.name).warm).items():
         if len(parts) > 1 or waits(view, world, parts) or day_ms < kept_ms or not parts[0].windows:
             continue  # merged first, or not wanted any more, or nothing to make
-        held = owned(cold, day_ms, day_ms + DAY_MS)
-        if max((piece.file.number for piece in held), default=0) < parts[0].number:
+        if not are_made(cold, day_ms, parts):
             yield MakeCold(view.name, day_ms)
+
+
+def are_made(cold: Sequence[TierFile], day_ms: int, parts: Sequence[TierFile]) -> bool:
+    """Are a day's hours made of what its minutes are now?"""
+    held = owned(cold, day_ms, day_ms + DAY_MS)
+    newest = max((part.number for part in parts if part.windows), default=0)
+    return max((piece.file.number for piece in held), default=0) >= newest
+
+
+def compactions(
+    view: TenantView, world: World, config: TiersConfig, files: Sequence[TierFile]
+) -> Iterator[Compact]:
+    """Months of several units that no point can change any more: they are rolled, raw has gone by
+    its age, no hour is dirty, and their hours are those of their minutes."""
+    rolled_ms = world.catalog.rolled(view.name).warm
+    reference_ms = min(world.now_ms, rolled_ms) - config.raw_ms
+    cold = [file for file in files if file.tier == "cold"]
+    units: dict[tuple[int, int], set[tuple[str, str, int, int, int]]] = defaultdict(set)
+    for file in cold:
+        units[month_of_end_ms(file.until_ms)].add(file.unit)
+    for (from_ms, until_ms), held in sorted(units.items()):
+        if len(held) < 2 or until_ms > reference_ms:
+            continue
+        dirty = any(from_ms <= hour < until_ms for hour in view.dirty_hours)
+        days = whole_days(files, rolled_ms).items()
+        made = all(
+            are_made(cold, day_ms, parts) for day_ms, parts in days if from_ms <= day_ms < until_ms
+        )
+        if made and not dirty:
+            yield Compact(view.name, from_ms, until_ms)
 
 
 def expiries(view: TenantView, world: World, files: Sequence[TierFile]) -> Iterator[Expire]:

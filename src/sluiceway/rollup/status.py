@@ -36,6 +36,7 @@ class Status(msgspec.Struct, frozen=True):
     units_total: int
     merges_total: int
     cold_units_total: int
+    cold_months_total: int
     points_total: int
     windows_total: int
     failures_total: int

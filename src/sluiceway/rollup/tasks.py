@@ -53,6 +53,15 @@ class MakeCold:
 
 
 @dataclass(frozen=True, slots=True)
+class Compact:
+    """The cold objects of a month, (from_ms, until_ms] -> one a large metric, the small pooled."""
+
+    tenant: str
+    from_ms: int
+    until_ms: int
+
+
+@dataclass(frozen=True, slots=True)
 class Expire:
     """Files past their tenant's retention; windows after `kept_from_ms` stay."""
 
@@ -85,4 +94,4 @@ class LetRawGo:
     raw_from_ms: tuple[tuple[str, int], ...]
 
 
-Task = Roll | Skip | Forget | Merge | MakeCold | Expire | Drop | Unlink | LetRawGo
+Task = Roll | Skip | Forget | Merge | MakeCold | Compact | Expire | Drop | Unlink | LetRawGo

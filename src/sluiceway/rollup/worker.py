@@ -20,7 +20,7 @@ from sluiceway.rollup.changes import Overtaken
 from sluiceway.rollup.config import CONTINUOUS, TiersConfig
 from sluiceway.rollup.cron import parse_cron
 from sluiceway.rollup.handoff import Handoff
-from sluiceway.rollup.interface import ColdMaker, HotTier, Merger, RollKernel
+from sluiceway.rollup.interface import ColdMaker, ColdMerger, HotTier, Merger, RollKernel
 from sluiceway.rollup.schedule import (
     TenantView,
     World,
@@ -63,6 +63,7 @@ class Rollup:
         merge: Merger | None = None,
         make_cold: ColdMaker | None = None,
         boundary: Boundary | None = None,
+        merge_cold: ColdMerger | None = None,
         disk_share: Callable[[], float] = lambda: 0.0,
         broken: str = "",
     ) -> None:
@@ -77,7 +78,8 @@ class Rollup:
         self._config = config
         self._clock = clock
         self._merges, self._makes_cold = merge is not None, make_cold is not None
-        self._handoff = Handoff(disk, kernel, store, merge, make_cold, boundary)
+        self._compacts = merge_cold is not None
+        self._handoff = Handoff(disk, kernel, store, merge, make_cold, boundary, merge_cold)
         self._boundary = boundary
         self._cron = None if config.schedule == CONTINUOUS else parse_cron(config.schedule)
         self._log = structlog.get_logger("rollup")
@@ -268,6 +270,7 @@ class Rollup:
             stripped=self._stripped(views),
             merges=self._merges,
             makes_cold=self._makes_cold,
+            compacts=self._compacts,
         )
 
     def _stripped(self, views: tuple[TenantView, ...]) -> frozenset[str]:
@@ -357,6 +360,7 @@ class Rollup:
             units_total=counts["Roll"],
             merges_total=counts["Merge"],
             cold_units_total=counts["MakeCold"],
+            cold_months_total=counts["Compact"],
             points_total=counts["points"],
             windows_total=counts["windows"],
             failures_total=counts["failures"],

@@ -38,6 +38,14 @@ def day_of_end_ms(end_ms: int) -> int:
     return (end_ms - 1) // DAY_MS * DAY_MS
 
 
+def month_of_end_ms(end_ms: int) -> tuple[int, int]:
+    """(beginning, end) of the month, UTC, that a window with this end belongs to."""
+    at = datetime.fromtimestamp((end_ms - 1) // 1000, UTC)
+    first = datetime(at.year, at.month, 1, tzinfo=UTC)
+    after = datetime(at.year + at.month // 12, at.month % 12 + 1, 1, tzinfo=UTC)
+    return int(first.timestamp()) * 1000, int(after.timestamp()) * 1000
+
+
 def day_name(day_ms: int) -> str:
     return (datetime(1970, 1, 1, tzinfo=UTC) + timedelta(milliseconds=day_ms)).strftime("%Y-%m-%d")
 
