@@ -122,10 +122,15 @@ def is_quick(body: bytes, format: int, encoding: int) -> bool:
     """May `Shard.receive` take this body on a thread that others wait for? By its length, the
     declared one where there is one."""
 
+def count_taken(disk: Disk, path: str, tier: str, taken: str) -> int:
+    """Series of a warm or cold file that orders (JSON [{matchers, before_ms}]) name. Raises:
+    Corruption, BackendUnavailable, TenantFault (a regular expression)."""
+
 def merge_warm(disk: Disk, request: str) -> str:
-    """JSON {tenant, window_ms, path, parts: [{path, owned_ms: [[from, until]]}]}: one warm file of
-    the windows that several own, durable and read back whole; JSON {path, bytes, crc32, series,
-    windows, points, ...}. Blocks for seconds. Raises: Corruption, BackendUnavailable."""
+    """JSON {tenant, window_ms, path, parts: [{path, owned_ms: [[from, until]], taken: [{matchers,
+    before_ms}]}]}: one warm file of the windows that several own, without what was taken, durable
+    and read back whole; JSON {path, bytes, crc32, series, windows, points, ...}. Blocks for
+    seconds. Raises: Corruption, BackendUnavailable."""
 
 class Shard:
     """One shard: journal, registry, buffer, blocks. `receive`, the acks and the figures may be
@@ -159,11 +164,14 @@ class Shard:
         """Days (1-255) that a tenant's points may lie behind the time at which they come: older
         ones are refused as `too_old`. Takes the place of what was set before."""
     def roll(self, request: str) -> str:
-        """JSON {tenant, from_ms, until_ms, window_ms, path}: writes the warm file of the windows
-        with an end in (from_ms, until_ms], durably, and reads it back whole. JSON {"file": {path,
-        bytes, crc32, series, windows, points}, "series", "windows", "points" (as counted on the
-        way in), "through_sequence"}. Blocks for seconds. Raises: Corruption, Cancelled
-        (`cancel_merges`)."""
+        """JSON {tenant, from_ms, until_ms, window_ms, path, past_damage}: writes the warm file of
+        the windows with an end in (from_ms, until_ms], durably, and reads it back whole. JSON
+        {"file": {path, bytes, crc32, series, windows, points}, "series", "windows", "points" (as
+        counted on the way in), "through_sequence", "orders" (to delete, followed up to this
+        number), "lost_points", "lost_pages" (damaged, and passed over with `past_damage`)}. Blocks
+        for seconds. Raises: Corruption, Cancelled (`cancel_merges`)."""
+    def newest_order(self) -> int:
+        """The highest number of an order to delete that was followed."""
     def buffered_range_ms(self) -> tuple[int, int] | None:
         """First and last time of the points that no block holds yet."""
     def block_tenants(self) -> dict[str, list[str]]:
@@ -328,6 +336,10 @@ def write_cold(disk: Disk, unit: str, labels: LabelTable, columns: dict[str, NDA
 def make_cold(disk: Disk, source: str, unit: str) -> str:
     """A warm file's windows as the objects of a unit, read back; JSON of reports."""
 
+def erase_cold(disk: Disk, unit: str, parts: str, taken: str) -> str:
+    """What orders (JSON [{matchers, before_ms}]) leave of a unit's objects, as the unit's objects
+    of that order (`erased` of the unit); JSON of reports, none where nothing is left."""
+
 def merge_cold(disk: Disk, unit: str, parts: str) -> str:
     """Write the objects of `parts` (JSON of path, owned_ms) as one unit; JSON of reports."""
 
@@ -443,7 +455,8 @@ class ShardClient:
     def coverage(
         self, request: dict[str, Any], cancel: CancelToken | None = None
     ) -> dict[str, Any]:
-        """Of `tenant`: {"dirty_hours", "applied"}; ask before the catalog is looked at."""
+        """Of `tenant`: {"dirty_hours", "applied", "deletions" (pending)}; ask before the catalog is
+        looked at."""
     def whatif(self, request: dict[str, Any], cancel: CancelToken | None = None) -> dict[str, Any]:
         """Recorded hours judged by another policy. Raises also: Overloaded (one at a time)."""
 
@@ -672,8 +685,10 @@ class TierReader:
         points: list[tuple[RawPoints, list[tuple[int, int]]]] = ...,
         exact_only: bool = False,
         cancel: CancelToken | None = None,
+        hidden: dict[str, str] = ...,
     ) -> Columns | None:
-        """As ShardClient.evaluate, over files and beside them points. Stats: series_selected,
+        """As ShardClient.evaluate, over files and beside them points. `hidden`: by path what orders
+        to delete take of a file, JSON [{matchers, before_ms}]. Stats: series_selected,
         points_estimated, cost, points_scanned (windows), evaluate_us, bytes_read, files_read,
         digits (0: lossless), exactness ("exact", "bounded", "approximate"). None where
         `exact_only` and it is not."""
@@ -682,19 +697,24 @@ class TierReader:
         request: dict[str, Any],
         files: list[tuple[str, str, list[tuple[int, int]]]],
         cancel: CancelToken | None = None,
+        hidden: dict[str, str] = ...,
     ) -> LabelTable: ...
     def label_names(
         self,
         request: dict[str, Any],
         files: list[tuple[str, str, list[tuple[int, int]]]],
         cancel: CancelToken | None = None,
+        hidden: dict[str, str] = ...,
     ) -> list[str]: ...
     def label_values(
         self,
         request: dict[str, Any],
         files: list[tuple[str, str, list[tuple[int, int]]]],
         cancel: CancelToken | None = None,
+        hidden: dict[str, str] = ...,
     ) -> list[str]: ...
+    def damaged(self) -> list[tuple[str, str]]:
+        """(path, what was found last) of damaged files that were met, those gone among them."""
     def keep_only(self, paths: set[str]) -> None:
         """Close kept files that are not among these."""
     def stats(self) -> dict[str, int]:

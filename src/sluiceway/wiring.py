@@ -43,7 +43,7 @@ from sluiceway.processor.hot_shard import HotShard
 from sluiceway.processor.policy_follower import PolicyFollower
 from sluiceway.processor.worker import Pace, unpaced
 from sluiceway.rollup.boundary import Boundary
-from sluiceway.rollup.cold import ColdMonths, ColdObjects
+from sluiceway.rollup.cold import ColdMonths, ColdObjects, ErasedCold
 from sluiceway.rollup.merging import WarmMerger, WarmStripper
 from sluiceway.rollup.worker import Rollup
 from sluiceway.serve import budget
@@ -346,6 +346,7 @@ def open_rollup(
         ColdObjects(disk),
         Boundary(disk, hot.policy, WarmStripper(disk)),
         ColdMonths(disk),
+        ErasedCold(disk),
         disk_share=disk_share,
         broken=broken,
     )

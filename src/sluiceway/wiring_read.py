@@ -110,7 +110,8 @@ def open_tiers(
 ) -> "TieredReader":
     """What queries read through: the shard, and beside it the files that the catalog names."""
     from sluiceway.kernels import TierReader
-    from sluiceway.query.tiered import TieredReader, Tiers
+    from sluiceway.query.pinned import Tiers
+    from sluiceway.query.tiered import TieredReader
     from sluiceway.tiers.catalog_store import follow
 
     data_dir = Path(settings["data_dir"])

@@ -8,7 +8,7 @@ from sluiceway.governance.policy import Policy
 from sluiceway.kernels import Disk
 from sluiceway.processor.hot_shard import HotShard
 from sluiceway.rollup.boundary import Boundary
-from sluiceway.rollup.cold import OWN_ROWS_MIN, ColdMonths, ColdObjects
+from sluiceway.rollup.cold import OWN_ROWS_MIN, ColdMonths, ColdObjects, ErasedCold
 from sluiceway.rollup.config import TiersConfig
 from sluiceway.rollup.merging import WarmMerger, WarmStripper
 from sluiceway.rollup.worker import Rollup
@@ -54,6 +54,7 @@ class Fleet:
             ColdObjects(disk, own_rows_min),
             Boundary(disk, lambda: (1, self.policy), WarmStripper(disk)),
             ColdMonths(disk, own_rows_min),
+            ErasedCold(disk, own_rows_min),
             **more,
         )
         self.rollup.attach()

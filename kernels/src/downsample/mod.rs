@@ -8,7 +8,8 @@
 //! under it · `points` states of raw points · `state_rows`, `merge_states` states of several tiers ·
 //! `mark` what was done to series at the tiers' boundaries, with `hidden` what a file is silent about ·
 //! `file` windows at rest, in `memory_file`, `warm` and `cold` · `reader` plans over files, with `selection`
-//! and `scan` under it, `open_files` those kept open, `points_file` raw points beside windows.
+//! and `scan` under it, `open_files` those kept open, `watched` whose damage is noted, `masked` what orders
+//! to delete leave of one, `points_file` raw points beside windows.
 
 #[cfg(test)]
 mod boundary_tests;
@@ -21,6 +22,7 @@ mod folds;
 mod hidden;
 pub mod join;
 pub mod mark;
+pub mod masked;
 pub mod memory_file;
 pub mod merge_states;
 pub mod open_files;
@@ -37,4 +39,5 @@ pub mod state;
 pub mod state_rows;
 pub mod view;
 pub mod warm;
+pub mod watched;
 pub mod window;

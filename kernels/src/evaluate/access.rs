@@ -126,7 +126,7 @@ pub trait ShardAccess: Send + Sync {
     /// looked at, so that no window is taken that lacks one of them.
     fn coverage(&self, tenant: &str) -> CoverageAnswer {
         let _ = tenant;
-        CoverageAnswer { dirty_hours: Vec::new(), applied: 0 }
+        CoverageAnswer { dirty_hours: Vec::new(), applied: 0, deletions: Vec::new() }
     }
 
     /// Bytes that `whatif` holds at most, about.

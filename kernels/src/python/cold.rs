@@ -6,6 +6,7 @@ use super::labels::LabelTable;
 use crate::downsample::cold::{self, ColdPart, ColdUnit};
 use crate::downsample::columns::{Fields, Kind, WindowColumns};
 use crate::downsample::file::WindowFile;
+use crate::downsample::masked::Taken;
 use crate::downsample::warm::WarmFile;
 use crate::error::Result;
 use crate::priority::behind_acks;
@@ -182,6 +183,22 @@ fn merge_cold(py: Python<'_>, disk: &Disk, unit: &str, parts: &str) -> PyResult<
     to_json(&detached(py, || behind_acks("merge-cold", merge))?)
 }
 
+/// What `taken` (in JSON) leaves of a unit's objects, as another unit.
+#[pyfunction]
+fn erase_cold(
+    py: Python<'_>,
+    disk: &Disk,
+    unit: &str,
+    parts: &str,
+    taken: &str,
+) -> PyResult<String> {
+    let unit: ColdUnit = from_json(unit)?;
+    let (parts, taken): (Vec<ColdPart>, Vec<Taken>) = (from_json(parts)?, from_json(taken)?);
+    let disk = &*disk.inner;
+    let erase = || cold::erase_cold(disk, &unit, &parts, &taken);
+    to_json(&detached(py, || behind_acks("erase-cold", erase))?)
+}
+
 #[pyfunction]
 fn make_cold(py: Python<'_>, disk: &Disk, source: &str, unit: &str) -> PyResult<String> {
     let unit: ColdUnit = from_json(unit)?;
@@ -192,6 +209,7 @@ fn make_cold(py: Python<'_>, disk: &Disk, source: &str, unit: &str) -> PyResult<
 
 pub fn register(module: &Bound<'_, PyModule>) -> PyResult<()> {
     module.add_class::<ColdFile>()?;
+    module.add_function(wrap_pyfunction!(erase_cold, module)?)?;
     module.add_function(wrap_pyfunction!(make_cold, module)?)?;
     module.add_function(wrap_pyfunction!(write_cold, module)?)?;
     module.add_function(wrap_pyfunction!(merge_cold, module)?)?;

@@ -2,10 +2,12 @@
 
 use super::disk::Disk;
 use super::gil::detached;
+use super::tiers::open_file;
 use crate::disk::Disk as DiskRole;
 use crate::downsample::columns::WindowColumns;
 use crate::downsample::join::{Part, join};
 use crate::downsample::mark::Mark;
+use crate::downsample::masked::{MaskedFile, Taken};
 use crate::downsample::warm::{WarmFile, WarmOptions, WarmReport, WarmWriter};
 use crate::error::Result;
 use crate::labels::LabelTable;
@@ -14,12 +16,16 @@ use pyo3::exceptions::PyValueError;
 use pyo3::prelude::*;
 use serde::Deserialize;
 use std::collections::BTreeSet;
+use std::sync::Arc;
 
 /// A warm file and the ranges (from_ms, until_ms] that it owns.
 #[derive(Deserialize)]
 struct WarmPart {
     path: String,
     owned_ms: Vec<(i64, i64)>,
+    /// What of it is left out.
+    #[serde(default)]
+    taken: Vec<Taken>,
 }
 
 #[derive(Deserialize)]
@@ -34,7 +40,12 @@ fn open_parts(disk: &dyn DiskRole, parts: &[WarmPart]) -> Result<Vec<Part>> {
     let open = |part: &WarmPart| {
         let file = WarmFile::open(disk, &part.path)?;
         let windows = file.report().windows;
-        Ok(Part { file: Box::new(file), owned_ms: part.owned_ms.clone(), windows })
+        let owned_ms = part.owned_ms.clone();
+        if part.taken.is_empty() {
+            return Ok(Part { file: Box::new(file), owned_ms, windows });
+        }
+        let file = Box::new(MaskedFile::new(Arc::new(file), &part.taken)?);
+        Ok(Part { file, owned_ms, windows })
     };
     parts.iter().map(open).collect()
 }
@@ -62,8 +73,23 @@ fn merge(disk: &dyn DiskRole, request: &MergeWarm) -> Result<WarmReport> {
     report
 }
 
-/// {tenant, window_ms, path, parts: [{path, owned_ms}]} in JSON: one warm file of several, durable
-/// and read back; its `WarmReport` in JSON.
+/// Series of a warm or cold file that orders to delete (`taken`, in JSON) name.
+#[pyfunction]
+fn count_taken(
+    py: Python<'_>,
+    disk: &Disk,
+    path: &str,
+    tier: &str,
+    taken: &str,
+) -> PyResult<usize> {
+    let taken: Vec<Taken> =
+        serde_json::from_str(taken).map_err(|e| PyValueError::new_err(e.to_string()))?;
+    let count = || Ok(MaskedFile::new(open_file(&*disk.inner, path, tier)?, &taken)?.named());
+    Ok(detached(py, || behind_acks("count-taken", count))?)
+}
+
+/// {tenant, window_ms, path, parts: [{path, owned_ms, taken}]} in JSON: one warm file of several,
+/// without what was taken, durable and read back; its `WarmReport` in JSON.
 #[pyfunction]
 fn merge_warm(py: Python<'_>, disk: &Disk, request: &str) -> PyResult<String> {
     let request: MergeWarm =
@@ -73,5 +99,6 @@ fn merge_warm(py: Python<'_>, disk: &Disk, request: &str) -> PyResult<String> {
 }
 
 pub fn register(module: &Bound<'_, PyModule>) -> PyResult<()> {
+    module.add_function(wrap_pyfunction!(count_taken, module)?)?;
     module.add_function(wrap_pyfunction!(merge_warm, module)?)
 }

@@ -279,7 +279,12 @@ impl Shard {
         to_json(&report)
     }
 
-    /// {tenant, from_ms, until_ms, window_ms, path} in JSON: the file that is written, its directory
+    /// The highest number of an order to delete that was followed.
+    fn newest_order(&self, py: Python<'_>) -> u64 {
+        detached(py, || self.inner.newest_order())
+    }
+
+    /// {tenant, from_ms, until_ms, window_ms, path, past_damage} in JSON: the file that is written, its directory
     /// synced, and read back; a `rollup::RollReport` in JSON.
     fn roll(&self, py: Python<'_>, request: &str) -> PyResult<String> {
         let request = from_json(request)?;

@@ -8,11 +8,13 @@ use super::stop::Stop;
 use crate::disk::Disk;
 use crate::downsample::cold::ColdFile;
 use crate::downsample::file::WindowFile;
+use crate::downsample::masked::{MaskedFile, Taken};
 use crate::downsample::open_files::OpenFiles;
 use crate::downsample::points_file::points_file;
 use crate::downsample::reader::{Reader, ReaderOptions, check_files};
 use crate::downsample::selection::OwnedFile;
 use crate::downsample::warm::WarmFile;
+use crate::downsample::watched::{Damaged, WatchedFile};
 use crate::error::{KernelError, Result};
 use crate::evaluate::plan::{Limits, Plan, bad_plan};
 use crate::labels::stitch::{StepRows, stitch};
@@ -22,21 +24,30 @@ use pyo3::exceptions::PyValueError;
 use pyo3::prelude::*;
 use pyo3::types::PyDict;
 use serde_json::Value;
-use std::collections::HashSet;
+use std::collections::{HashMap, HashSet};
+use std::io::ErrorKind;
 use std::sync::Arc;
 
 /// Path below the reader's directory, tier, and the left-open ranges of window ends that the file speaks for.
 type FileArgument = (String, String, Vec<(i64, i64)>);
 type Ranges = Vec<(i64, i64)>;
+type Hidden = HashMap<String, String>;
 
 #[pyclass(frozen, module = "sluiceway._kernels")]
 struct TierReader {
     disk: Arc<dyn Disk>,
     reader: Reader,
     files: OpenFiles,
+    damaged: Arc<Damaged>,
 }
 
-fn open(disk: &dyn Disk, path: &str, tier: &str) -> Result<Arc<dyn WindowFile>> {
+/// Errors: Corruption also where the file is gone: who asks has it from a catalog.
+pub(super) fn open_file(disk: &dyn Disk, path: &str, tier: &str) -> Result<Arc<dyn WindowFile>> {
+    if let Err(error) = disk.open(path, false)
+        && error.kind() == ErrorKind::NotFound
+    {
+        return Err(KernelError::corruption(format!("{path} is gone")));
+    }
     match tier {
         "warm" => Ok(Arc::new(WarmFile::open(disk, path)?)),
         "cold" => Ok(Arc::new(ColdFile::open(disk, path)?)),
@@ -45,12 +56,23 @@ fn open(disk: &dyn Disk, path: &str, tier: &str) -> Result<Arc<dyn WindowFile>> 
 }
 
 impl TierReader {
-    fn owned(&self, files: Vec<FileArgument>) -> Result<Vec<OwnedFile>> {
+    /// `hidden`: by path what orders to delete take of it, in JSON.
+    fn owned(&self, files: Vec<FileArgument>, hidden: &Hidden) -> Result<Vec<OwnedFile>> {
         check_files(files.len())?;
+        let open = |path: &str, tier: &str| -> Result<Arc<dyn WindowFile>> {
+            let inner = self.damaged.watch(path, open_file(&*self.disk, path, tier))?;
+            let (path, damaged) = (path.to_owned(), Arc::clone(&self.damaged));
+            Ok(Arc::new(WatchedFile { inner, path, damaged }))
+        };
         files
             .into_iter()
             .map(|(path, tier, ranges_ms)| {
-                let file = self.files.get(&path, || open(&*self.disk, &path, &tier))?;
+                let mut file = self.files.get(&path, || open(&path, &tier))?;
+                if let Some(taken) = hidden.get(&path) {
+                    let taken: Vec<Taken> =
+                        serde_json::from_str(taken).map_err(|error| bad_plan(error.to_string()))?;
+                    file = Arc::new(MaskedFile::new(file, &taken)?);
+                }
                 Ok(OwnedFile { file, ranges_ms })
             })
             .collect()
@@ -94,11 +116,12 @@ impl TierReader {
             limits,
         });
         let disk = Arc::clone(&disk.inner);
-        Ok(TierReader { disk, reader, files: OpenFiles::new(size("files_max")?) })
+        let files = OpenFiles::new(size("files_max")?);
+        Ok(TierReader { disk, reader, files, damaged: Arc::default() })
     }
 
-    #[pyo3(signature = (plan, files, points=Vec::new(), exact_only=false, cancel=None))]
-    #[allow(clippy::needless_pass_by_value)]
+    #[pyo3(signature = (plan, files, points=Vec::new(), exact_only=false, cancel=None, hidden=Hidden::new()))]
+    #[allow(clippy::needless_pass_by_value, clippy::too_many_arguments)]
     fn evaluate<'py>(
         &self,
         py: Python<'py>,
@@ -107,6 +130,7 @@ impl TierReader {
         points: Vec<(Bound<'py, RawPoints>, Ranges)>,
         exact_only: bool,
         cancel: Cancel<'_, 'py>,
+        hidden: Hidden,
     ) -> PyResult<Option<Columns>> {
         let request = to_json(plan.as_any())?;
         let stop = Stop::new(timeout_s(&request), cancel);
@@ -122,7 +146,7 @@ impl TierReader {
         let answer = detached(py, || {
             let plan: Plan =
                 serde_json::from_value(request).map_err(|error| bad_plan(error.to_string()))?;
-            let mut owned = self.owned(files)?;
+            let mut owned = self.owned(files, &hidden)?;
             for (labels, offsets, times_ms, values, ranges_ms) in hot {
                 let file = points_file(&labels, &offsets, &times_ms, &values)?;
                 owned.push(OwnedFile { file, ranges_ms });
@@ -143,51 +167,57 @@ impl TierReader {
         }))
     }
 
-    #[pyo3(signature = (request, files, cancel=None))]
+    #[pyo3(signature = (request, files, cancel=None, hidden=Hidden::new()))]
+    #[allow(clippy::needless_pass_by_value)]
     fn series(
         &self,
         py: Python<'_>,
         request: &Bound<'_, PyDict>,
         files: Vec<FileArgument>,
         cancel: Cancel<'_, '_>,
+        hidden: Hidden,
     ) -> PyResult<LabelTable> {
         let request = to_json(request.as_any())?;
         let stop = Stop::new(timeout_s(&request), cancel);
         let table = detached(py, || {
-            let (owned, matchers) = (self.owned(files)?, matchers(&request)?);
+            let (owned, matchers) = (self.owned(files, &hidden)?, matchers(&request)?);
             self.reader.series(&owned, &matchers, series_max(&request), &|| stop.check())
         })?;
         Ok(table.into())
     }
 
-    #[pyo3(signature = (request, files, cancel=None))]
+    #[pyo3(signature = (request, files, cancel=None, hidden=Hidden::new()))]
+    #[allow(clippy::needless_pass_by_value)]
     fn label_names(
         &self,
         py: Python<'_>,
         request: &Bound<'_, PyDict>,
         files: Vec<FileArgument>,
         cancel: Cancel<'_, '_>,
+        hidden: Hidden,
     ) -> PyResult<Vec<String>> {
         let request = to_json(request.as_any())?;
         let stop = Stop::new(timeout_s(&request), cancel);
         Ok(detached(py, || {
-            let (owned, matchers) = (self.owned(files)?, matchers(&request)?);
+            let (owned, matchers) = (self.owned(files, &hidden)?, matchers(&request)?);
             self.reader.label_names(&owned, &matchers, &|| stop.check())
         })?)
     }
 
-    #[pyo3(signature = (request, files, cancel=None))]
+    #[pyo3(signature = (request, files, cancel=None, hidden=Hidden::new()))]
+    #[allow(clippy::needless_pass_by_value)]
     fn label_values(
         &self,
         py: Python<'_>,
         request: &Bound<'_, PyDict>,
         files: Vec<FileArgument>,
         cancel: Cancel<'_, '_>,
+        hidden: Hidden,
     ) -> PyResult<Vec<String>> {
         let request = to_json(request.as_any())?;
         let stop = Stop::new(timeout_s(&request), cancel);
         Ok(detached(py, || {
-            let (owned, matchers) = (self.owned(files)?, matchers(&request)?);
+            let (owned, matchers) = (self.owned(files, &hidden)?, matchers(&request)?);
             let name = request["name"].as_str().unwrap_or_default();
             self.reader.label_values(&owned, name, &matchers, &|| stop.check())
         })?)
@@ -197,6 +227,12 @@ impl TierReader {
     #[allow(clippy::needless_pass_by_value)]
     fn keep_only(&self, paths: HashSet<String>) {
         self.files.keep_only(|path| paths.contains(path));
+        self.damaged.keep_only(|path| paths.contains(path));
+    }
+
+    /// (path, what was found last) of the damaged files that were met.
+    fn damaged(&self) -> Vec<(String, String)> {
+        self.damaged.met()
     }
 
     /// {"files", "query_bytes"} right now.

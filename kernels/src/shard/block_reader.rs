@@ -12,7 +12,8 @@ use crate::codec::page::{Extent, Page, read_extents, read_page};
 use crate::disk::{Disk, DiskFile};
 use crate::error::{KernelError, Result};
 use crate::model::{SeriesKey, TenantNumber};
-use std::collections::BTreeSet;
+use parking_lot::Mutex;
+use std::collections::{BTreeMap, BTreeSet};
 use std::ops::Range;
 use std::sync::Arc;
 
@@ -187,7 +188,21 @@ impl BlockReader {
     }
 
     pub(super) fn cursor(&self, kind: Kind) -> PageCursor<'_> {
-        PageCursor { reader: self, kind, index: 0, page: None, series: 0, buffer: Vec::new() }
+        PageCursor {
+            reader: self,
+            kind,
+            index: 0,
+            page: None,
+            series: 0,
+            buffer: Vec::new(),
+            lost: None,
+            skipped: None,
+        }
+    }
+
+    /// A cursor that goes past damaged pages and notes them.
+    pub(super) fn cursor_past<'a>(&'a self, kind: Kind, lost: &'a LostPages) -> PageCursor<'a> {
+        PageCursor { lost: Some(lost), ..self.cursor(kind) }
     }
 
     /// Hand every float of the block to `sink`, in key order, past the cache.
@@ -227,9 +242,50 @@ pub(super) struct PageCursor<'a> {
     page: Option<Arc<Page>>,
     series: usize,
     buffer: Vec<u8>,
+    /// Where damaged pages are noted instead of told as an error, and the last one that was.
+    lost: Option<&'a LostPages>,
+    skipped: Option<usize>,
+}
+
+/// Damaged pages that were passed over: by block and page, how many points each held.
+#[derive(Default)]
+pub(super) struct LostPages {
+    pages: Mutex<BTreeMap<(String, usize), u64>>,
+}
+
+impl LostPages {
+    /// Points in all of them, and what they are called.
+    pub(super) fn told(self) -> (u64, Vec<String>) {
+        let pages = self.pages.into_inner();
+        let names = pages.keys().map(|(path, page)| format!("{path} page {page}")).collect();
+        (pages.values().sum(), names)
+    }
 }
 
 impl PageCursor<'_> {
+    /// The page at `index`; None where it is damaged and that is noted.
+    fn open_page(&mut self, points: u64) -> Result<bool> {
+        if self.page.is_some() {
+            return Ok(true);
+        }
+        if self.skipped == Some(self.index) {
+            return Ok(false);
+        }
+        match (self.reader.page(self.kind, self.index, &mut self.buffer), self.lost) {
+            (Ok(page), _) => {
+                self.page = Some(page);
+                Ok(true)
+            }
+            (Err(KernelError::Corruption(_)), Some(lost)) => {
+                let key = (self.reader.meta.path.clone(), self.index);
+                lost.pages.lock().insert(key, points);
+                self.skipped = Some(self.index);
+                Ok(false)
+            }
+            (Err(error), _) => Err(error),
+        }
+    }
+
     /// Hand (page, series in it, part of its points) to `sink`: all that the block holds of `key`
     /// in [from_ms, until_ms), times ascending. No key may be below the one before.
     pub(super) fn series(
@@ -245,13 +301,11 @@ impl PageCursor<'_> {
             self.turn_to(self.index + skipped);
         }
         while let Some(entry) = pages.get(self.index).filter(|entry| entry.first <= key) {
-            if entry.max_ms >= from_ms && entry.min_ms < until_ms {
-                let page = match &mut self.page {
-                    Some(page) => page,
-                    none => {
-                        none.insert(self.reader.page(self.kind, self.index, &mut self.buffer)?)
-                    }
-                };
+            let wanted = entry.max_ms >= from_ms && entry.min_ms < until_ms;
+            if wanted
+                && self.open_page(u64::from(entry.points))?
+                && let Some(page) = &self.page
+            {
                 self.series = page.seek(self.series, key);
                 if self.series < page.series_count() && page.key(self.series) == key {
                     let times = page.times(self.series);

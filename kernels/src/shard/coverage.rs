@@ -8,7 +8,9 @@
 //! Hours are few: points older than the tenant's age are refused at the door (horizon.rs).
 
 use super::apply::REFUSED;
+use super::deletion::Order;
 use super::fold::Emitted;
+use super::matcher::Matcher;
 use super::owner::Shard;
 use super::registry::Registry;
 use crate::model::{Batch, SeriesRow};
@@ -103,6 +105,17 @@ pub struct CoverageAnswer {
     pub dirty_hours: Vec<i64>,
     /// The first record that the answer does not know.
     pub applied: u64,
+    /// Orders to delete that are pending: files of windows that were made before hold what they
+    /// take.
+    pub deletions: Vec<PendingOrder>,
+}
+
+/// An order of one tenant, as readers of windows go by it.
+#[derive(Debug, Serialize)]
+pub struct PendingOrder {
+    pub number: u64,
+    pub matchers: Vec<Matcher>,
+    pub before_ms: Option<i64>,
 }
 
 impl Shard {
@@ -124,7 +137,8 @@ impl Shard {
 
     pub fn coverage(&self, tenant: &str) -> CoverageAnswer {
         let applied = self.applied.get().unwrap_or(0);
-        CoverageAnswer { dirty_hours: self.coverage.read().dirty_hours(tenant), applied }
+        let deletions = self.points.read().pending_orders(tenant);
+        CoverageAnswer { dirty_hours: self.coverage.read().dirty_hours(tenant), applied, deletions }
     }
 
     /// Mark the hours of a record's good points that lie before its tenant's watermark.
@@ -148,6 +162,15 @@ impl Shard {
             .filter(|(index, _)| rows[**index as usize] != REFUSED)
             .map(|(_, time_ms)| *time_ms);
         self.coverage.write().mark(tenant, kept, sequence);
+    }
+
+    /// An order that takes points up to within an hour leaves windows of it that only raw can make.
+    pub(super) fn mark_cut(&self, order: &Order, sequence: u64) {
+        if let Some(last_ms) = order.before_ms.map(|before_ms| before_ms.saturating_sub(1))
+            && last_ms.rem_euclid(HOUR_MS) != 0
+        {
+            self.coverage.write().mark(&order.tenant, std::iter::once(last_ms), sequence);
+        }
     }
 
     /// The same for points that folding emits.

@@ -6,6 +6,7 @@
 //! what the manifest names and the state does not is followed again.
 
 use super::block_reader::{BlockReader, Kind};
+use super::coverage::PendingOrder;
 use super::matcher::Matcher;
 use super::owner::{Points, Shard};
 use super::registry::Registry;
@@ -33,6 +34,9 @@ pub struct Order {
     pub points: u64,
     /// Points of dead letters.
     pub letter_points: u64,
+    /// Windows of the warm and cold tiers.
+    #[serde(default)]
+    pub windows: u64,
     pub done_ms: Option<i64>,
 }
 
@@ -131,7 +135,9 @@ impl Shard {
                     applier.fold.forget_tenant(tenant);
                 });
                 applier.governor.explosions.forget(&order.tenant);
-            } else if order.before_ms.is_none() {
+            } else if order.before_ms.is_some() {
+                self.mark_cut(order, applier.next_sequence);
+            } else {
                 // A damaged block leaves series told that have no point: no reason to stop here.
                 if let Ok(later) = self.points.read().rows_from(order.end_sequence) {
                     let rows = registry.ordered_rows(order)? - later;
@@ -205,6 +211,22 @@ impl Registry {
 }
 
 impl Points {
+    /// The highest number of an order that was followed: points that are pinned from here on are
+    /// without what it takes.
+    pub(super) fn newest_order(&self) -> u64 {
+        self.orders.iter().map(|order| order.number).max().unwrap_or(0)
+    }
+
+    pub(super) fn pending_orders(&self, tenant: &str) -> Vec<PendingOrder> {
+        let pending = |order: &&Order| order.done_ms.is_none() && order.tenant == tenant;
+        let told = |order: &Order| PendingOrder {
+            number: order.number,
+            matchers: order.matchers.clone(),
+            before_ms: order.before_ms,
+        };
+        self.orders.iter().filter(pending).map(told).collect()
+    }
+
     /// Rows with points of records from `sequence` on: those of buffers, which begin there or
     /// later, and of later blocks.
     fn rows_from(&self, sequence: u64) -> Result<RoaringBitmap> {

@@ -3,6 +3,7 @@
 //! Invariant: the file is a function of the points that were visible at one moment and of what the
 //! registry says of their series; locks are held for moments, memory for one batch of series.
 
+use super::block_reader::LostPages;
 use super::matcher::Matcher;
 use super::owner::Shard;
 use super::view::{HeldBlock, Snapshot};
@@ -36,10 +37,13 @@ pub struct RollRequest {
     pub until_ms: i64,
     pub window_ms: i64,
     pub path: String,
+    /// Go past damaged pages, and tell what was in them.
+    #[serde(default)]
+    pub past_damage: bool,
 }
 
 /// What the raw points came to.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize)]
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize)]
 pub struct Rolled {
     pub series: u64,
     pub windows: u64,
@@ -47,6 +51,11 @@ pub struct Rolled {
     pub points: u64,
     /// Every record before it was seen.
     pub through_sequence: u64,
+    /// Every order to delete up to it was followed.
+    pub orders: u64,
+    /// Points of damaged pages that may belong here, and those pages.
+    pub lost_points: u64,
+    pub lost_pages: Vec<String>,
 }
 
 /// What went in, and the file as it was read back.
@@ -120,18 +129,22 @@ impl Shard {
         let Some(through_sequence) = self.applied.get() else {
             return Err(KernelError::Backend("the shard is being loaded".into()));
         };
+        let orders = self.newest_order();
         let range_ms = from_ms + 1..until_ms + 1;
         let keys = self.keys_alive(&request.tenant, &range_ms)?;
         let snapshot = self.pin(&keys, range_ms);
         let order = self.by_labels(&keys);
-        let mut rolled = Rolled { through_sequence, ..Rolled::default() };
+        let mut rolled = Rolled { through_sequence, orders, ..Rolled::default() };
+        let lost = LostPages::default();
+        let past = request.past_damage.then_some(&lost);
         let mut batch = Batch::default();
         let series_max = batch_series_max(&snapshot, order.len(), (until_ms - from_ms) / window_ms);
         for keys in order.chunks(series_max) {
             if cancel.load(Ordering::Relaxed) {
                 return Err(KernelError::Cancelled("roll".into()));
             }
-            rolled.points += batch.fill(&snapshot, keys, window_ms, &self.kinds(keys))?;
+            let kinds = self.kinds(keys);
+            rolled.points += batch.fill(&snapshot, keys, past, window_ms, &kinds)?;
             if batch.kept.is_empty() {
                 continue;
             }
@@ -141,7 +154,13 @@ impl Shard {
             let labels = self.registry.read().label_table(&rows);
             sink(&labels, &batch.windows)?;
         }
+        (rolled.lost_points, rolled.lost_pages) = lost.told();
         Ok(rolled)
+    }
+
+    /// The highest number of an order to delete that was followed.
+    pub fn newest_order(&self) -> u64 {
+        self.points.read().newest_order()
     }
 
     fn keys_alive(&self, tenant: &str, range_ms: &Range<i64>) -> Result<Vec<SeriesKey>> {
@@ -231,6 +250,7 @@ impl Batch {
         &mut self,
         snapshot: &Snapshot,
         keys: &[SeriesKey],
+        past: Option<&LostPages>,
         window_ms: i64,
         kinds: &[Kind],
     ) -> Result<u64> {
@@ -243,7 +263,7 @@ impl Batch {
             stands[place] = index;
         }
         self.points.clear();
-        snapshot.read_keys(&sorted, &mut self.points)?;
+        snapshot.read_keys(&sorted, past, &mut self.points)?;
         self.windows.clear();
         self.kept.clear();
         let mut count = 0;

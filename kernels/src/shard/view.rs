@@ -3,7 +3,7 @@
 //! A snapshot takes the `points` lock for a moment, copies what is unsorted and keeps `Arc`s of the
 //! rest. Sources stand oldest first, so of equal times the last one appended wins.
 
-use super::block_reader::{BlockReader, Kind, PageCursor};
+use super::block_reader::{BlockReader, Kind, LostPages, PageCursor};
 use super::buffer::{BufferedHistogram, RowSet, Run, append_newer};
 use super::coverage::CoverageAnswer;
 use super::deletion::{Tombstone, kept_from};
@@ -290,11 +290,23 @@ impl Shard {
 }
 
 impl Snapshot {
-    /// Append the float points of `keys`, which ascend and are among those pinned.
-    pub(super) fn read_keys(&self, keys: &[SeriesKey], out: &mut PointColumns) -> Result<u64> {
+    /// Append the float points of `keys`, which ascend and are among those pinned. With `lost`,
+    /// damaged pages are noted there and passed over.
+    pub(super) fn read_keys(
+        &self,
+        keys: &[SeriesKey],
+        lost: Option<&LostPages>,
+        out: &mut PointColumns,
+    ) -> Result<u64> {
         let before = out.times_ms.len();
         let (from_ms, until_ms) = (self.range_ms.start, self.range_ms.end);
-        let cursors = self.blocks.iter().map(|b| (b.reader.cursor(Kind::Floats), b.last_sequence));
+        let cursors = self.blocks.iter().map(|block| {
+            let cursor = match lost {
+                None => block.reader.cursor(Kind::Floats),
+                Some(lost) => block.reader.cursor_past(Kind::Floats, lost),
+            };
+            (cursor, block.last_sequence)
+        });
         let mut blocks: Vec<(PageCursor<'_>, u64)> = cursors.collect();
         let mut run_cursors = vec![0_usize; self.runs.len()];
         for key in keys {
@@ -320,7 +332,7 @@ impl Snapshot {
 
 impl PointSource for Snapshot {
     fn read(&self, range: Range<usize>, out: &mut PointColumns) -> Result<u64> {
-        self.read_keys(&self.keys[range], out)
+        self.read_keys(&self.keys[range], None, out)
     }
 
     fn estimate(&self) -> u64 {

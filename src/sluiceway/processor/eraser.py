@@ -1,9 +1,11 @@
 """Orders to delete on their way from the manifest to the blocks.
 
 Invariant: an order is durable before a point goes, and done only when no block before its end holds
-a point that it takes, and no file of letters a letter. What is done is in the manifest, block by
-block: a restart goes on where the last one stood.
+a point that it takes, no file of letters a letter, and no file of another tier a window. What is
+done is in the manifest, block by block: a restart goes on where the last one stood.
 """
+
+from collections.abc import Callable
 
 import msgspec
 
@@ -17,6 +19,10 @@ from sluiceway.tiers.manifest import BlockEntry, Deletion, ManifestStore, Matche
 DELETIONS_MAX = 1_000
 """Orders in the manifest; the oldest that are done make room."""
 PENDING_MAX = 64
+
+
+Erased = Callable[[Deletion], int | None]
+"""How many windows an order took of the other tiers; None while they still hold some."""
 
 
 class Eraser:
@@ -39,6 +45,11 @@ class Eraser:
         """Blocks that hold nothing of the orders numbered up to `_known`."""
         self._known = 0
         self._damaged: set[str] = set()
+        self._erased: Erased = lambda _: 0
+
+    def finish_by(self, erased: Erased) -> None:
+        """Orders are done when `erased` says so too. It never blocks."""
+        self._erased = erased
 
     def order(
         self,
@@ -94,8 +105,7 @@ class Eraser:
             return True
         if any(path in self._damaged for path in touched):
             return False
-        self._finish(dict(selected))
-        return True
+        return self._finish(dict(selected), pending)
 
     def _erase(self, block: BlockEntry) -> None:
         try:
@@ -124,18 +134,29 @@ class Eraser:
                     return True
         return False
 
-    def _finish(self, selected: dict[int, int]) -> None:
+    def _finish(self, selected: dict[int, int], pending: tuple[Deletion, ...]) -> bool:
+        """Note orders as done; false where none is."""
         now_ms = self._clock.now_ms()
+        told = [(o.number, self._erased(o)) for o in pending if o.number in selected]
+        windows = {number: count for number, count in told if count is not None}
+        if not windows:
+            return False
 
         def done(before: Version) -> tuple[Deletion, ...]:
             return tuple(
-                msgspec.structs.replace(order, series=selected[order.number], done_ms=now_ms)
-                if order.done_ms is None and order.number in selected
+                msgspec.structs.replace(
+                    order,
+                    series=selected[order.number],
+                    windows=windows[order.number],
+                    done_ms=now_ms,
+                )
+                if order.done_ms is None and order.number in windows
                 else order
                 for order in before.deletions
             )
 
         self._checkpointer.order(done)
+        return True
 
 
 def kept(orders: tuple[Deletion, ...]) -> tuple[Deletion, ...]:

@@ -22,7 +22,7 @@ from sluiceway.governance.reading import Reading
 from sluiceway.kernels import Disk, Shard
 from sluiceway.ledger.statement import Statement
 from sluiceway.processor.checkpoint import Checkpointer
-from sluiceway.processor.eraser import Eraser, mergeable
+from sluiceway.processor.eraser import Erased, Eraser, mergeable
 from sluiceway.processor.figures import figures
 from sluiceway.processor.guard import Guard
 from sluiceway.processor.policies import (
@@ -171,6 +171,10 @@ class HotShard:
     def expire_by(self, expiring: Expiring) -> None:
         """Blocks go by this from now on, and no longer by their age alone."""
         self._expiring = expiring
+
+    def finish_by(self, erased: Erased) -> None:
+        """An order to delete is done only when `erased` tells how many windows it took."""
+        self._eraser.finish_by(erased)
 
     def hold_merges(self, held: bool) -> None:
         """Put merges off, while there are few enough parts."""

@@ -174,7 +174,11 @@ class ShardedReader:
         if told.warnings:
             raise BackendUnavailable("; ".join(told.warnings))
         hours = {hour for part in told.parts for hour in part["dirty_hours"]}
-        return {"dirty_hours": sorted(hours), "applied": min(p["applied"] for p in told.parts)}
+        return {
+            "dirty_hours": sorted(hours),
+            "applied": min(p["applied"] for p in told.parts),
+            "deletions": [order for part in told.parts for order in part["deletions"]],
+        }
 
     def _listed(
         self, question: Callable[[HotReader, list[str]], T], warnings: list[str] | None

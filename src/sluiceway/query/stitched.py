@@ -73,9 +73,10 @@ def warned(answer: StepColumns, warnings: list[str]) -> StepColumns:
     return Stitched(answer.labels, answer.values, answer.present, answer.stats, told)
 
 
-def stitched(answers: list[Answered], step_count: int) -> StepColumns:
-    """The segments of one leaf, in order of their steps, as one answer."""
-    stats = told(answers)
+def stitched(answers: list[Answered], step_count: int, flawed: bool = False) -> StepColumns:
+    """The segments of one leaf, in order of their steps, as one answer. `flawed`: something is
+    missing that raw would have."""
+    stats = told(answers, flawed)
     warnings = list(dict.fromkeys(w for answer in answers for w in answer.columns.warnings))
     if len(answers) == 1:
         only = answers[0].columns
@@ -87,7 +88,7 @@ def stitched(answers: list[Answered], step_count: int) -> StepColumns:
     return Stitched(labels, values, present, stats, warnings)
 
 
-def told(answers: list[Answered]) -> dict[str, Any]:
+def told(answers: list[Answered], flawed: bool) -> dict[str, Any]:
     """Sums over the segments, the tiers that took part, and an info for the answer."""
     stats: dict[str, Any] = {
         key: sum(int(answer.columns.stats.get(key, 0)) for answer in answers) for key in SUMS
@@ -98,8 +99,9 @@ def told(answers: list[Answered]) -> dict[str, Any]:
     rank = (EXACT, BOUNDED, APPROXIMATE)
     worst = max(answers, key=lambda answer: (rank.index(answer.exactness), answer.bound_ms))
     stats["tiers"] = tiers
-    stats["exactness"] = worst.words()
-    stats["infos"] = [f"tiers: {', '.join(tiers)}; {worst.words()}"]
+    words = APPROXIMATE if flawed else worst.words()
+    stats["exactness"] = words
+    stats["infos"] = [f"tiers: {', '.join(tiers)}; {words}"]
     return stats
 
 

@@ -5,8 +5,8 @@ Invariant: pure; a change that does not fit the catalog it is shown raises `Over
 
 from sluiceway.errors import SluicewayError
 from sluiceway.rollup.interface import RollReport, WindowsReport
-from sluiceway.rollup.tasks import Compact, Expire, Roll, Skip
-from sluiceway.tiers.catalog import Catalog, Change, Marks, TierFile
+from sluiceway.rollup.tasks import Compact, Drop, Expire, Roll, Skip
+from sluiceway.tiers.catalog import Catalog, Change, Erased, Marks, TierFile
 from sluiceway.tiers.paths import day_of_end_ms
 
 WARM_WINDOW_MS = 60_000
@@ -46,6 +46,7 @@ def warm_file(task: Roll, number: int, report: RollReport) -> TierFile:
         windows=file.windows,
         points=file.points,
         through_sequence=report.through_sequence,
+        orders=report.orders,
     )
 
 
@@ -71,6 +72,7 @@ def merged_file(
         windows=report.windows,
         points=report.points,
         through_sequence=min(file.through_sequence for file in files),
+        orders=min(file.orders for file in files),
     )
 
 
@@ -106,6 +108,15 @@ def moved(before: Catalog, change: Change, task: Roll | Skip) -> Change:
         rolled_until_ms={tenant: Marks(task.until_ms, cold)},
         kept_from_ms=kept,
     )
+
+
+def dropped(before: Catalog, task: Drop, now_ms: int) -> Change:
+    """A tenant's files, with the proof."""
+    files = [file for file in before.files if file.path in task.paths]
+    windows, points = sum(f.windows for f in files), sum(f.points for f in files)
+    proof = Erased(task.order, task.tenant, len(files), windows, points, now_ms)
+    gone = (task.tenant,) if task.whole else ()
+    return Change("delete", files_removed=task.paths, tenants_removed=gone, erased=(proof,))
 
 
 def expired(before: Catalog, task: Expire) -> Change:

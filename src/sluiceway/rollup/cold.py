@@ -9,8 +9,10 @@ from typing import Any
 import msgspec
 
 from sluiceway.errors import Corruption
-from sluiceway.kernels import Disk, make_cold, merge_cold
+from sluiceway.kernels import Disk, erase_cold, make_cold, merge_cold
+from sluiceway.rollup.merging import taken_by
 from sluiceway.tiers.catalog import Owned, TierFile
+from sluiceway.tiers.manifest import Deletion
 from sluiceway.tiers.paths import COLD_DIRECTORY, DAY_MS
 
 WINDOW_MS = 3_600_000
@@ -46,7 +48,8 @@ class ColdObjects:
         points = sum(report.points for report in reports)
         if points != source.points:
             raise Corruption(f"{source.path}: {source.points} points, {points} in its hours")
-        return tuple(cold_file(unit, report, source.through_sequence) for report in reports)
+        seen = (source.through_sequence, source.orders)
+        return tuple(cold_file(unit, report, *seen) for report in reports)
 
 
 class ColdMonths:
@@ -68,7 +71,8 @@ class ColdMonths:
         reports = msgspec.json.decode(text, type=list[ColdReport])
         self._check(parts, reports)
         through = min(part.file.through_sequence for part in parts)
-        return tuple(cold_file(unit, report, through) for report in reports)
+        orders = min(part.file.orders for part in parts)
+        return tuple(cold_file(unit, report, through, orders) for report in reports)
 
     def _check(self, parts: Sequence[Owned], reports: Sequence[ColdReport]) -> None:
         """What parts that are owned whole hold is there; of others it is not known how much."""
@@ -80,6 +84,28 @@ class ColdMonths:
             for report in reports:
                 self._disk.remove(f"{COLD_DIRECTORY}/{report.path}")
             raise Corruption(f"{parts[0].file.path} and others: {went_in} went in, {there} came")
+
+
+class ErasedCold:
+    """A ColdEraser over one data directory."""
+
+    def __init__(self, disk: Disk, own_rows_min: int = OWN_ROWS_MIN) -> None:
+        self._disk = disk
+        self._own_rows_min = own_rows_min
+
+    def __call__(
+        self, files: Sequence[TierFile], orders: Sequence[Deletion]
+    ) -> tuple[TierFile, ...]:
+        first, newest = files[0], max(order.number for order in orders)
+        span = (first.from_ms, first.until_ms)
+        unit = unit_of(first.tenant, *span, first.number, self._own_rows_min)
+        head = f"{COLD_DIRECTORY}/"
+        parts = [{"path": f.path.removeprefix(head), "owned_ms": [span]} for f in files]
+        asked = ({**unit, "erased": newest}, parts, taken_by(orders))
+        text = erase_cold(self._disk, *(msgspec.json.encode(value).decode() for value in asked))
+        reports = msgspec.json.decode(text, type=list[ColdReport])
+        through = min(file.through_sequence for file in files)
+        return tuple(cold_file(unit, report, through, newest) for report in reports)
 
 
 def unit_of(
@@ -97,7 +123,9 @@ def unit_of(
     }
 
 
-def cold_file(unit: dict[str, Any], report: ColdReport, through_sequence: int) -> TierFile:
+def cold_file(
+    unit: dict[str, Any], report: ColdReport, through_sequence: int, orders: int
+) -> TierFile:
     return TierFile(
         tier="cold",
         path=f"{COLD_DIRECTORY}/{report.path}",
@@ -112,5 +140,6 @@ def cold_file(unit: dict[str, Any], report: ColdReport, through_sequence: int) -
         windows=report.windows,
         points=report.points,
         through_sequence=through_sequence,
+        orders=orders,
         metric=report.metric,
     )

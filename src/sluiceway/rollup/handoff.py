@@ -10,6 +10,7 @@ from dataclasses import dataclass
 import msgspec
 import structlog
 
+from sluiceway.clock import Clock
 from sluiceway.errors import Corruption
 from sluiceway.kernels import Disk
 from sluiceway.rollup.boundary import Boundary, unstripped
@@ -17,6 +18,7 @@ from sluiceway.rollup.changes import (
     WARM_WINDOW_MS,
     Overtaken,
     day_files,
+    dropped,
     expired,
     merged_file,
     month_files,
@@ -24,6 +26,7 @@ from sluiceway.rollup.changes import (
     skipped,
     warm_file,
 )
+from sluiceway.rollup.erasing import Erasing
 from sluiceway.rollup.interface import (
     ColdMaker,
     ColdMerger,
@@ -36,6 +39,7 @@ from sluiceway.rollup.schedule import cold_mark
 from sluiceway.rollup.tasks import (
     Compact,
     Drop,
+    Erase,
     Expire,
     Forget,
     LetRawGo,
@@ -71,8 +75,10 @@ class Handoff:
         store: CatalogStore,
         merge: Merger | None,
         make_cold: ColdMaker | None,
+        clock: Clock,
         boundary: Boundary | None = None,
         merge_cold: ColdMerger | None = None,
+        erasing: Erasing | None = None,
     ) -> None:
         self._disk = disk
         self._kernel = kernel
@@ -81,11 +87,25 @@ class Handoff:
         self._make_cold = make_cold
         self._boundary = boundary
         self._merge_cold = merge_cold
+        self._clock = clock
+        self._erasing = erasing
+        self._orders_seen: int | None = None
         self._log = structlog.get_logger("rollup")
 
     def carry_out(self, task: Task) -> Done:
         """Blocks, for a large day for minutes. Raises: Overtaken, Corruption, BackendUnavailable,
         Cancelled, OSError; then it may be tried again."""
+        self._orders_seen = self._kernel.newest_order()
+        try:
+            return self._carry_out(task)
+        finally:
+            self._orders_seen = None
+
+    def orders_seen(self) -> int | None:
+        """What is being made now follows at least the orders up to this one; None: nothing is."""
+        return self._orders_seen
+
+    def _carry_out(self, task: Task) -> Done:
         match task:
             case Roll():
                 return self._roll(task)
@@ -109,8 +129,10 @@ class Handoff:
             case Drop():
                 if task.whole:
                     self._kernel.leave_coverage(task.tenant)
-                gone = (task.tenant,) if task.whole else ()
-                self._store.commit(Change("delete", files_removed=task.paths, tenants_removed=gone))
+                self._store.commit(lambda before: dropped(before, task, self._clock.now_ms()))
+            case Erase():
+                assert self._erasing is not None, "it was told of"
+                self._erasing.erase(task, self._store, self._fresh)
             case LetRawGo():
                 change = Change("raw", raw_from_ms=dict(task.raw_from_ms))
                 # What cannot be taken back stands in two manifests (docs/formats/catalog.md).
@@ -148,7 +170,10 @@ class Handoff:
         if rules or not made:
             self._disk.remove(path)
         self._store.commit(lambda now: rolled(now, task, number, made))
-        self._kernel.forget_dirty(task.tenant, task.from_ms, task.until_ms, report.through_sequence)
+        if report.orders >= self._kernel.newest_order():
+            # An order that came meanwhile may have marked an hour that it cuts.
+            through = report.through_sequence
+            self._kernel.forget_dirty(task.tenant, task.from_ms, task.until_ms, through)
         return Done(report.points, report.windows)
 
     def _check(self, report: RollReport) -> None:

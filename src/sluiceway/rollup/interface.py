@@ -12,7 +12,7 @@ import msgspec
 from sluiceway.governance.boundary import StripRule
 from sluiceway.tiers.catalog import Owned, TierFile
 from sluiceway.tiers.hot import HotConfig
-from sluiceway.tiers.manifest import BlockEntry, Version
+from sluiceway.tiers.manifest import BlockEntry, Deletion, Version
 
 
 class WindowsReport(msgspec.Struct, frozen=True):
@@ -37,6 +37,8 @@ class RollReport(msgspec.Struct, frozen=True):
     windows: int
     points: int
     through_sequence: int
+    orders: int
+    """Every order to delete up to it was followed."""
 
 
 class RollKernel(Protocol):
@@ -57,6 +59,9 @@ class RollKernel(Protocol):
     def buffered_range_ms(self) -> tuple[int, int] | None: ...
     def block_tenants(self) -> dict[str, list[str]]: ...
     def cancel_merges(self) -> None: ...
+    def newest_order(self) -> int:
+        """The highest number of an order to delete that was followed."""
+        ...
 
 
 Rules = tuple[StripRule, ...]
@@ -64,10 +69,15 @@ Rules = tuple[StripRule, ...]
 
 
 class Merger(Protocol):
-    """Makes one warm file of several."""
+    """Makes one warm file of several, without what orders to delete take."""
 
     def __call__(
-        self, tenant: str, parts: Sequence[Owned], path: str, window_ms: int
+        self,
+        tenant: str,
+        parts: Sequence[Owned],
+        path: str,
+        window_ms: int,
+        orders: Sequence[Deletion] = (),
     ) -> WindowsReport: ...
 
 
@@ -85,6 +95,14 @@ class Stripper(Protocol):
     """Writes a warm file anew, as rules of the boundary say."""
 
     def __call__(self, source: str, path: str, rules: Rules) -> StripReport: ...
+
+
+class ColdEraser(Protocol):
+    """Makes the files of a cold unit anew without what orders to delete take."""
+
+    def __call__(
+        self, files: Sequence[TierFile], orders: Sequence[Deletion]
+    ) -> tuple[TierFile, ...]: ...
 
 
 class ColdMaker(Protocol):
@@ -126,4 +144,8 @@ class HotTier(Protocol):
 
     def cut_by(self, raw_ms: int) -> None:
         """Merges keep apart what is not to go together."""
+        ...
+
+    def finish_by(self, erased: Callable[[Deletion], int | None]) -> None:
+        """An order to delete is done only when this tells how many windows it took."""
         ...

@@ -12,6 +12,7 @@ from sluiceway.rollup.config import TiersConfig
 from sluiceway.rollup.tasks import (
     Compact,
     Drop,
+    Erase,
     Expire,
     Forget,
     MakeCold,
@@ -22,7 +23,7 @@ from sluiceway.rollup.tasks import (
     Unlink,
 )
 from sluiceway.tenants.limits import RetentionLimits
-from sluiceway.tiers.catalog import Catalog, Marks, Tier, TierFile, owned
+from sluiceway.tiers.catalog import ORDERS_UNKNOWN, Catalog, Marks, Tier, TierFile, owned
 from sluiceway.tiers.manifest import Deletion
 from sluiceway.tiers.paths import DAY_MS, HOUR_MS, day_of_end_ms, month_of_end_ms
 
@@ -53,7 +54,7 @@ class World:
     rerolled_ms: Mapping[tuple[str, int], int] = field(default_factory=dict)
     """(tenant, day) -> when it was last rolled again."""
     deletions: tuple[Deletion, ...] = ()
-    """Orders that took whole tenants."""
+    """Orders to delete, done or not."""
     pressed: bool = False
     """The disk is nearly full: what is rolled lets raw points go before their age."""
     stripped: frozenset[str] = frozenset()
@@ -72,7 +73,7 @@ def tasks(world: World, config: TiersConfig) -> Iterator[Task]:
     """All that is due, the most urgent first. Two of one tenant may build on each other: plan anew
     after each."""
     files = files_by_tenant(world.catalog)
-    yield from drops(world, files)
+    yield from deletions(world)
     yield from unlinks(world, config)
     rolls = [task for view in world.tenants for task in first_rolls(view, world, config)]
     yield from sorted(rolls, key=lambda task: (task.from_ms, task.tenant))
@@ -256,13 +257,30 @@ def unlinks(world: World, config: TiersConfig) -> Iterator[Unlink]:
         yield Unlink(paths[:UNLINKED_MAX])
 
 
-def drops(world: World, files: Mapping[str, Sequence[TierFile]]) -> Iterator[Drop]:
-    """What is left of tenants that were deleted: rolled before their orders were given."""
+def deletions(world: World) -> Iterator[Drop | Erase]:
+    """What files still hold of what was ordered to be deleted: due whatever the schedule says."""
+    if not world.deletions:
+        return
+    files = files_by_tenant(world.catalog)
     for order in world.deletions:
         held = files.get(order.tenant, ())
-        gone = tuple(f.path for f in held if f.through_sequence <= order.end_sequence)
+        gone = tuple(f.path for f in held if order.whole and made_before(f, order))
         if gone:
-            yield Drop(order.tenant, gone, whole=len(gone) == len(held))
+            yield Drop(order.tenant, gone, len(gone) == len(held), order.number)
+    newest: dict[str, int] = {}
+    for order in world.deletions:
+        held = files.get(order.tenant, ())
+        if not order.whole and any(made_before(file, order) for file in held):
+            newest[order.tenant] = max(newest.get(order.tenant, 0), order.number)
+    for tenant, number in sorted(newest.items()):
+        yield Erase(tenant, number)
+
+
+def made_before(file: TierFile, order: Deletion) -> bool:
+    """May the file hold what the order takes?"""
+    if file.orders == ORDERS_UNKNOWN:
+        return file.through_sequence <= order.end_sequence
+    return file.orders < order.number
 
 
 def cold_mark(catalog: Catalog, tenant: str, day_ms: int) -> Marks:

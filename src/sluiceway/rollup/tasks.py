@@ -78,6 +78,16 @@ class Drop:
     tenant: str
     paths: tuple[str, ...]
     whole: bool
+    order: int = 0
+
+
+@dataclass(frozen=True, slots=True)
+class Erase:
+    """Files that hold what orders to delete series take, anew without it: one that has to be
+    written, and those before it that hold nothing of theirs. `newest`: the last of the orders."""
+
+    tenant: str
+    newest: int
 
 
 @dataclass(frozen=True, slots=True)
@@ -94,4 +104,6 @@ class LetRawGo:
     raw_from_ms: tuple[tuple[str, int], ...]
 
 
-Task = Roll | Skip | Forget | Merge | MakeCold | Compact | Expire | Drop | Unlink | LetRawGo
+Task = (
+    Roll | Skip | Forget | Merge | MakeCold | Compact | Expire | Drop | Erase | Unlink | LetRawGo
+)

@@ -19,14 +19,24 @@ from sluiceway.rollup.boundary import Boundary
 from sluiceway.rollup.changes import Overtaken
 from sluiceway.rollup.config import CONTINUOUS, TiersConfig
 from sluiceway.rollup.cron import parse_cron
+from sluiceway.rollup.erasing import Erasing
 from sluiceway.rollup.handoff import Handoff
-from sluiceway.rollup.interface import ColdMaker, ColdMerger, HotTier, Merger, RollKernel
+from sluiceway.rollup.interface import (
+    ColdEraser,
+    ColdMaker,
+    ColdMerger,
+    HotTier,
+    Merger,
+    RollKernel,
+)
 from sluiceway.rollup.schedule import (
     TenantView,
     World,
     closed_ms,
+    deletions,
     files_by_tenant,
     first_rolls,
+    made_before,
     plan,
 )
 from sluiceway.rollup.status import Status, TenantStatus, tenant_status
@@ -36,7 +46,7 @@ from sluiceway.tenants.model import Snapshot
 from sluiceway.tiers.catalog import Change, owned
 from sluiceway.tiers.catalog_store import CatalogStore
 from sluiceway.tiers.hot import DISK_SHARE_SERIES, HotConfig, plan_expiry, runs_of_days
-from sluiceway.tiers.manifest import BlockEntry
+from sluiceway.tiers.manifest import BlockEntry, Deletion
 from sluiceway.tiers.paths import DAY_MS, HOUR_MS, day_of_end_ms
 
 LOOK_S = 15.0
@@ -64,6 +74,7 @@ class Rollup:
         make_cold: ColdMaker | None = None,
         boundary: Boundary | None = None,
         merge_cold: ColdMerger | None = None,
+        erase_cold: ColdEraser | None = None,
         disk_share: Callable[[], float] = lambda: 0.0,
         broken: str = "",
     ) -> None:
@@ -79,8 +90,14 @@ class Rollup:
         self._clock = clock
         self._merges, self._makes_cold = merge is not None, make_cold is not None
         self._compacts = merge_cold is not None
-        self._handoff = Handoff(disk, kernel, store, merge, make_cold, boundary, merge_cold)
         self._boundary = boundary
+        erasing = None
+        if merge is not None and erase_cold is not None:
+            erasing = Erasing(disk, clock, self._orders, merge, erase_cold)
+        self._erases, self._told_order = erasing is not None, 0
+        self._handoff = Handoff(
+            disk, kernel, store, merge, make_cold, clock, boundary, merge_cold, erasing
+        )
         self._cron = None if config.schedule == CONTINUOUS else parse_cron(config.schedule)
         self._log = structlog.get_logger("rollup")
         self._wake = threading.Event()
@@ -112,6 +129,7 @@ class Rollup:
         if not self._broken:
             self._look_at_tenants()
         self._hot.expire_by(self._expiring)
+        self._hot.finish_by(self.erased)
 
     def start(self) -> None:
         self._thread = threading.Thread(target=self._run, name="sluiceway-rollup", daemon=True)
@@ -138,6 +156,21 @@ class Rollup:
             self._store.commit(Change("pause" if paused else "resume", paused=paused))
         self._wake.set()
 
+    def erased(self, order: Deletion) -> int | None:
+        """How many windows an order took; None while files that may hold what it takes count, or
+        are being made. On any thread."""
+        seen = self._handoff.orders_seen()
+        catalog = self._store.catalog
+        if self._broken or (seen is not None and seen < order.number):
+            return None
+        waits = order.whole or self._erases
+        if waits and any(made_before(file, order) for file in catalog.of(order.tenant)):
+            if order.number > self._told_order:
+                self._told_order = order.number
+                self._wake.set()
+            return None
+        return sum(one.windows for one in catalog.erased if one.order == order.number)
+
     # --- one step -------------------------------------------------------------------------------
 
     def step(self) -> bool:
@@ -152,11 +185,17 @@ class Rollup:
         self._let_raw_go(world)
         behind = any(any(first_rolls(view, world, self._config)) for view in views)
         self._hot.hold_merges(world.pressed and behind)
+        avoided = self._avoided(world.now_ms)
+        # What was deleted goes whatever the schedule says.
+        ordered = next((task for task in deletions(world) if task not in avoided), None)
+        if ordered is not None:
+            self._carry_out(ordered, world.now_ms)
+            return True
         if world.catalog.paused and not self._asked:
             return False
         if not self._due(world.now_ms):
             return False
-        task = plan(world, self._config, self._avoided(world.now_ms)) or self._raw_task(world)
+        task = plan(world, self._config, avoided) or self._raw_task(world)
         if task is None:
             self._begun, self._asked = self._cron is None, False
             return False
@@ -229,6 +268,9 @@ class Rollup:
                         through = piece.file.through_sequence
                         self._kernel.forget_dirty(tenant, start, end, through)
 
+    def _orders(self) -> tuple[Deletion, ...]:
+        return self._hot.version().deletions
+
     # --- what it goes by ------------------------------------------------------------------------
 
     def _look_at_tenants(self) -> tuple[TenantView, ...]:
@@ -265,7 +307,7 @@ class Rollup:
             tenants=views,
             spans_ms=tuple(sorted(spans)),
             rerolled_ms=self._rerolled_ms,
-            deletions=tuple(order for order in version.deletions if order.whole),
+            deletions=tuple(o for o in version.deletions if o.whole or self._erases),
             pressed=self._disk_share() >= DISK_SHARE_SERIES,
             stripped=self._stripped(views),
             merges=self._merges,

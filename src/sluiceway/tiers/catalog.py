@@ -17,6 +17,10 @@ Tier = Literal["warm", "cold"]
 EVERY_TENANT = "*"
 NEVER_MS = 0
 """A watermark of a tenant that nothing is known of."""
+ERASED_MAX = 1_000
+"""Orders whose proof is kept, as many as the hot tier's manifest has."""
+ORDERS_UNKNOWN = -1
+"""Of files that were written before orders to delete were told of."""
 
 
 class TierFile(msgspec.Struct, frozen=True):
@@ -41,6 +45,8 @@ class TierFile(msgspec.Struct, frozen=True):
     to be applied."""
     folded: int = 0
     """Series that lost labels at the boundary."""
+    orders: int = ORDERS_UNKNOWN
+    """Every order to delete up to this one was followed when it was made."""
 
     @property
     def unit(self) -> tuple[str, str, int, int, int]:
@@ -63,6 +69,18 @@ class Grace(msgspec.Struct, frozen=True):
     since_ms: int
 
 
+class Erased(msgspec.Struct, frozen=True):
+    """What an order to delete has taken from the files of windows: the proof of it."""
+
+    order: int
+    tenant: str
+    files: int
+    windows: int
+    points: int
+    """Raw points that the windows counted."""
+    at_ms: int
+
+
 class Catalog(msgspec.Struct, frozen=True):
     """What one manifest says."""
 
@@ -75,6 +93,8 @@ class Catalog(msgspec.Struct, frozen=True):
     kept_from_ms: dict[str, Marks] = {}
     raw_from_ms: dict[str, int] = {}
     paused: bool = False
+    erased: tuple[Erased, ...] = ()
+    """By order, the last `ERASED_MAX`."""
 
     def of(self, tenant: str, tier: Tier | None = None) -> tuple[TierFile, ...]:
         """The tenant's files, by tier, beginning and number."""
@@ -116,14 +136,18 @@ class Change:
     tenants_removed: tuple[str, ...] = ()
     """All that is said of them; their files go to the grace list."""
     paused: bool | None = None
+    erased: tuple[Erased, ...] = ()
+    """They are added to what the orders took before."""
 
 
 def apply_change(catalog: Catalog, change: Change, now_ms: int) -> Catalog:
-    """The catalog after `change`: a pure function."""
+    """The catalog after `change`: a pure function. A file of a path that is held takes its
+    place."""
     gone, forgotten = set(change.files_removed), set(change.tenants_removed)
+    again = {file.path for file in change.files}
     removed = [f for f in catalog.files if f.path in gone or f.tenant in forgotten]
     paths = {file.path for file in removed}
-    kept = [file for file in catalog.files if file.path not in paths]
+    kept = [file for file in catalog.files if file.path not in paths | again]
     unlinked = set(change.unlinked)
     grace = [held for held in catalog.grace if held.path not in unlinked]
     grace += [Grace(file.path, file.bytes, now_ms) for file in removed]
@@ -137,7 +161,24 @@ def apply_change(catalog: Catalog, change: Change, now_ms: int) -> Catalog:
         kept_from_ms=known(catalog.kept_from_ms, change.kept_from_ms, forgotten),
         raw_from_ms=known(catalog.raw_from_ms, change.raw_from_ms, forgotten),
         paused=catalog.paused if change.paused is None else change.paused,
+        erased=with_erased(catalog.erased, change.erased),
     )
+
+
+def with_erased(held: tuple[Erased, ...], more: tuple[Erased, ...]) -> tuple[Erased, ...]:
+    """Sums by order, ascending; the oldest make room."""
+    sums = {one.order: one for one in held}
+    for one in more:
+        before = sums.get(one.order)
+        if before is not None:
+            one = msgspec.structs.replace(
+                one,
+                files=before.files + one.files,
+                windows=before.windows + one.windows,
+                points=before.points + one.points,
+            )
+        sums[one.order] = one
+    return tuple(sums[number] for number in sorted(sums))[-ERASED_MAX:]
 
 
 V = TypeVar("V")

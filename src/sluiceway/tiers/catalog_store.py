@@ -16,10 +16,18 @@ from sluiceway.clock import Clock
 from sluiceway.errors import Corruption
 from sluiceway.kernels import Disk
 from sluiceway.tiers import two_copies
-from sluiceway.tiers.catalog import Catalog, Change, Grace, Marks, TierFile, apply_change
+from sluiceway.tiers.catalog import (
+    Catalog,
+    Change,
+    Erased,
+    Grace,
+    Marks,
+    TierFile,
+    apply_change,
+)
 from sluiceway.tiers.paths import COLD_DIRECTORY, MANIFEST_DIRECTORY, WARM_DIRECTORY
 
-FORMAT_VERSION = 1
+FORMAT_VERSION = 2
 SNAPSHOT_EVERY = 64
 QUARANTINE_SUFFIX = ".quarantined"
 NAME = re.compile(r"(\d{12})\.json")
@@ -46,6 +54,7 @@ class ManifestFile(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     kept_from_ms: dict[str, Marks]
     raw_from_ms: dict[str, int]
     paused: bool
+    erased: list[Erased] = []
 
 
 def encode(manifest: ManifestFile) -> bytes:
@@ -114,6 +123,7 @@ def replay(chain: list[ManifestFile]) -> Catalog:
         kept_from_ms=last.kept_from_ms,
         raw_from_ms=last.raw_from_ms,
         paused=last.paused,
+        erased=tuple(last.erased),
     )
     return apply_change(held, Change(last.reason, files=tuple(files.values())), last.committed_ms)
 
@@ -184,6 +194,7 @@ class CatalogStore:
                 kept_from_ms=after.kept_from_ms,
                 raw_from_ms=after.raw_from_ms,
                 paused=after.paused,
+                erased=list(after.erased),
             )
             self._uncertain = after.number
             self._disk.write_new(self._path(after.number), encode(manifest))

@@ -158,7 +158,8 @@ class Deletion(msgspec.Struct, frozen=True):
     """An order to delete points of records before `end_sequence`; pending until `done_ms`.
 
     `whole`: the tenant with its name and dead letters. `points` and `letter_points` grow as files
-    are written anew; `series` is what the order selected.
+    are written anew; `series` is what the order selected, `windows` what it took of the warm and
+    cold tiers.
     """
 
     number: int
@@ -172,6 +173,7 @@ class Deletion(msgspec.Struct, frozen=True):
     series: int = 0
     points: int = 0
     letter_points: int = 0
+    windows: int = 0
     done_ms: int | None = None
 
 

@@ -1,17 +1,21 @@
 """The reader over tiers, with each tier's part recorded: who is asked what, and what is told."""
 
+import json
 from dataclasses import dataclass, field
 from typing import Any, cast
 
+import msgspec
 import numpy as np
 import pytest
 
 from sluiceway.clock import SystemClock
+from sluiceway.errors import Corruption
 from sluiceway.kernels import LabelTable, TierReader
+from sluiceway.query.pinned import HotReader, Tiers
 from sluiceway.query.promql.engine import Engine
 from sluiceway.query.spent import Spent
 from sluiceway.query.stitched import Stitched
-from sluiceway.query.tiered import HotReader, TieredReader, Tiers
+from sluiceway.query.tiered import TieredReader
 from sluiceway.tiers.catalog import Catalog, Marks, TierFile
 
 HOUR_MS, DAY_MS = 3_600_000, 86_400_000
@@ -32,6 +36,7 @@ class Hot:
     """The shard: answers 1 at each step."""
 
     dirty: list[int] = field(default_factory=list)
+    orders: list[dict[str, Any]] = field(default_factory=list)
     asked: list[str] = field(default_factory=list)
     plans: list[dict[str, Any]] = field(default_factory=list)
 
@@ -47,7 +52,7 @@ class Hot:
 
     def coverage(self, request: dict[str, Any], cancel: object = None) -> dict[str, Any]:
         self.asked.append("coverage")
-        return {"dirty_hours": self.dirty, "applied": 1}
+        return {"dirty_hours": self.dirty, "applied": 1, "deletions": self.orders}
 
     def label_names(self, request: Any, cancel: object = None, warnings: Any = None) -> list[str]:
         return ["a", "hot"]
@@ -60,6 +65,9 @@ class Files:
     exactness: str = "exact"
     asked: list[tuple[dict[str, Any], list[Any], list[Any]]] = field(default_factory=list)
     kept: set[str] = field(default_factory=set)
+    hidden: dict[str, str] = field(default_factory=dict)
+    broken: set[str] = field(default_factory=set)
+    met: set[str] = field(default_factory=set)
 
     def evaluate(
         self,
@@ -68,30 +76,51 @@ class Files:
         points: list[Any] | None = None,
         exact_only: bool = False,
         cancel: object = None,
+        hidden: dict[str, str] | None = None,
     ) -> Stitched | None:
         self.asked.append((plan, files, points or []))
+        self.hidden |= hidden or {}
+        self._meet(files)
         if exact_only and self.exactness != "exact":
             return None
         return columns(plan, 2.0, exactness=self.exactness, bytes_read=10, files_read=len(files))
 
-    def label_names(self, request: Any, files: list[Any], cancel: object = None) -> list[str]:
-        return ["cold", "hot"]
+    def label_names(
+        self, request: Any, files: list[Any], cancel: object = None, hidden: Any = None
+    ) -> list[str]:
+        self._meet(files)
+        return ["cold", "hot"] if files else []
+
+    def damaged(self) -> list[tuple[str, str]]:
+        return [(path, f"{path}: checksum") for path in sorted(self.met)]
+
+    def _meet(self, files: list[Any]) -> None:
+        for path, _, _ in files:
+            if path in self.broken:
+                self.met.add(path)
+                raise Corruption(path)
 
     def keep_only(self, paths: set[str]) -> None:
         self.kept = paths
 
 
-def catalog() -> Catalog:
-    files = []
+def catalog(cold: bool = False) -> Catalog:
+    files: list[TierFile] = []
     for day in range(40, 101):
         start = day * DAY_MS
         until = min(start + DAY_MS, NOW_MS - 2 * HOUR_MS)
         files.append(TierFile("warm", f"w{day}", 1, 0, "t", start, until, day, 60_000, 1, 1, 1, 1))
+    marks = Marks(NOW_MS - 2 * HOUR_MS, 100 * DAY_MS if cold else 0)
+    for day in range(1, 100) if cold else ():
+        start = day * DAY_MS
+        until = start + DAY_MS
+        told = ("t", start, until, 1, HOUR_MS, 1, 1, 1, 1)
+        files.append(TierFile("cold", f"c{day}", 1, 0, *told))
     return Catalog(
         number=1,
         files=tuple(files),
-        rolled_until_ms={"t": Marks(warm=NOW_MS - 2 * HOUR_MS)},
-        kept_from_ms={"t": Marks(warm=40 * DAY_MS)},
+        rolled_until_ms={"t": marks},
+        kept_from_ms={"t": Marks(40 * DAY_MS, DAY_MS if cold else 0)},
         raw_from_ms={"*": 85 * DAY_MS},
     )
 
@@ -116,9 +145,18 @@ def plan(function: str, range_ms: int, start_ms: int, end_ms: int, step_ms: int)
     }
 
 
-def tiered(hot: Hot, files: Files, held: Catalog | None = None) -> TieredReader:
+def tiered(
+    hot: Hot, files: Files, held: Catalog | None = None, reported: list[str] | None = None
+) -> TieredReader:
     known = catalog() if held is None else held
-    parts = Tiers(cast(HotReader, hot), cast(TierReader, files), lambda: known, SystemClock())
+    told = [] if reported is None else reported
+    parts = Tiers(
+        cast(HotReader, hot),
+        cast(TierReader, files),
+        lambda: known,
+        SystemClock(),
+        lambda path, _: told.append(path),
+    )
     return TieredReader(parts)
 
 
@@ -201,3 +239,66 @@ def test_the_engine_tells_tiers() -> None:
     assert result.infos == ["tiers: warm, raw; exact"]
     assert list(spent.tiers) == ["warm", "raw"]
     assert spent.bytes_read == 20
+
+
+def test_a_damaged_warm_file_is_raws_while_raw_is_there() -> None:
+    hot, files, reported = Hot(), Files(broken={"w90"}), list[str]()
+    asked = plan("rate", HOUR_MS, 89 * DAY_MS, 92 * DAY_MS, HOUR_MS)
+    answer = tiered(hot, files, reported=reported).evaluate(asked)
+    raw = [step for step, value in enumerate(answer.values[0].tolist()) if value == 1.0]
+    assert raw == list(range(25, 49)), "the day's windows, and no others"
+    assert answer.stats["infos"] == ["tiers: warm, raw; exact"]
+    assert answer.warnings == ["a file of rollups could not be read: w90: checksum"]
+    assert reported == ["w90"]
+
+
+def test_a_damaged_file_is_the_other_tiers() -> None:
+    files = Files(broken={"w50"})
+    asked = plan("rate", 90 * 60_000, 50 * DAY_MS, 51 * DAY_MS, 90 * 60_000)
+    answer = tiered(Hot(), files, catalog(cold=True)).evaluate(asked)
+    tried = [path for _, owned, _ in files.asked[1:] for path, _, _ in owned]
+    assert "c50" in tried and "w50" not in tried
+    assert len(answer.warnings) == 1
+    files = Files(broken={"c50"})
+    asked = plan("rate", HOUR_MS, 50 * DAY_MS, 51 * DAY_MS, HOUR_MS)
+    answer = tiered(Hot(), files, catalog(cold=True)).evaluate(asked)
+    tried = [path for _, owned, _ in files.asked[1:] for path, _, _ in owned]
+    assert "w50" in tried and "c50" not in tried
+    assert answer.stats["infos"] == ["tiers: cold, warm; exact"]
+
+
+def test_where_nobody_else_holds_the_hours_the_gap_is_told() -> None:
+    files = Files(broken={"w50"})
+    asked = plan("rate", HOUR_MS, 49 * DAY_MS, 53 * DAY_MS, HOUR_MS)
+    answer = tiered(Hot(), files).evaluate(asked)
+    assert answer.stats["infos"] == ["tiers: warm; approximate"]
+    assert answer.warnings[1] == (
+        "nothing else holds 1970-02-20T00:00:00Z to 1970-02-21T00:00:00Z: the answer lacks it"
+    )
+    warnings: list[str] = []
+    request = {"tenant": "t", "start_ms": 49 * DAY_MS, "end_ms": 52 * DAY_MS, "matchers": []}
+    assert tiered(Hot(), files).label_names(request, None, warnings) == ["a", "cold", "hot"]
+    assert warnings
+
+
+def test_damage_that_is_no_files_is_no_answer() -> None:
+    class Broken(Hot):
+        def evaluate(self, plan: dict[str, Any], cancel: object = None) -> Stitched:
+            raise Corruption("block")
+
+    asked = plan("rate", HOUR_MS, NOW_MS - 30 * DAY_MS, NOW_MS, HOUR_MS)
+    with pytest.raises(Corruption):
+        tiered(Broken(), Files()).evaluate(asked)
+
+
+def test_what_pending_orders_take_is_hidden_in_files_that_were_made_before() -> None:
+    order = {"number": 3, "matchers": [{"name": "a", "op": "=", "value": "b"}], "before_ms": None}
+    held = catalog()
+    made = tuple(msgspec.structs.replace(f, orders=3 if f.path == "w60" else 2) for f in held.files)
+    held = msgspec.structs.replace(held, files=made)
+    files = Files()
+    asked = plan("rate", HOUR_MS, 59 * DAY_MS, 61 * DAY_MS, HOUR_MS)
+    tiered(Hot(orders=[order]), files, held).evaluate(asked)
+    assert sorted(files.hidden) == ["w58", "w59"]
+    taken = {name: order[name] for name in ("matchers", "before_ms")}
+    assert json.loads(files.hidden["w59"]) == [taken]

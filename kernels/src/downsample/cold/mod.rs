@@ -2,11 +2,13 @@
 //!
 //! `names` (where an object lies) -> `schema` (its columns) -> `page`, `column` (how a column is
 //! written) -> `index` (which series stand in which rows) -> `writer` (one object) -> `unit` (the
-//! objects of a day or month) and `merge` (days to a month); `reader` answers from one.
+//! objects of a day or month) and `merge` (days to a month); `erase` (a unit without what was deleted);
+//! `reader` answers from one.
 
 mod bounds;
 mod column;
 mod content;
+mod erase;
 mod from_warm;
 mod index;
 mod merge;
@@ -21,6 +23,7 @@ mod unit;
 mod verify;
 mod writer;
 
+pub use erase::erase_cold;
 pub use from_warm::cold_from;
 pub use merge::{ColdPart, merge_cold};
 pub use reader::ColdFile;

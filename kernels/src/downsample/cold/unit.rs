@@ -28,6 +28,9 @@ pub struct ColdUnit {
     pub number: u64,
     #[serde(default = "own_rows_min")]
     pub own_rows_min: usize,
+    /// The order to delete up to which it was written anew; 0: it was not.
+    #[serde(default)]
+    pub erased: u64,
 }
 
 fn own_rows_min() -> usize {
@@ -44,6 +47,15 @@ impl ColdUnit {
             until_ms: range_ms.1,
             number,
             own_rows_min: OWN_ROWS_MIN,
+            erased: 0,
+        }
+    }
+
+    /// An object's path as it is while no order has changed it, with the order that has.
+    pub fn edition(&self, path: &str) -> String {
+        match path.strip_suffix(".parquet") {
+            Some(stem) if self.erased > 0 => format!("{stem}-e{:06}.parquet", self.erased),
+            _ => path.to_owned(),
         }
     }
 

@@ -82,7 +82,7 @@ impl<'d> ColdWriter<'d> {
         taken: &[String],
     ) -> Result<ColdWriter<'d>> {
         let range = (unit.from_ms, unit.until_ms);
-        let path = object_path(&unit.tenant, metric, range, unit.number, part);
+        let path = unit.edition(&object_path(&unit.tenant, metric, range, unit.number, part));
         let whole = unit.whole_path(&path);
         let unfinished = format!("{whole}{UNFINISHED}");
         disk.create_directory(parent(&whole))?;
