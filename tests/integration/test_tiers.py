@@ -137,3 +137,65 @@ def test_answers_are_the_same_after_raw_has_gone(server: Server) -> None:
     assert after == names == ["h0", "h1", "h2", "h3"]
     recent = asked(server, "rate(tiers_requests_total[5m])", NOW_MS - 600_000, NOW_MS, 60_000)
     assert recent.get("infos", []) == []
+
+
+def test_series_that_are_deleted_leave_the_windows_too(server: Server) -> None:
+    """After the test before: raw has gone."""
+    old = (FIRST_MS + 6 * HOUR_MS, FIRST_MS + 30 * HOUR_MS, HOUR_MS)
+    assert len(by_labels(asked(server, "tiers_temperature", *old))) == 4
+    query = urlencode({"match": 'tiers_temperature{host="h1"}'})
+    status, told = server.call("POST", f"/admin/v1/deletions?{query}")
+    assert status == 201, told
+    hosts = {one["metric"]["host"] for one in asked_result(server, "tiers_temperature", old)}
+    assert hosts == {"h0", "h2", "h3"}, "at once"
+    deadline_s = time.monotonic() + ROLLED_S_MAX
+    while time.monotonic() < deadline_s:
+        (order,) = json.loads(server.call("GET", "/admin/v1/deletions")[1])["data"]
+        if order["done_ms"] is not None:
+            break
+        time.sleep(0.25)
+    assert order["windows"] > 4 * 24, order
+    server.kill()
+    server.start()
+    hosts = {one["metric"]["host"] for one in asked_result(server, "tiers_temperature", old)}
+    assert hosts == {"h0", "h2", "h3"}
+    counted = asked_result(server, "count(tiers_requests_total)", old)
+    assert {value for _, value in counted[0]["values"]} == {"4"}
+
+
+def test_a_damaged_file_of_windows_is_told_and_is_another_tiers(server: Server) -> None:
+    old = (FIRST_MS + 6 * HOUR_MS, FIRST_MS + 20 * HOUR_MS, HOUR_MS)
+    query = "sum(increase(tiers_requests_total[1h]))"
+    before = by_labels(asked(server, query, *old))
+    cold = sorted((server.directory / "tiers/cold").rglob("*.parquet"))
+    damage(cold[0])
+    server.kill()
+    server.start()
+    answer = asked(server, query, *old)
+    assert by_labels(answer) == before
+    assert "could not be read" in answer["warnings"][0]
+    assert any(info.endswith("; exact") for info in answer["infos"])
+    warm = sorted((server.directory / "tiers/warm").rglob("*.swm"))
+    damage(warm[0])
+    server.kill()
+    server.start()
+    answer = asked(server, query, *old)
+    assert any("nothing else holds" in warning for warning in answer["warnings"])
+    assert not any(info.endswith("; exact") for info in answer.get("infos", []))
+    assert by_labels(asked(server, query, *later())) == by_labels(asked(server, query, *later()))
+
+
+def later() -> tuple[int, int, int]:
+    return (FIRST_MS + 60 * HOUR_MS, FIRST_MS + 70 * HOUR_MS, HOUR_MS)
+
+
+def damage(path: Path) -> None:
+    """Every byte of its middle."""
+    data = bytearray(path.read_bytes())
+    for at in range(len(data) // 4, 3 * len(data) // 4):
+        data[at] ^= 0xFF
+    path.write_bytes(data)
+
+
+def asked_result(server: Server, query: str, span: tuple[int, int, int]) -> list[dict[str, Any]]:
+    return list(asked(server, query, *span)["data"]["result"])

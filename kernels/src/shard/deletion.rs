@@ -136,7 +136,7 @@ impl Shard {
                 });
                 applier.governor.explosions.forget(&order.tenant);
             } else if order.before_ms.is_some() {
-                self.mark_cut(order, applier.next_sequence);
+                self.mark_cut(order, applier.next_sequence.saturating_sub(1));
             } else {
                 // A damaged block leaves series told that have no point: no reason to stop here.
                 if let Ok(later) = self.points.read().rows_from(order.end_sequence) {

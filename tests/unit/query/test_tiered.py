@@ -114,7 +114,7 @@ def catalog(cold: bool = False) -> Catalog:
     for day in range(1, 100) if cold else ():
         start = day * DAY_MS
         until = start + DAY_MS
-        told = ("t", start, until, 1, HOUR_MS, 1, 1, 1, 1)
+        told = ("t", start, until, 1_000, HOUR_MS, 1, 1, 1, 1)
         files.append(TierFile("cold", f"c{day}", 1, 0, *told))
     return Catalog(
         number=1,
@@ -271,7 +271,7 @@ def test_where_nobody_else_holds_the_hours_the_gap_is_told() -> None:
     files = Files(broken={"w50"})
     asked = plan("rate", HOUR_MS, 49 * DAY_MS, 53 * DAY_MS, HOUR_MS)
     answer = tiered(Hot(), files).evaluate(asked)
-    assert answer.stats["infos"] == ["tiers: warm; approximate"]
+    assert answer.stats["infos"] == ["tiers: warm, raw; approximate"]
     assert answer.warnings[1] == (
         "nothing else holds 1970-02-20T00:00:00Z to 1970-02-21T00:00:00Z: the answer lacks it"
     )

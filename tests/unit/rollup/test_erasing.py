@@ -29,6 +29,11 @@ def filled(disk: Disk, hours: int = 30) -> Fleet:
 
 
 def order(fleet: Fleet, before_ms: int | None = None) -> None:
+    worker = fleet.hot._worker
+    worker.ask_seal(fleet.hot.shard.sequences()[0])
+    fleet.hot.step()
+    fleet.hot.seal_step()
+    worker.ask_seal(None)
     fleet.hot._eraser.order("default", GONE, before_ms, "a test")
 
 
@@ -141,9 +146,8 @@ def test_a_power_cut_anywhere_comes_to_the_same_files() -> None:
 def test_files_that_know_no_orders_are_looked_at() -> None:
     fleet = filled(Disk.memory(), 3)
     order(fleet)
-    old = tuple(
-        msgspec.structs.replace(file, orders=ORDERS_UNKNOWN) for file in fleet.store.catalog.files
-    )
+    unknown = {"orders": ORDERS_UNKNOWN, "through_sequence": 1}
+    old = tuple(msgspec.structs.replace(f, **unknown) for f in fleet.store.catalog.files)
     fleet.store._catalog = msgspec.structs.replace(fleet.store.catalog, files=old)
     settled(fleet)
     assert all("gone" not in names_in(fleet, file) for file in fleet.store.catalog.files)

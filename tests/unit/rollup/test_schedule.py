@@ -129,9 +129,9 @@ def test_files_of_a_deleted_tenant_go_and_those_of_the_next_of_its_name_stay() -
     held = world(4.1, 4, tier_file(0, 1, 5), tier_file(1, 2, 9))
     order = Deletion(1, "t", True, (), None, 5, 0, "root")
     gone = replace(held, tenants=(), deletions=(order,))
-    assert plan(gone, CONFIG) == Drop("t", ("warm-0-1-5",), whole=False)
+    assert plan(gone, CONFIG) == Drop("t", ("warm-0-1-5",), whole=False, order=1)
     every = replace(gone, deletions=(replace_order(order, 9),))
-    assert plan(every, CONFIG) == Drop("t", ("warm-0-1-5", "warm-1-2-9"), whole=True)
+    assert plan(every, CONFIG) == Drop("t", ("warm-0-1-5", "warm-1-2-9"), whole=True, order=1)
     none = replace(gone, deletions=(replace_order(order, 4),))
     assert plan(none, CONFIG) is None
 
