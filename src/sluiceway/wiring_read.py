@@ -113,11 +113,13 @@ def open_tiers(
     from sluiceway.query.pinned import Tiers
     from sluiceway.query.tiered import TieredReader
     from sluiceway.tiers.catalog_store import follow
+    from sluiceway.tiers.damage import NoteTaker
 
     data_dir = Path(settings["data_dir"])
     options = budget.tier_options(limits, memory_bytes_max, settings["query_threads"])
     files = TierReader(Disk.real(str(data_dir)), options)
-    return TieredReader(Tiers(client, files, follow(data_dir).catalog, clock))
+    notes = NoteTaker(data_dir, clock.now_ms)
+    return TieredReader(Tiers(client, files, follow(data_dir).catalog, clock, notes.leave))
 
 
 def open_query_log(

@@ -155,10 +155,11 @@ mod tests {
 
     /// Of each series its points' times.
     fn file(points: &[Vec<i64>]) -> Arc<dyn WindowFile> {
-        let labels: Vec<_> =
-            (0..points.len()).map(|i| vec![("__name__", "m".to_owned()), ("i", i.to_string())]);
-        let labels: Vec<Vec<(String, String)>> =
-            labels.map(|own| own.into_iter().map(|(n, v)| (n.to_owned(), v)).collect()).collect();
+        let named = |i: usize| {
+            let own = [("__name__", "m".to_owned()), ("i", i.to_string())];
+            own.map(|(name, value)| (name.to_owned(), value)).to_vec()
+        };
+        let labels: Vec<Vec<(String, String)>> = (0..points.len()).map(named).collect();
         let mut windows = WindowColumns::default();
         for times in points {
             let values = vec![1.0; times.len()];

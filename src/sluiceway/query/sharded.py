@@ -17,7 +17,7 @@ from sluiceway.query import merged
 from sluiceway.query.api.interface import Ask
 from sluiceway.query.interface import PointSeries, StepColumns
 from sluiceway.query.stitched import distinct_series
-from sluiceway.query.tiered import HotReader
+from sluiceway.query.pinned import HotReader
 
 T = TypeVar("T")
 LIMITED = {

@@ -198,7 +198,10 @@ class Handoff:
         until_ms = max(file.until_ms for file in files)
         path = warm_path(task.tenant, from_ms, until_ms, number)
         # Where one of them covers the others, it is the merger.
-        whole = next((file for file in files if file.path == path), None)
+        made_before = [f for f in files if f.unit[2:] == (from_ms, until_ms, number)]
+        whole = made_before[0] if made_before else None
+        if whole is not None:
+            path = whole.path
         made: tuple[TierFile, ...] = ()
         if whole is None:
             assert self._merge_files is not None, "the planner was told"
