@@ -16,8 +16,8 @@ from sluiceway.kernels import CancelToken, LabelTable
 from sluiceway.query import merged
 from sluiceway.query.api.interface import Ask
 from sluiceway.query.interface import PointSeries, StepColumns
-from sluiceway.query.stitched import distinct_series
 from sluiceway.query.pinned import HotReader
+from sluiceway.query.stitched import distinct_series
 
 T = TypeVar("T")
 LIMITED = {
