@@ -104,6 +104,4 @@ class LetRawGo:
     raw_from_ms: tuple[tuple[str, int], ...]
 
 
-Task = (
-    Roll | Skip | Forget | Merge | MakeCold | Compact | Expire | Drop | Erase | Unlink | LetRawGo
-)
+Task = Roll | Skip | Forget | Merge | MakeCold | Compact | Expire | Drop | Erase | Unlink | LetRawGo
