@@ -8,6 +8,7 @@ Layout: docs/formats/shard_link.md.
 import asyncio
 import contextlib
 import hmac
+import socket
 import ssl
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -24,9 +25,16 @@ HEAD = MAGIC + bytes([VERSION, 0, 0, 0])
 NONCE_BYTES = PROOF_BYTES = 32
 SECRET_BYTES_MIN = 32
 HANDSHAKE_S_MAX = 5.0
-CONNECTIONS_MAX = 256
-"""Of one gate; a query role keeps a connection for each query that runs."""
+CONNECTIONS_MAX = 128
+"""Of one gate, half of what the shard serves: the other half is its own machine's. A query role
+keeps a connection for each query that runs."""
 PIECE_BYTES = 256 << 10
+STALL_S_MAX = 30.0
+"""A peer that takes nothing for so long is gone."""
+KEEPALIVE_S, KEEPALIVE_TRIES = 15, 4
+"""A machine that went without a word is noticed after a minute, also while nothing is due."""
+REST_S = 10.0
+"""After a shard was silent, queries do not wait for it again until a look finds it."""
 log = structlog.get_logger()
 
 Nonce = Callable[[int], bytes]
@@ -52,8 +60,9 @@ def proof(secret: bytes, word: bytes, gate_nonce: bytes, link_nonce: bytes) -> b
 
 async def meet_link(
     reader: asyncio.StreamReader, writer: asyncio.StreamWriter, secret: bytes, nonce: bytes
-) -> None:
-    """The gate's half of the handshake. Raises: LinkRefused, OSError, EOFError."""
+) -> bytes:
+    """The gate's half of the handshake but for its proof, which is returned: it says that the
+    shard is there too. Raises: LinkRefused, OSError, EOFError."""
     writer.write(HEAD + nonce)
     head = await reader.readexactly(len(HEAD) + NONCE_BYTES + PROOF_BYTES)
     theirs, told = head[len(HEAD) : -PROOF_BYTES], head[-PROOF_BYTES:]
@@ -61,7 +70,7 @@ async def meet_link(
         raise LinkRefused("not a link of this version")
     if not hmac.compare_digest(told, proof(secret, b"link", nonce, theirs)):
         raise LinkRefused("it does not know the secret")
-    writer.write(proof(secret, b"gate", nonce, theirs))
+    return proof(secret, b"gate", nonce, theirs)
 
 
 async def meet_gate(
@@ -81,13 +90,33 @@ async def meet_gate(
 Streams = tuple[asyncio.StreamReader, asyncio.StreamWriter]
 
 
+def watch_peer(writer: asyncio.StreamWriter) -> None:
+    """Let the system notice that the other machine is gone."""
+    found: socket.socket = writer.get_extra_info("socket")
+    found.setsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE, 1)
+    for name, value in (
+        ("TCP_KEEPIDLE", KEEPALIVE_S),
+        ("TCP_KEEPINTVL", KEEPALIVE_S),
+        ("TCP_KEEPCNT", KEEPALIVE_TRIES - 1),
+    ):
+        if hasattr(socket, name):
+            found.setsockopt(socket.IPPROTO_TCP, getattr(socket, name), value)
+
+
+def close(writer: asyncio.StreamWriter) -> None:
+    """Close once what was written is sent; a peer that does not take it holds nothing for long."""
+    writer.close()
+    asyncio.get_running_loop().call_later(STALL_S_MAX, writer.transport.abort)
+
+
 async def relay(one: Streams, other: Streams) -> None:
-    """Hand on bytes both ways until either side ends; both are closed then."""
+    """Hand on bytes both ways until either side ends, or takes nothing; both are closed then."""
 
     async def hand_on(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         while piece := await reader.read(PIECE_BYTES):
             writer.write(piece)
-            await writer.drain()
+            async with asyncio.timeout(STALL_S_MAX):
+                await writer.drain()
 
     ways = [
         asyncio.ensure_future(hand_on(one[0], other[1])),
@@ -101,7 +130,7 @@ async def relay(one: Streams, other: Streams) -> None:
         with contextlib.suppress(OSError):
             await asyncio.gather(*ways, return_exceptions=True)
         for _, writer in (one, other):
-            writer.close()
+            close(writer)
 
 
 @dataclass(frozen=True, slots=True)
@@ -128,9 +157,10 @@ class ShardGate:
 
     async def start(self, host: str, port: int) -> int:
         """Listen; the port. Raises: OSError."""
-        self._server = await asyncio.start_server(
-            self._serve, host, port, ssl=self._tls, limit=PIECE_BYTES
-        )
+        limits: dict[str, Any] = {"limit": PIECE_BYTES}
+        if self._tls is not None:
+            limits |= {"ssl_handshake_timeout": HANDSHAKE_S_MAX}
+        self._server = await asyncio.start_server(self._serve, host, port, ssl=self._tls, **limits)
         return int(self._server.sockets[0].getsockname()[1])
 
     def stop(self) -> None:
@@ -143,11 +173,12 @@ class ShardGate:
             return
         self._open += 1
         try:
+            watch_peer(writer)
             async with asyncio.timeout(HANDSHAKE_S_MAX):
-                await meet_link(
-                    reader, writer, self._cluster.secret, self._cluster.nonce(NONCE_BYTES)
-                )
+                nonce = self._cluster.nonce(NONCE_BYTES)
+                own_proof = await meet_link(reader, writer, self._cluster.secret, nonce)
             shard = await asyncio.open_unix_connection(self._socket, limit=PIECE_BYTES)
+            writer.write(own_proof)
             await relay((reader, writer), shard)
         except (LinkRefused, TimeoutError, EOFError) as error:
             self._metrics.count("sluiceway_shard_links_refused_total")
@@ -157,7 +188,7 @@ class ShardGate:
             log.warning("shard_link_broken", error=str(error))
         finally:
             self._open -= 1
-            writer.close()
+            close(writer)
 
 
 class ShardLink:
@@ -171,6 +202,7 @@ class ShardLink:
         self._address = address
         self._tls: ssl.SSLContext | None = tls
         self._server: asyncio.Server | None = None
+        self._rests_until_s = 0.0
         self.failure: str | None = None
         """Why the last connection failed; None where it did not."""
 
@@ -191,7 +223,8 @@ class ShardLink:
             gate[1].close()
 
     async def _serve(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-        gate = await self._reach()
+        resting = asyncio.get_running_loop().time() < self._rests_until_s
+        gate = None if resting else await self._reach()
         if gate is None:
             writer.close()
             return
@@ -205,13 +238,16 @@ class ShardLink:
             async with asyncio.timeout(HANDSHAKE_S_MAX):
                 host, port = self._address
                 gate = await asyncio.open_connection(host, port, ssl=self._tls, limit=PIECE_BYTES)
+                watch_peer(gate[1])
                 await meet_gate(*gate, self._cluster.secret, self._cluster.nonce(NONCE_BYTES))
         except (LinkRefused, TimeoutError, EOFError, OSError) as error:
             if gate is not None:
-                gate[1].close()
+                gate[1].transport.abort()
+            if isinstance(error, TimeoutError):
+                self._rests_until_s = asyncio.get_running_loop().time() + REST_S
             self._told(f"{type(error).__name__}: {error}" if str(error) else "no answer in time")
             return None
-        self.failure = None
+        self.failure, self._rests_until_s = None, 0.0
         return gate
 
     def _told(self, failure: str) -> None:

@@ -7,7 +7,9 @@ from pathlib import Path
 
 import pytest
 
+from sluiceway.serve import shard_link
 from sluiceway.serve.shard_link import (
+    CONNECTIONS_MAX,
     HEAD,
     Cluster,
     LinkRefused,
@@ -95,7 +97,11 @@ async def met(gate_secret: bytes, link_secret: bytes, tamper: Callable[[bytes], 
     async with asyncio.timeout(5):
         gate = meet_link(gate_reader, to_link, gate_secret, b"g" * 32)  # type: ignore[arg-type]
         link = meet_gate(link_reader, to_gate, link_secret, b"l" * 32)  # type: ignore[arg-type]
-        await asyncio.gather(gate, link)
+
+        async def proven() -> None:
+            to_link.write(await gate)
+
+        await asyncio.gather(proven(), link)
 
 
 def test_every_bit_of_the_handshake_counts() -> None:
@@ -113,6 +119,128 @@ def test_every_bit_of_the_handshake_counts() -> None:
             asyncio.run(met(b"s" * 32, b"s" * 32, flip))
     with pytest.raises(LinkRefused):
         asyncio.run(met(b"s" * 32, b"t" * 32, lambda data: data))
+
+
+def open_sockets() -> int:
+    places = (os.path.realpath(fd) for fd in Path("/proc/self/fd").iterdir())
+    return sum(1 for place in places if "/socket:" in place)
+
+
+async def within(condition: Callable[[], bool], why: str) -> None:
+    for _ in range(500):
+        if condition():
+            return
+        await asyncio.sleep(0.01)
+    raise AssertionError(why)
+
+
+def gated(place: Path, story: Callable[[int], Awaitable[None]], answer: bytes = b"") -> None:
+    """A gate to a shard that answers anything with `answer`; no shard where there is none."""
+
+    async def shard(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        try:
+            await reader.read(1)
+            writer.write(answer)
+            await writer.drain()
+            await reader.read(1)
+        except OSError:
+            pass
+        writer.close()
+
+    async def whole() -> None:
+        server = None
+        if answer:
+            server = await asyncio.start_unix_server(shard, place / "shard.sock")
+        gate = ShardGate(ONE, place / "shard.sock", Metrics())
+        port = await gate.start("127.0.0.1", 0)
+        async with asyncio.timeout(30):
+            await story(port)
+        gate.stop()
+        if server is not None:
+            server.close()
+
+    asyncio.run(whole())
+
+
+async def met_gate(port: int) -> tuple[asyncio.StreamReader, asyncio.StreamWriter]:
+    reader, writer = await asyncio.open_connection("127.0.0.1", port, limit=1 << 16)
+    await meet_gate(reader, writer, ONE.secret, os.urandom(32))
+    return reader, writer
+
+
+def test_a_gate_whose_shard_is_absent_is_not_reached(tmp_path: Path) -> None:
+    async def story(port: int) -> None:
+        link = ShardLink(ONE, "s", ("127.0.0.1", port))
+        await link.look()
+        assert link.failure
+
+    gated(tmp_path, story)
+
+
+def test_who_takes_nothing_is_closed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Answers that are asked for and not read hold neither sockets nor a place at the gate."""
+    monkeypatch.setattr(shard_link, "STALL_S_MAX", 0.3)
+
+    async def story(port: int) -> None:
+        before = open_sockets()
+        slow = [await met_gate(port) for _ in range(20)]
+        for _, writer in slow:
+            writer.write(b"?")
+        # Both ends of the slow peers' connections are ours: theirs stay, the gate's two go.
+        await within(lambda: open_sockets() > before + 60, "all are served")
+        await within(lambda: open_sockets() <= before + 20, "the gate lets go of them")
+        for _, writer in slow:
+            writer.transport.abort()
+
+    gated(tmp_path, story, b"x" * (32 << 20))
+
+
+def test_a_thousand_connections_leave_nothing_behind(tmp_path: Path) -> None:
+    async def story(port: int) -> None:
+        before = open_sockets()
+        kept = [await met_gate(port) for _ in range(CONNECTIONS_MAX)]
+        for _ in range(1_000):
+            reader, writer = await asyncio.open_connection("127.0.0.1", port)
+            assert await reader.read() == b""  # closed at once
+            writer.close()
+        for _, writer in kept:
+            writer.close()
+        await within(lambda: open_sockets() <= before, "sockets are left")
+        for count in range(300):
+            _, writer = await asyncio.open_connection("127.0.0.1", port)
+            writer.transport.abort()
+            if count % 50 == 0:
+                await asyncio.sleep(0.02)
+        await within(lambda: open_sockets() <= before, "sockets are left")
+        _, writer = await met_gate(port)  # and there is a place again
+        writer.close()
+
+    gated(tmp_path, story, b"x")
+
+
+def test_a_silent_shard_is_not_waited_for_by_each_query(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(shard_link, "HANDSHAKE_S_MAX", 0.3)
+
+    async def silent() -> None:
+        accepted = []
+        server = await asyncio.start_server(lambda r, w: accepted.append(w), "127.0.0.1", 0)
+        port = server.sockets[0].getsockname()[1]
+        link = ShardLink(ONE, "s", ("127.0.0.1", port))
+        await link.start(tmp_path / "link.sock")
+        for _ in range(5):
+            reader, writer = await asyncio.open_unix_connection(tmp_path / "link.sock")
+            assert await reader.read() == b""
+            writer.close()
+        assert len(accepted) == 1
+        assert link.failure
+        await link.look()  # a look asks again
+        assert len(accepted) == 2
+        link.stop()
+        server.close()
+
+    asyncio.run(silent())
 
 
 def test_a_secret_is_long_and_its_owners_alone(tmp_path: Path) -> None:
