@@ -16,6 +16,7 @@ pub mod mutants;
 pub mod priority;
 pub mod shard;
 pub mod sketch;
+pub mod slices;
 pub mod wire;
 
 #[cfg(feature = "python")]

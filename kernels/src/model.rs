@@ -71,12 +71,15 @@ pub enum PayloadFormat {
     RemoteWrite2 = 2,
     OtlpProtobuf = 3,
     OtlpJson = 4,
+    /// A partition slice (docs/formats/kafka.md): ours, no door takes it.
+    Columns = 5,
 }
 
 impl PayloadFormat {
     pub fn from_u8(code: u8) -> Option<PayloadFormat> {
-        use PayloadFormat::{OtlpJson, OtlpProtobuf, RemoteWrite1, RemoteWrite2};
-        [RemoteWrite1, RemoteWrite2, OtlpProtobuf, OtlpJson].into_iter().find(|f| *f as u8 == code)
+        use PayloadFormat::{Columns, OtlpJson, OtlpProtobuf, RemoteWrite1, RemoteWrite2};
+        let all = [RemoteWrite1, RemoteWrite2, OtlpProtobuf, OtlpJson, Columns];
+        all.into_iter().find(|format| *format as u8 == code)
     }
 }
 

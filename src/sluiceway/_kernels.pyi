@@ -68,9 +68,9 @@ class Disk:
 
 # --- journal (A) ------------------------------------------------------------------------------
 
-_RecordFields = tuple[int, int, int, int, int, int, int, int, list[int], str]
+_RecordFields = tuple[int, int, int, int, int, int, int, int, list[int], str, int]
 """signal, format, encoding, decoder version, policy version, received ms, dedup key, points
-received, points rejected by reason (one count each), tenant."""
+received, points rejected by reason (one count each), tenant, age in days."""
 
 class Journal:
     """The journal by itself; any thread may call. The shard has its own within."""
@@ -88,6 +88,8 @@ class Journal:
     ) -> None: ...
     def append(self, fields: _RecordFields, payload: bytes) -> int:
         """Queue a record: its ticket, dense. Never waits for the disk. Raises: Overloaded."""
+    def append_request(self, header: RequestHeader, payload: bytes) -> int:
+        """As `append`, of a request's header as `slice_request` made it."""
     def ack_fd(self) -> int:
         """An eventfd, readable once per decided group."""
     def drain(self) -> list[tuple[int, int, int | None, str]]:
@@ -117,6 +119,61 @@ class Receipt:
     """Good float samples. `histograms` and `exemplars` likewise."""
     histograms: int
     exemplars: int
+    def numbered(self, ticket: int) -> Receipt:
+        """The same, with a ticket that the caller gives out."""
+
+# --- a log that others keep (docs/formats/kafka.md) -------------------------------------------
+
+class Routing:
+    """How a topic's partitions share the series. Raises: TenantFault (a number out of range)."""
+
+    number: int
+    def __init__(
+        self,
+        partitions: int,
+        spread: list[tuple[str, str, int]] = ...,
+        record_bytes_max: int = 900_000,
+    ) -> None: ...
+    def partition(self, tenant: str, metric: str) -> int: ...
+
+class RequestHeader:
+    """A request's header, for a journal that keeps the request as it came. Opaque."""
+
+def slice_request(
+    shard: Shard,
+    body: bytes,
+    tenant: str,
+    format: int,
+    encoding: int,
+    received_ms: int,
+    routing: Routing,
+) -> tuple[RequestHeader, Receipt, list[tuple[int, bytes]]]:
+    """Decode, validate, cut: the header, the receipt (its ticket is 0) and the records, (partition,
+    value) each. Queues nothing. Raises: as `Shard.receive`."""
+
+def slice_again(
+    shard: Shard, fields: _RecordFields, body: bytes, routing: Routing
+) -> list[tuple[int, bytes]]:
+    """The same records of a request that was kept as it came. Raises: Corruption."""
+
+def open_feed(shard: Shard, next_sequence: int) -> None:
+    """Instead of `Shard.open_journal`: records come by `feed_records`, from `next_sequence` on."""
+
+def feed_records(
+    shard: Shard, partition: int, records: list[tuple[int, bytes]], wait_ms: int
+) -> tuple[int, str | None]:
+    """Hand over records (offset, value), ascending: how many of them need not come again, and why
+    the next one is poison. Waits at most `wait_ms` for room. One thread's."""
+
+def skip_records(shard: Shard, next_sequence: int) -> None:
+    """What was not fed before `next_sequence` never will be: it is counted as lost."""
+
+def note_durable(shard: Shard, next_sequence: int) -> None:
+    """Records before `next_sequence` are durable: queries wait for them."""
+
+def encode_record(fields: _RecordFields, payload: bytes) -> bytes: ...
+def decode_record(value: bytes) -> tuple[_RecordFields, bytes]:
+    """What `encode_record` made. Raises: Corruption."""
 
 def is_quick(body: bytes, format: int, encoding: int) -> bool:
     """May `Shard.receive` take this body on a thread that others wait for? By its length, the

@@ -21,6 +21,7 @@ from pydantic_settings import (
 from sluiceway.alerts.config import AlertsConfig
 from sluiceway.cost.config import CostConfig
 from sluiceway.gateway.limits import GatewayConfig
+from sluiceway.journal.config import KafkaConfig
 from sluiceway.query.limits import QueriesRun, QueryConfig
 from sluiceway.rollup.config import TiersConfig
 
@@ -66,6 +67,8 @@ class Config(BaseSettings):
     otlp_grpc: str | None = None
     roles: Literal["all", "query"] = "all"
     """`query`: answers queries over the shards in `shards`, and takes no writes."""
+    journal: Literal["embedded", "kafka"] = "embedded"
+    """Where acked requests are durable: the data directory, or a topic (`kafka`, below)."""
     shard_listen: str | None = None
     """HOST:PORT where processes with the role `query` reach this one's shard."""
     shards: tuple[str, ...] = ()
@@ -112,6 +115,7 @@ class Config(BaseSettings):
     alerts: AlertsConfig = AlertsConfig()
     cost: CostConfig = CostConfig()
     tiers: TiersConfig = TiersConfig()
+    kafka: KafkaConfig = KafkaConfig()
 
     @classmethod
     def settings_customise_sources(
@@ -133,6 +137,9 @@ class Config(BaseSettings):
         self.alerts.check()
         self.cost.check()
         self.tiers.check()
+        self.kafka.check()
+        if self.journal == "kafka" and not self.kafka.brokers:
+            raise ValueError("journal = kafka needs kafka.brokers")
         if (self.tls_cert is None) != (self.tls_key is None):
             raise ValueError("--tls-cert and --tls-key go together")
         if self.tls_client_ca is not None and self.tls_cert is None:

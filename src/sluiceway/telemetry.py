@@ -57,6 +57,9 @@ MetricName = Literal[
     "sluiceway_journal_quarantined_records_total",
     "sluiceway_journal_undecided_records_total",
     "sluiceway_journal_lost_records_total",
+    "sluiceway_parked_records_total",
+    "sluiceway_outbox_records",
+    "sluiceway_outbox_bytes",
     "sluiceway_quarantined_files",
     "sluiceway_series",
     "sluiceway_series_max",
@@ -205,6 +208,13 @@ DEFINITIONS: dict[MetricName, Definition] = {
     "sluiceway_journal_lost_records_total": Definition(
         "counter", "Acked records lost to damage, ever, from the ledger"
     ),
+    "sluiceway_parked_records_total": Definition(
+        "counter", "Records from Kafka that broke the format, kept aside and passed over"
+    ),
+    "sluiceway_outbox_records": Definition(
+        "gauge", "Acked requests that wait on the local disk for the brokers"
+    ),
+    "sluiceway_outbox_bytes": Definition("gauge", "Bytes of the outbox's segments"),
     "sluiceway_quarantined_files": Definition(
         "gauge", "Files of the hot tier set aside when the newest manifest was damaged"
     ),

@@ -31,12 +31,14 @@ from sluiceway.errors import Corruption
 from sluiceway.gateway.acks import Acks
 from sluiceway.gateway.admission import Admission
 from sluiceway.gateway.app import GatewayApp
+from sluiceway.gateway.interface import WriteShard
 from sluiceway.gateway.keys import Keyring
 from sluiceway.gateway.proxy import ReadProxy
 from sluiceway.gateway.quota.embedded import EmbeddedQuotaLimiter, QuotaConfig
 from sluiceway.gateway.receive import Receiver
 from sluiceway.gateway.server import TlsFiles, http_server, listen
 from sluiceway.governance.nearness import Nearness, nearness
+from sluiceway.journal.binding import refuse_foreign
 from sluiceway.kernels import Disk, EvaluateServer, ShardClient
 from sluiceway.processor.deletions import Deletions
 from sluiceway.processor.hot_shard import HotShard
@@ -75,6 +77,7 @@ from sluiceway.tiers.catalog_store import CatalogStore
 from sluiceway.wiring_read import open_directory
 
 if TYPE_CHECKING:
+    from sluiceway.journal.kafka.log import KafkaLog
     from sluiceway.objects.interface import ObjectStore
 
 SWITCH_INTERVAL_S = 0.0005
@@ -119,7 +122,8 @@ async def write_side(config: Config, clock: Clock | None = None, pace: Pace = un
         # The shard, with its journal and tier: acks are possible, the replay goes on behind.
         disk_bytes_max = budget.disk_bytes_max(config, disk)
         offsite = await asyncio.to_thread(open_offsite, config, clock)
-        hot = await asyncio.to_thread(open_hot, config, disk, disk_bytes_max, clock, pace)
+        log = open_log(stack, config, disk, clock)
+        hot = await asyncio.to_thread(open_hot, config, disk, disk_bytes_max, clock, pace, log)
         rollup = await asyncio.to_thread(open_rollup, config, disk, hot, tenants, clock)
         follow_hot(stack, offsite, hot, life)
         hot.start(life.give_up)
@@ -134,15 +138,15 @@ async def write_side(config: Config, clock: Clock | None = None, pace: Pace = un
         deletions, follower = open_followers(stack, hot, tenants, clock)
 
         # The gateway and its doors.
-        acks = Acks(hot.shard, clock, config.gateway.ack_s_max)
-        acks.start()
+        shard, acks = open_acks(stack, config, hot, log, clock)
         admission = open_admission(config, tenants, clock)
         unreadable = open_unreadable(stack, config, tenants, clock)
-        given = (hot.shard, acks, admission, keyring, config.gateway, clock, metrics)
+        given = (shard, acks, admission, keyring, config.gateway, clock, metrics)
         receiver = Receiver(*given, unreadable)
 
+        outside = (offsite, log)
         figures = figures_of(
-            hot, disk, disk_bytes_max, tenants, deletions, follower, rollup, offsite
+            hot, disk, disk_bytes_max, tenants, deletions, follower, rollup, *outside
         )
 
         def budgets() -> Nearness:
@@ -178,6 +182,7 @@ def figures_of(
     follower: PolicyFollower,
     rollup: Rollup,
     offsite: Offsite | None,
+    log: "KafkaLog | None",
 ) -> Callable[[], dict[str, Any]]:
     """What /metrics and status ask the write side for."""
 
@@ -189,6 +194,8 @@ def figures_of(
         told["policy_pending"] = int(follower.pending)
         if offsite is not None:
             told["offsite_manifests_behind"] = offsite.behind(hot.version())
+        if log is not None:
+            told |= log.figures()
         return {**hot.stats(), **told, **rollup.figures()}
 
     return figures
@@ -281,8 +288,43 @@ def open_alerts(
     return paths
 
 
+def open_log(
+    stack: contextlib.AsyncExitStack, config: Config, disk: Disk, clock: Clock
+) -> "KafkaLog | None":
+    """The log that is the journal, where it is not the shard's own; its client is imported only
+    then. Raises: ImportError (the extra `kafka` is not installed), Corruption."""
+    if config.journal == "embedded":
+        refuse_foreign(disk)
+        return None
+    from sluiceway.journal.kafka.log import KafkaLog
+
+    log = KafkaLog(config.kafka, disk, clock, config.drain_s_max)
+    # Closed after the shard, which seals what comes until then.
+    stack.push_async_callback(asyncio.to_thread, log.feed.stop)
+    return log
+
+
+def open_acks(
+    stack: contextlib.AsyncExitStack,
+    config: Config,
+    hot: HotShard,
+    log: "KafkaLog | None",
+    clock: Clock,
+) -> tuple[WriteShard, Acks]:
+    """What requests are written to, and who tells that they are durable."""
+    shard: WriteShard = hot.shard if log is None else log.open_writer(stack, hot.shard)
+    acks = Acks(shard, clock, config.gateway.ack_s_max)
+    acks.start()
+    return shard, acks
+
+
 def open_hot(
-    config: Config, disk: Disk, disk_bytes_max: int, clock: Clock, pace: Pace = unpaced
+    config: Config,
+    disk: Disk,
+    disk_bytes_max: int,
+    clock: Clock,
+    pace: Pace = unpaced,
+    log: "KafkaLog | None" = None,
 ) -> HotShard:
     return HotShard(
         disk,
@@ -291,6 +333,7 @@ def open_hot(
         clock,
         series_max=budget.series_cap(config),
         pace=pace,
+        source=None if log is None else log.feed,
     )
 
 

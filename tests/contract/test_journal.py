@@ -9,29 +9,41 @@ from pathlib import Path
 
 import pytest
 
+from services.kafka import Kafka
 from sluiceway.errors import BackendUnavailable, Overloaded
+from sluiceway.journal.config import KafkaConfig
 from sluiceway.journal.embedded import EmbeddedJournal, EmbeddedJournalConfig
 from sluiceway.journal.interface import Journal, Record
+from sluiceway.journal.kafka.partition import KafkaJournal
 from sluiceway.kernels import Disk
 
 type_of_open = Callable[..., Journal]
 
 
-@pytest.fixture(params=["embedded on a real disk", "embedded in memory"])
-def disk(request: pytest.FixtureRequest, tmp_path: Path) -> Disk:
-    real = request.param == "embedded on a real disk"
-    return Disk.real(str(tmp_path)) if real else Disk.memory()
+@pytest.fixture(scope="module")
+def kafka(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Kafka]:
+    with Kafka(tmp_path_factory.mktemp("kafka")) as kafka:
+        yield kafka
 
 
-@pytest.fixture
-def open_journal(disk: Disk) -> Iterator[type_of_open]:
+@pytest.fixture(params=["embedded on a real disk", "embedded in memory", "kafka"])
+def open_journal(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[type_of_open]:
     opened: list[Journal] = []
+    if request.param == "kafka":
+        addresses = request.getfixturevalue("kafka").addresses
+        topic = f"contract-{request.node.name.translate(str.maketrans('[ ]', '---'))}"
+        settings = {"brokers": addresses, "topic": topic, "replication": 1}
+    real = request.param == "embedded on a real disk"
+    disk = Disk.real(str(tmp_path)) if real else Disk.memory()
 
     def open_it(**options: int) -> Journal:
         for journal in opened:
             journal.close()
-        config = EmbeddedJournalConfig(segment_bytes=1 << 16, **options)
-        opened.append(EmbeddedJournal(disk, config, salt=1))
+        if request.param == "kafka":
+            opened.append(KafkaJournal(KafkaConfig(**settings)))
+        else:
+            config = EmbeddedJournalConfig(segment_bytes=1 << 16, **options)
+            opened.append(EmbeddedJournal(disk, config, salt=1))
         return opened[-1]
 
     yield open_it
@@ -47,6 +59,7 @@ def record(number: int) -> Record:
         dedup_key=(1 << 127) + number,
         points_received=number,
         points_rejected=tuple(range(12)),
+        age_days=number % 256,
     )
 
 
@@ -83,8 +96,9 @@ def test_truncation_forgets_only_what_lies_before(open_journal: type_of_open) ->
     assert journal.durable_sequence() == 500
 
 
-def test_refuses_when_full_and_acks_again_once_truncated(open_journal: type_of_open) -> None:
-    journal = open_journal(bytes_max=20_000)
+def test_refuses_when_full_and_acks_again_once_truncated(tmp_path: Path) -> None:
+    config = EmbeddedJournalConfig(segment_bytes=1 << 16, bytes_max=20_000)
+    journal = EmbeddedJournal(Disk.real(str(tmp_path)), config, salt=1)
 
     async def fill() -> None:
         with pytest.raises(Overloaded) as refused:
@@ -95,6 +109,7 @@ def test_refuses_when_full_and_acks_again_once_truncated(open_journal: type_of_o
         await journal.append(record(1))
 
     asyncio.run(fill())
+    journal.close()
 
 
 def test_a_failed_group_fails_its_futures_and_the_next_goes_on() -> None:
@@ -110,4 +125,40 @@ def test_a_failed_group_fails_its_futures_and_the_next_goes_on() -> None:
 
     asyncio.run(fail_once())
     assert [found.points_received for found in read_all(journal, 0)] == [0, 2]
+    journal.close()
+
+
+def test_kafkas_futures_fail_while_no_broker_answers_and_the_queue_is_bounded(
+    kafka: Kafka,
+) -> None:
+    config = KafkaConfig(
+        brokers=kafka.addresses,
+        topic="bounded",
+        replication=1,
+        delivery_s_max=2.0,
+        in_flight_bytes_max=2_000,
+    )
+    journal = KafkaJournal(config)
+
+    async def fill() -> None:
+        assert await journal.append(record(0)) == 0
+        kafka.brokers[0].freeze()
+        waiting = [journal.append(record(1))]
+        with pytest.raises(Overloaded) as refused:
+            for number in range(2, 1000):
+                waiting.append(journal.append(record(number)))
+        assert refused.value.retry_after_s > 0
+        for future in waiting:
+            with pytest.raises(BackendUnavailable):
+                await future
+        kafka.brokers[0].thaw()
+        assert await journal.append(record(2_000)) > 0
+
+    try:
+        asyncio.run(fill())
+    finally:
+        kafka.brokers[0].thaw()
+    # Failed is not gone: some may have been written; each is there once at most.
+    found = [one.points_received for one in read_all(journal, 0)]
+    assert found[0] == 0 and found[-1] == 2_000 and len(found) == len(set(found))
     journal.close()

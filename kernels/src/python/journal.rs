@@ -3,6 +3,7 @@
 
 use super::disk::Disk;
 use super::gil::detached;
+use super::slices::RequestHeader;
 use crate::error::{KernelError, Result};
 use crate::journal::{self, GroupSink, JournalConfig, RecordHeader};
 use crate::model::REJECT_REASON_COUNT;
@@ -14,8 +15,8 @@ use rustix::fd::{AsRawFd, OwnedFd};
 use std::sync::Arc;
 
 /// signal, format, encoding, decoder version, policy version, received ms, dedup key, points
-/// received, points rejected by reason, tenant.
-type Fields = (u8, u8, u8, u8, u32, i64, u128, u32, Vec<u32>, String);
+/// received, points rejected by reason, tenant, age days.
+pub type Fields = (u8, u8, u8, u8, u32, i64, u128, u32, Vec<u32>, String, u8);
 /// First ticket, last ticket, and the first's sequence; or why there is none.
 type Group = (u64, u64, std::result::Result<u64, String>);
 
@@ -50,9 +51,9 @@ pub struct Journal {
     groups: Arc<Groups>,
 }
 
-fn header(fields: Fields) -> Result<RecordHeader> {
+pub fn header(fields: Fields) -> Result<RecordHeader> {
     let (signal, format, encoding, decoder_version, policy_version, received_ms, ..) = fields;
-    let (.., dedup_key, points_received, rejected, tenant) = fields;
+    let (.., dedup_key, points_received, rejected, tenant, age_days) = fields;
     let points_rejected = <[u32; REJECT_REASON_COUNT]>::try_from(rejected)
         .map_err(|_| KernelError::Backend("one reject count a reason".to_owned()))?;
     Ok(RecordHeader {
@@ -66,16 +67,17 @@ fn header(fields: Fields) -> Result<RecordHeader> {
         points_received,
         points_rejected,
         tenant,
+        age_days,
         ..RecordHeader::default()
     })
 }
 
 #[rustfmt::skip]
-fn fields(h: RecordHeader) -> (u64, Fields) {
-    (h.sequence, (
+pub fn fields_of(h: RecordHeader) -> Fields {
+    (
         h.signal, h.format, h.encoding, h.decoder_version, h.policy_version, h.received_ms,
-        h.dedup_key, h.points_received, h.points_rejected.to_vec(), h.tenant,
-    ))
+        h.dedup_key, h.points_received, h.points_rejected.to_vec(), h.tenant, h.age_days,
+    )
 }
 
 type PyRecord<'py> = (u64, Fields, Bound<'py, PyBytes>);
@@ -119,6 +121,17 @@ impl Journal {
         Ok(detached(py, || self.journal.append(header, payload.to_vec(), ()))?)
     }
 
+    /// As `append`, of a request's header as `slice_request` made it.
+    fn append_request(
+        &self,
+        py: Python<'_>,
+        header: &RequestHeader,
+        payload: &[u8],
+    ) -> PyResult<u64> {
+        let header = header.inner.clone();
+        Ok(detached(py, || self.journal.append(header, payload.to_vec(), ()))?)
+    }
+
     fn ack_fd(&self) -> i32 {
         self.groups.event.as_raw_fd()
     }
@@ -141,8 +154,7 @@ impl Journal {
     ) -> PyResult<(Vec<PyRecord<'py>>, u64)> {
         let read = detached(py, || self.journal.read(from_sequence, bytes_max))?;
         let record = |(header, payload): (RecordHeader, Vec<u8>)| {
-            let (sequence, fields) = fields(header);
-            (sequence, fields, PyBytes::new(py, &payload))
+            (header.sequence, fields_of(header), PyBytes::new(py, &payload))
         };
         Ok((read.records.into_iter().map(record).collect(), read.next_sequence))
     }

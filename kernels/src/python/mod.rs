@@ -15,6 +15,7 @@ mod range_function;
 mod rollup;
 mod shard;
 mod sketch;
+mod slices;
 mod states;
 mod stop;
 mod tiers;
@@ -52,6 +53,7 @@ fn _kernels(module: &Bound<'_, PyModule>) -> PyResult<()> {
     evaluate::register(module)?;
     states::register(module)?;
     sketch::register(module)?;
+    slices::register(module)?;
     wire::register(module)?;
     range_function::register(module)?;
     rollup::register(module)?;

@@ -34,6 +34,15 @@ pub struct Receipt {
     exemplars: u32,
 }
 
+#[pymethods]
+impl Receipt {
+    /// The same, with a ticket that the caller gives out.
+    fn numbered(&self, ticket: u64) -> Receipt {
+        let (rejected, first_error) = (self.rejected.clone(), self.first_error.clone());
+        Receipt { ticket, rejected, first_error, ..*self }
+    }
+}
+
 impl From<shard::intake::Receipt> for Receipt {
     fn from(receipt: shard::intake::Receipt) -> Receipt {
         Receipt {
@@ -89,8 +98,9 @@ fn read_letters(py: Python<'_>, disk: &Disk, path: &str, query: &str) -> PyResul
     to_json(&call(py, || letters_reader::read(&*disk.inner, path, &query))?)
 }
 
-fn payload_of(format: u8, encoding: u8) -> PyResult<(PayloadFormat, PayloadEncoding)> {
+pub fn payload_of(format: u8, encoding: u8) -> PyResult<(PayloadFormat, PayloadEncoding)> {
     PayloadFormat::from_u8(format)
+        .filter(|format| *format != PayloadFormat::Columns)
         .zip(PayloadEncoding::from_u8(encoding))
         .ok_or_else(|| PyValueError::new_err("unknown payload format or encoding"))
 }
@@ -324,7 +334,7 @@ impl Shard {
     }
 
     fn truncate_journal(&self, py: Python<'_>, sequence: u64) -> PyResult<()> {
-        call(py, || self.inner.journal()?.truncate_before(sequence))
+        call(py, || self.inner.truncate_journal(sequence))
     }
 
     /// Wait until what is durable now is applied; returns the records still missing.

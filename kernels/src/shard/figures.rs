@@ -75,7 +75,10 @@ impl Shard {
         let points = self.points.read();
         let metas = || points.blocks.iter().map(|block| block.reader.meta());
         let figures = Figures {
-            journal: self.journal().ok().map(|journal| journal.stats()),
+            journal: self.journal().ok().map(|journal| journal.stats()).or_else(|| {
+                let elsewhere = JournalStats { alive: true, ..JournalStats::default() };
+                self.inbox.is_fed().then_some(elsewhere)
+            }),
             durable_next,
             applied_next,
             lag_records: durable_next.saturating_sub(applied_next),
@@ -128,6 +131,14 @@ impl Shard {
     /// Name who sent the first record of an explosion; false where it is forgotten.
     pub fn name_writer(&self, explosion: u64, writer: &str) -> bool {
         self.applier.lock().governor.explosions.name_writer(explosion, writer)
+    }
+
+    /// Forget records that a checkpoint covers; whoever keeps the log that feeds us does it itself.
+    pub fn truncate_journal(&self, sequence: u64) -> Result<()> {
+        if self.inbox.is_fed() {
+            return Ok(());
+        }
+        self.journal()?.truncate_before(sequence)
     }
 
     /// Stop taking requests; what was appended is still decided.

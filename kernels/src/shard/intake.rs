@@ -53,12 +53,16 @@ struct InboxState {
     /// (first sequence, first ticket) from where on both go up together; the last `RUNS_MAX`.
     ticket_runs: VecDeque<(u64, u64)>,
     interrupted: bool,
+    /// Where the next fed record stands; None where records come from our own journal.
+    fed_next: Option<u64>,
 }
 
 /// Where the committer leaves durable records and decided tickets.
 pub struct Inbox {
     state: Mutex<InboxState>,
     arrived: Condvar,
+    /// A decoded batch has gone.
+    left: Condvar,
     ack_event: OwnedFd,
     decoded_bytes_max: usize,
 }
@@ -69,6 +73,8 @@ pub enum Next {
     Decoded(RecordHeader, Decoded),
     /// Durable records up to (not with) this sequence are only in the journal.
     Journal(u64),
+    /// There are no records before this sequence any more.
+    Skipped(u64),
     Nothing,
 }
 
@@ -79,6 +85,7 @@ impl Inbox {
         Ok(Inbox {
             state: Mutex::new(InboxState::default()),
             arrived: Condvar::new(),
+            left: Condvar::new(),
             ack_event,
             decoded_bytes_max,
         })
@@ -88,6 +95,59 @@ impl Inbox {
     pub fn opened(&self, durable_next: u64) {
         self.state.lock().durable_next = durable_next;
         self.arrived.notify_all();
+    }
+
+    /// Records come by `push_fed` from `next` on, and from nowhere else.
+    pub fn open_feed(&self, next: u64) {
+        let mut state = self.state.lock();
+        (state.fed_next, state.durable_next) = (Some(next), next);
+        drop(state);
+        self.arrived.notify_all();
+    }
+
+    /// Where the next fed record stands.
+    pub fn fed_next(&self) -> u64 {
+        self.state.lock().fed_next.unwrap_or(0)
+    }
+
+    /// Is there room for one more decoded batch within `wait`?
+    pub fn wait_for_room(&self, wait: Duration) -> bool {
+        let deadline = Instant::now() + wait;
+        let mut state = self.state.lock();
+        while state.decoded_bytes >= self.decoded_bytes_max {
+            if self.left.wait_until(&mut state, deadline).timed_out() {
+                return false;
+            }
+        }
+        true
+    }
+
+    pub fn push_fed(&self, header: RecordHeader, decoded: Decoded) {
+        let mut state = self.state.lock();
+        let next = header.sequence + 1;
+        state.fed_next = Some(next);
+        state.durable_next = state.durable_next.max(next);
+        state.decoded_bytes += decoded.batch.memory_bytes();
+        state.decoded.push_back((header, decoded));
+        drop(state);
+        self.arrived.notify_all();
+    }
+
+    pub fn skip_fed(&self, next: u64) {
+        let mut state = self.state.lock();
+        state.fed_next = Some(next);
+        state.durable_next = state.durable_next.max(next);
+        drop(state);
+        self.arrived.notify_all();
+    }
+
+    pub fn note_durable(&self, next: u64) {
+        let mut state = self.state.lock();
+        state.durable_next = state.durable_next.max(next);
+    }
+
+    pub fn is_fed(&self) -> bool {
+        self.state.lock().fed_next.is_some()
     }
 
     pub fn ack_fd(&self) -> i32 {
@@ -132,12 +192,17 @@ impl Inbox {
                 state.pop();
             }
             match state.decoded.front() {
-                Some((header, _)) if header.sequence == sequence => {
+                Some((header, _)) if header.sequence == sequence || state.fed_next.is_some() => {
                     if let Some((header, decoded)) = state.pop() {
+                        self.left.notify_all();
                         return Next::Decoded(header, decoded);
                     }
                 }
                 Some((header, _)) => return Next::Journal(header.sequence),
+                None if state.fed_next.is_some_and(|fed| fed > sequence) => {
+                    return Next::Skipped(state.fed_next.unwrap_or(sequence));
+                }
+                None if state.fed_next.is_some() => {}
                 None if state.durable_next > sequence => return Next::Journal(state.durable_next),
                 None => {}
             }

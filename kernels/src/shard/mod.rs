@@ -15,6 +15,7 @@ mod dedup_shares;
 pub mod deletion;
 mod estimate;
 mod explosions;
+pub mod feed;
 pub mod figures;
 pub mod fold;
 mod fold_state;

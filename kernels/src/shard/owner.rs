@@ -17,13 +17,15 @@ use super::page_cache::PageCache;
 use super::recover::HoursEntry;
 use super::registry::Registry;
 use super::registry_state::Mark;
+use super::reread::decode_again;
 use super::usage::BlockParts;
 use super::view::HeldBlock;
 use crate::disk::Disk;
 use crate::error::{KernelError, Result};
 use crate::journal::record::RecordHeader;
 use crate::journal::{Journal, JournalConfig, OpenReport};
-use crate::model::{PayloadEncoding, PayloadFormat, REJECT_REASON_NAMES, Signal};
+use crate::model::{Batch, PayloadEncoding, PayloadFormat, REJECT_REASON_NAMES, Signal};
+use crate::slices::{self, Routing, Slice};
 use crate::wire::{self, Decoder};
 use parking_lot::{Condvar, Mutex, RwLock};
 use serde::{Deserialize, Serialize};
@@ -248,6 +250,24 @@ impl Shard {
         received_ms: i64,
     ) -> Result<Receipt> {
         let journal = self.journal()?;
+        let (header, batch, mut receipt) =
+            self.decode_request(body, tenant, format, encoding, received_ms)?;
+        let empty = batch.points_good() == 0 && batch.metadata.is_empty();
+        let payload = if empty { Vec::new() } else { body.to_vec() };
+        let decoded = Decoded { batch, payload_bytes: payload.len(), undecodable: false };
+        receipt.ticket = journal.append(header, payload, decoded)?;
+        Ok(receipt)
+    }
+
+    /// A request's header, good rows and receipt, by the policies and ages in force.
+    fn decode_request(
+        &self,
+        body: &[u8],
+        tenant: &str,
+        format: PayloadFormat,
+        encoding: PayloadEncoding,
+        received_ms: i64,
+    ) -> Result<(RecordHeader, Batch, Receipt)> {
         let refusing = self.refusing.read();
         if !refusing.is_empty() {
             let message = refusing.clone();
@@ -257,7 +277,6 @@ impl Shard {
         let mut batch = wire::decode(body, format, encoding, received_ms, &self.decoder)?;
         let age_days = self.age_days_of(tenant);
         refuse_old(&mut batch, received_ms, age_days);
-        let empty = batch.points_good() == 0 && batch.metadata.is_empty();
         let header = RecordHeader {
             signal: Signal::Metrics as u8,
             format: format as u8,
@@ -272,7 +291,7 @@ impl Shard {
             tenant: tenant.to_owned(),
             ..RecordHeader::default()
         };
-        let mut receipt = Receipt {
+        let receipt = Receipt {
             ticket: 0,
             points_received: batch.points_received,
             rejected: REJECT_REASON_NAMES
@@ -286,10 +305,40 @@ impl Shard {
             histograms: batch.histograms.len(),
             exemplars: batch.exemplars_received,
         };
-        let payload = if empty { Vec::new() } else { body.to_vec() };
-        let decoded = Decoded { batch, payload_bytes: payload.len(), undecodable: false };
-        receipt.ticket = journal.append(header, payload, decoded)?;
-        Ok(receipt)
+        Ok((header, batch, receipt))
+    }
+
+    /// As `receive`, for a log that others keep: the request's header, its receipt, and its slices.
+    /// Nothing is queued.
+    pub fn slice(
+        &self,
+        body: &[u8],
+        tenant: &str,
+        (format, encoding): (PayloadFormat, PayloadEncoding),
+        received_ms: i64,
+        routing: &Routing,
+    ) -> Result<(RecordHeader, Receipt, Vec<Slice>)> {
+        let (header, batch, receipt) =
+            self.decode_request(body, tenant, format, encoding, received_ms)?;
+        let slices = slices::cut(&header, &batch, routing)?;
+        self.decoder.recycle(batch);
+        Ok((header, receipt, slices))
+    }
+
+    /// The slices of a request that was kept as it came: the same ones, with the same keys.
+    pub fn slice_again(
+        &self,
+        header: &RecordHeader,
+        body: &[u8],
+        routing: &Routing,
+    ) -> Result<Vec<Slice>> {
+        let decoded = decode_again(&self.decoder, header, body);
+        if decoded.undecodable {
+            return Err(KernelError::corruption("a kept request cannot be decoded"));
+        }
+        let slices = slices::cut(header, &decoded.batch, routing)?;
+        self.decoder.recycle(decoded.batch);
+        Ok(slices)
     }
 
     pub fn inbox(&self) -> &Inbox {

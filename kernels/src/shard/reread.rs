@@ -66,6 +66,14 @@ impl Shard {
             let until = match self.inbox.next(next, wait) {
                 Next::Decoded(header, decoded) => return Ok(Some((header, decoded))),
                 Next::Nothing => return Ok(None),
+                Next::Skipped(until) => {
+                    let mut applier = self.applier.lock();
+                    applier.next_sequence = until;
+                    applier.count_lost();
+                    drop(applier);
+                    self.applied.set(until);
+                    continue;
+                }
                 Next::Journal(until) => until,
             };
             let Chunk { mut records, next_sequence, gaps } = self.next_chunk(next, until)?;
@@ -142,7 +150,7 @@ fn decode_chunk(chunk: &mut Chunk, decoder: &Decoder) {
 
 /// A record's batch out of the journal. One that cannot be decoded (it could when it was acked)
 /// must not stop the shard: it is applied as rejected, and counted.
-fn decode_again(decoder: &Decoder, header: &RecordHeader, payload: &[u8]) -> Decoded {
+pub(super) fn decode_again(decoder: &Decoder, header: &RecordHeader, payload: &[u8]) -> Decoded {
     let payload_bytes = payload.len();
     if payload.is_empty() {
         return Decoded { batch: Batch::default(), payload_bytes, undecodable: false };

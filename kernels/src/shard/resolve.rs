@@ -102,7 +102,10 @@ impl Shard {
     pub(super) fn resolve(&self, header: &RecordHeader, batch: &Batch, applier: &mut Applier) {
         applier.rows.clear();
         applier.refusals.clear();
-        let policy = applier.policies.get(&header.policy_version).copied();
+        // A record of another gateway may name a version that is not here yet: the one before it.
+        let policies = &applier.policies;
+        let policy = policies.range(..=header.policy_version).next_back();
+        let policy = policy.or_else(|| policies.first_key_value()).map(|(_, policy)| *policy);
         let governor = &mut applier.governor;
         let mut unknown: Vec<u32> = Vec::new();
         let (tenant, rows_before) = {

@@ -217,3 +217,25 @@ pub fn canonical_labels(raw: &[u8], out: &mut Vec<u8>) -> Result<(), Fault> {
     }
     Ok(())
 }
+
+/// The value of `__name__`; empty where there is none.
+pub fn metric_name(labels: &[u8], canonical: bool) -> Result<&[u8], Malformed> {
+    if canonical {
+        for label in crate::labels::canonical::labels(labels) {
+            let (name, value, _) = label.map_err(|_| Malformed)?;
+            if name == METRIC_NAME {
+                return Ok(value);
+            }
+        }
+        return Ok(&[]);
+    }
+    let mut cursor = Cursor::new(labels);
+    while !cursor.done() {
+        let (name, value) = raw_label(&mut cursor)?;
+        // An empty label is an absent one.
+        if name == METRIC_NAME && !value.is_empty() {
+            return Ok(value);
+        }
+    }
+    Ok(&[])
+}

@@ -8,6 +8,7 @@
 //! most 8 levels), no unknown field kept, each length
 //! checked before memory is taken (`limits`).
 
+pub mod columns;
 mod decoder;
 mod decompress;
 mod histogram;
@@ -25,6 +26,7 @@ pub use decoder::Decoder;
 
 use crate::error::{KernelError, Result};
 use crate::model::{Batch, PayloadEncoding, PayloadFormat};
+use proto::Malformed;
 
 /// Part of every journal record: a replay decodes with the rules that acked it.
 pub const DECODER_VERSION: u8 = 1;
@@ -60,6 +62,8 @@ pub fn decode_judged(
         PayloadFormat::OtlpProtobuf => otlp::decode(&body, received_ms, decoder),
         PayloadFormat::OtlpJson => otlp::to_protobuf(&body)
             .and_then(|protobuf| otlp::decode(&protobuf, received_ms, decoder)),
+        // Never a door's: such a body comes from nobody who may be told more.
+        PayloadFormat::Columns => Err(Malformed.into()),
     };
     decoder.give_buffer(body);
     batch
@@ -79,5 +83,12 @@ pub fn is_quick(body: &[u8], format: PayloadFormat, encoding: PayloadEncoding) -
 /// form of `BatchSeries`: sorted by name, empty values dropped. Appends to `out`.
 pub fn canonical_labels(raw: &[u8], out: &mut Vec<u8>) -> Result<()> {
     labels::canonical_labels(raw, out)
+        .map_err(|_| KernelError::corruption("labels that were never validated"))
+}
+
+/// The metric's name of labels that `decode` has found good; empty where they have none. Raises
+/// `Corruption` where they are no labels.
+pub fn metric_name(labels: &[u8], canonical: bool) -> Result<&[u8]> {
+    labels::metric_name(labels, canonical)
         .map_err(|_| KernelError::corruption("labels that were never validated"))
 }

@@ -11,6 +11,7 @@ from dataclasses import dataclass
 
 from sluiceway import kernels
 from sluiceway.errors import BackendUnavailable
+from sluiceway.journal.fields import fields_of, record_of
 from sluiceway.journal.interface import Record
 
 
@@ -51,19 +52,7 @@ class EmbeddedJournal:
         if self._loop is None:
             self._loop = asyncio.get_running_loop()
             self._loop.add_reader(self._journal.ack_fd(), self._settle)
-        fields = (
-            record.signal,
-            record.format,
-            record.encoding,
-            record.decoder_version,
-            record.policy_version,
-            record.received_ms,
-            record.dedup_key,
-            record.points_received,
-            list(record.points_rejected),
-            record.tenant,
-        )
-        self._journal.append(fields, record.payload)
+        self._journal.append(fields_of(record), record.payload)
         future: asyncio.Future[int] = self._loop.create_future()
         # Tickets are dense, so that the queue's order is theirs.
         self._waiting.append(future)
@@ -82,7 +71,7 @@ class EmbeddedJournal:
 
     def read(self, from_sequence: int, bytes_max: int) -> tuple[list[Record], int]:
         found, next_sequence = self._journal.read(from_sequence, bytes_max)
-        return [_record(*one) for one in found], next_sequence
+        return [record_of(*one) for one in found], next_sequence
 
     def truncate_before(self, sequence: int) -> None:
         self._journal.truncate_before(sequence)
@@ -99,27 +88,3 @@ class EmbeddedJournal:
             self._loop.remove_reader(self._journal.ack_fd())
             self._settle()
         self._loop = None
-
-
-def _record(
-    sequence: int,
-    fields: tuple[int, int, int, int, int, int, int, int, list[int], str],
-    payload: bytes,
-) -> Record:
-    signal, format_, encoding, decoder, policy, received_ms, key, received, rejected, tenant = (
-        fields
-    )
-    return Record(
-        tenant=tenant,
-        payload=payload,
-        received_ms=received_ms,
-        signal=signal,
-        format=format_,
-        encoding=encoding,
-        decoder_version=decoder,
-        policy_version=policy,
-        dedup_key=key,
-        points_received=received,
-        points_rejected=tuple(rejected),
-        sequence=sequence,
-    )

@@ -32,6 +32,7 @@ class Record:
     dedup_key: int = 0
     points_received: int = 0
     points_rejected: tuple[int, ...] = field(default=(0,) * REJECT_REASON_COUNT)
+    age_days: int = 0
     sequence: int = -1
 
 

@@ -25,6 +25,8 @@ from sluiceway.processor.checkpoint import Checkpointer
 from sluiceway.processor.eraser import Erased, Eraser, mergeable
 from sluiceway.processor.figures import figures
 from sluiceway.processor.guard import Guard
+from sluiceway.processor.interface import RecordSource
+from sluiceway.processor.own_journal import OwnJournal
 from sluiceway.processor.policies import (
     NEW_SERIES,
     POLICIES_MAX,
@@ -68,9 +70,11 @@ class HotShard:
         series_max: int = 5_000_000,
         directory: str = DIRECTORY,
         pace: Pace = unpaced,
+        source: RecordSource | None = None,
     ) -> None:
         """Open or recover: blocks until requests can be taken; `start` loads and replays. `pace`
-        is asked before each slice that the processor applies.
+        is asked before each slice that the processor applies; `source` is where its records come
+        from, its own journal unless told.
 
         Raises: Corruption, BackendUnavailable, OSError.
         """
@@ -90,8 +94,8 @@ class HotShard:
         self._tables = read_tables(disk, self._opened)
         self._set_tables()
         self._set_policies()
-        report = self.shard.open_journal(self._opened.next_sequence, self._opened.fence)
-        self._replay_until: int = msgspec.json.decode(report)["next_sequence"]
+        self._source: RecordSource = source or OwnJournal()
+        self._source.open(self.shard, self._opened.next_sequence, self._opened.fence)
         self._checkpointer = Checkpointer(disk, self.shard, self.manifests, directory)
         self._eraser = Eraser(disk, self.shard, self.manifests, self._checkpointer, clock)
         self._worker = Worker(
@@ -123,6 +127,7 @@ class HotShard:
         """Start the threads; loading and replay happen on them. `on_unusable` is called, on one of
         them, when what the manifest names cannot be loaded: nothing is applied or answered then."""
         self._on_unusable = on_unusable
+        self._source.start(on_unusable)
         for name, loop in (
             ("processor", self._process),
             ("sealer", self._seal_loop),
@@ -148,7 +153,8 @@ class HotShard:
 
     def recovered(self) -> bool:
         """Has the replay of what was durable at the start been applied?"""
-        return self._loaded and self.shard.sequences()[1] >= self._replay_until
+        until = self._source.replay_until()
+        return self._loaded and until is not None and self.shard.sequences()[1] >= until
 
     def flush(self, merge_all: bool, timeout_s: float = 600.0) -> None:
         """Return when all that was acked before is sealed and durable and, with `merge_all`,

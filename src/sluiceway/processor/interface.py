@@ -3,7 +3,10 @@
 Invariant: there is one worker per shard, and only it lets the shard seal, merge or forget.
 """
 
+from collections.abc import Callable
 from typing import Any, Protocol
+
+from sluiceway.kernels import Shard
 
 
 class ShardWorker(Protocol):
@@ -32,4 +35,21 @@ class ShardWorker(Protocol):
     def stats(self) -> dict[str, Any]:
         """Figures for /metrics and `sluiceway status`; keys as telemetry's names without the
         prefix `sluiceway_` (counters with `_total`), and `points` = {outcome: count}."""
+        ...
+
+
+class RecordSource(Protocol):
+    """Where a shard's durable records come from."""
+
+    def open(self, shard: Shard, next_sequence: int, fence: int) -> None:
+        """Records from `next_sequence` on are the shard's to apply. Before its state is loaded.
+        May block. Raises: BackendUnavailable, Corruption, OSError."""
+        ...
+
+    def start(self, on_unusable: Callable[[Exception], None] | None) -> None:
+        """Begin. `on_unusable` is called, on any thread, when they cannot be had for good."""
+        ...
+
+    def replay_until(self) -> int | None:
+        """The sequence behind what was durable at the start; None while nobody knows."""
         ...

@@ -1,0 +1,1 @@
+"""The journal on Kafka: a partition by itself, the gateway's way in, the shard's feed."""

@@ -1,0 +1,1 @@
+"""Real services that tests run beside the product."""
