@@ -86,6 +86,7 @@ MetricName = Literal[
     "sluiceway_rollup_points_total",
     "sluiceway_rollup_windows_total",
     "sluiceway_rollup_failures_total",
+    "sluiceway_rollup_lost_points_total",
     "sluiceway_rollup_busy_seconds_total",
     "sluiceway_warm_bytes",
     "sluiceway_cold_bytes",
@@ -258,6 +259,9 @@ DEFINITIONS: dict[MetricName, Definition] = {
     "sluiceway_rollup_points_total": Definition("counter", "Raw points rolled to minutes"),
     "sluiceway_rollup_windows_total": Definition("counter", "Windows of a minute made"),
     "sluiceway_rollup_failures_total": Definition("counter", "Tasks of the rollup that failed"),
+    "sluiceway_rollup_lost_points_total": Definition(
+        "counter", "Points of damaged raw pages that windows may lack"
+    ),
     "sluiceway_rollup_busy_seconds_total": Definition("counter", "Time spent in its tasks"),
     "sluiceway_warm_bytes": Definition("gauge", "Bytes of files of one-minute windows"),
     "sluiceway_cold_bytes": Definition("gauge", "Bytes of files of one-hour windows"),

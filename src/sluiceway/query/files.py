@@ -27,6 +27,8 @@ class QueryFiles:
     ownership: Ownership
     asked: set[str] = field(default_factory=set)
     """Paths of files that were asked since `away` changed."""
+    lossy: dict[str, int] = field(default_factory=dict)
+    """Of those that were asked: points of damaged raw pages that they may lack."""
     away: dict[str, str] = field(default_factory=dict)
     """Files that could not be read, and why."""
 
@@ -34,9 +36,12 @@ class QueryFiles:
         self, catalog: Catalog, tenant: str, tier: str, within: Interval, metric: str | None
     ) -> list[FileRanges]:
         """What is to be read of a tier for (from, until]."""
-        owned = self.ownership.of(catalog, tenant, tier).files(*within, metric)
-        found = [file for file in owned if file[0] not in self.away]
+        owned = self.ownership.of(catalog, tenant, tier)
+        found = [file for file in owned.files(*within, metric) if file[0] not in self.away]
         self.asked.update(path for path, _, _ in found)
+        lossy = {o.file.path: o.file.lost_points for o in owned.owners if o.file.lost_points}
+        if lossy:
+            self.lossy |= {path: lossy[path] for path, _, _ in found if path in lossy}
         return found
 
     def set_aside(self, damaged: Iterable[tuple[str, str]]) -> dict[str, str]:
@@ -44,6 +49,7 @@ class QueryFiles:
         found = {path: what for path, what in damaged if path in self.asked - self.away.keys()}
         self.away |= found
         self.asked.clear()
+        self.lossy.clear()
         return found
 
     def without(
@@ -92,14 +98,18 @@ class QueryFiles:
 
     def told(self, gaps: Sequence[Interval]) -> list[str]:
         """Warnings: which files, and which hours nobody holds."""
+        lost = []
+        if self.lossy:
+            most = sum(self.lossy.values())
+            lost = [f"rollups lack points of damaged raw pages: {most} at most"]
         if not self.away:
-            return []
+            return lost
         names = sorted(self.away)[:GAPS_TOLD_MAX]
         warnings = [f"a file of rollups could not be read: {self.away[name]}" for name in names]
         for start, until in gaps[:GAPS_TOLD_MAX]:
             words = f"nothing else holds {utc(start)} to {utc(until)}: the answer lacks it"
             warnings.append(words)
-        return warnings
+        return warnings + lost
 
 
 def hidden_in(

@@ -238,8 +238,8 @@ class PinnedTiers:
         reach_ms = question.reach_ms
         span = (question.first_ms - question.range_ms - reach_ms, last_ms + reach_ms)
         gaps = self.files.gaps(held, self.catalog, tenant, metric, span)
-        warnings = [*self.warnings, *self.files.told(gaps)]
         if segments == [Segment(RAW, 0, question.steps - 1)]:
+            warnings = [*self.warnings, *self.files.told(gaps)]
             return warned(self.tiers.hot.evaluate(left.of(plan), cancel), warnings)
         answers: list[Answered] = []
         for segment in segments:
@@ -247,7 +247,9 @@ class PinnedTiers:
             answer = self._segment(question, segment, left, part, cancel)
             left.cost += int(answer.columns.stats.get("cost", 0))
             answers.append(answer)
-        return warned(stitched(answers, question.steps, flawed=bool(gaps)), warnings)
+        warnings = [*self.warnings, *self.files.told(gaps)]
+        flawed = bool(gaps or self.files.lossy)
+        return warned(stitched(answers, question.steps, flawed), warnings)
 
     def _files_beyond_raw(self, request: Ask) -> list[FileRanges]:
         """Files with series of the request's time that raw has forgotten."""

@@ -3,6 +3,8 @@
 Invariant: pure; a change that does not fit the catalog it is shown raises `Overtaken`.
 """
 
+import msgspec
+
 from sluiceway.errors import SluicewayError
 from sluiceway.rollup.interface import RollReport, WindowsReport
 from sluiceway.rollup.tasks import Compact, Drop, Expire, Roll, Skip
@@ -47,6 +49,7 @@ def warm_file(task: Roll, number: int, report: RollReport) -> TierFile:
         points=file.points,
         through_sequence=report.through_sequence,
         orders=report.orders,
+        lost_points=report.lost_points,
     )
 
 
@@ -73,6 +76,7 @@ def merged_file(
         points=report.points,
         through_sequence=min(file.through_sequence for file in files),
         orders=min(file.orders for file in files),
+        lost_points=sum(file.lost_points for file in files),
     )
 
 
@@ -108,6 +112,16 @@ def moved(before: Catalog, change: Change, task: Roll | Skip) -> Change:
         rolled_until_ms={tenant: Marks(task.until_ms, cold)},
         kept_from_ms=kept,
     )
+
+
+def kept_with_loss(before: Catalog, task: Roll, lost_points: int) -> Change:
+    """The windows of before stay, and may lack so many points that came since."""
+    touched = tuple(
+        msgspec.structs.replace(file, lost_points=max(file.lost_points, lost_points))
+        for file in before.of(task.tenant)
+        if file.from_ms < task.until_ms and task.from_ms < file.until_ms
+    )
+    return Change("damage", files=touched)
 
 
 def dropped(before: Catalog, task: Drop, now_ms: int) -> Change:

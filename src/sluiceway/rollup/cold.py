@@ -48,7 +48,7 @@ class ColdObjects:
         points = sum(report.points for report in reports)
         if points != source.points:
             raise Corruption(f"{source.path}: {source.points} points, {points} in its hours")
-        seen = (source.through_sequence, source.orders)
+        seen = (source.through_sequence, source.orders, source.lost_points)
         return tuple(cold_file(unit, report, *seen) for report in reports)
 
 
@@ -72,7 +72,8 @@ class ColdMonths:
         self._check(parts, reports)
         through = min(part.file.through_sequence for part in parts)
         orders = min(part.file.orders for part in parts)
-        return tuple(cold_file(unit, report, through, orders) for report in reports)
+        lost = sum(part.file.lost_points for part in parts)
+        return tuple(cold_file(unit, report, through, orders, lost) for report in reports)
 
     def _check(self, parts: Sequence[Owned], reports: Sequence[ColdReport]) -> None:
         """What parts that are owned whole hold is there; of others it is not known how much."""
@@ -105,7 +106,8 @@ class ErasedCold:
         text = erase_cold(self._disk, *(msgspec.json.encode(value).decode() for value in asked))
         reports = msgspec.json.decode(text, type=list[ColdReport])
         through = min(file.through_sequence for file in files)
-        return tuple(cold_file(unit, report, through, newest) for report in reports)
+        lost = max(file.lost_points for file in files)
+        return tuple(cold_file(unit, report, through, newest, lost) for report in reports)
 
 
 def unit_of(
@@ -124,7 +126,11 @@ def unit_of(
 
 
 def cold_file(
-    unit: dict[str, Any], report: ColdReport, through_sequence: int, orders: int
+    unit: dict[str, Any],
+    report: ColdReport,
+    through_sequence: int,
+    orders: int,
+    lost_points: int,
 ) -> TierFile:
     return TierFile(
         tier="cold",
@@ -141,5 +147,6 @@ def cold_file(
         points=report.points,
         through_sequence=through_sequence,
         orders=orders,
+        lost_points=lost_points,
         metric=report.metric,
     )

@@ -20,6 +20,7 @@ from sluiceway.rollup.changes import (
     day_files,
     dropped,
     expired,
+    kept_with_loss,
     merged_file,
     month_files,
     rolled,
@@ -54,6 +55,8 @@ from sluiceway.tiers.catalog import Catalog, Change, Tier, TierFile, owned
 from sluiceway.tiers.catalog_store import CatalogStore
 from sluiceway.tiers.paths import DAY_MS, HOUR_MS, day_of_end_ms, warm_path
 
+PAGES_TOLD_MAX = 20
+"""Of those lost, in one line of the log."""
 EVERY_SEQUENCE = (1 << 63) - 1
 
 
@@ -63,6 +66,7 @@ class Done:
 
     points: int = 0
     windows: int = 0
+    lost_points: int = 0
 
 
 class Handoff:
@@ -156,13 +160,20 @@ class Handoff:
             "until_ms": task.until_ms,
             "window_ms": WARM_WINDOW_MS,
             "path": path,
+            "past_damage": task.past_damage,
         }
         text = self._kernel.roll(msgspec.json.encode(request).decode())
         report = msgspec.json.decode(text, type=RollReport)
         self._check(report)
+        if report.lost_points:
+            told = {"tenant": task.tenant, "from_ms": task.from_ms, "until_ms": task.until_ms}
+            lost = {"points": report.lost_points, "pages": report.lost_pages[:PAGES_TOLD_MAX]}
+            self._log.error("points_lost", **told, **lost)
+            if task.again:
+                return self._keep(task, report, path)
         covered = owned(before.of(task.tenant, "warm"), task.from_ms, task.until_ms)
         made: tuple[TierFile, ...] = ()
-        if report.windows or covered:
+        if report.windows or covered or report.lost_points:
             file = warm_file(task, number, report)
             if rules:
                 file = self._strip(file, final, rules)
@@ -174,7 +185,16 @@ class Handoff:
             # An order that came meanwhile may have marked an hour that it cuts.
             through = report.through_sequence
             self._kernel.forget_dirty(task.tenant, task.from_ms, task.until_ms, through)
-        return Done(report.points, report.windows)
+        return Done(report.points, report.windows, report.lost_points)
+
+    def _keep(self, task: Roll, report: RollReport, path: str) -> Done:
+        """Windows of before the damage are better than what is left of the points."""
+        self._disk.remove(path)
+        lost = report.lost_points
+        self._store.commit(lambda now: kept_with_loss(now, task, lost))
+        through = report.through_sequence
+        self._kernel.forget_dirty(task.tenant, task.from_ms, task.until_ms, through)
+        return Done(lost_points=lost)
 
     def _check(self, report: RollReport) -> None:
         """What went in is what can be read. Raises: Corruption; the file is gone then."""

@@ -39,6 +39,9 @@ class RollReport(msgspec.Struct, frozen=True):
     through_sequence: int
     orders: int
     """Every order to delete up to it was followed."""
+    lost_points: int = 0
+    """Points of the damaged pages that were passed over."""
+    lost_pages: tuple[str, ...] = ()
 
 
 class RollKernel(Protocol):

@@ -40,6 +40,8 @@ class Status(msgspec.Struct, frozen=True):
     points_total: int
     windows_total: int
     failures_total: int
+    lost_points_total: int
+    """Points of damaged raw pages that windows lack, at most."""
     busy_s_total: float
     last_error: str
     catalog_number: int

@@ -17,6 +17,9 @@ class Roll:
     until_ms: int
     again: bool = False
     """Hours that were rolled before and got points since."""
+    past_damage: bool = False
+    """Raw pages are damaged for good: what is whole is rolled; hours that were rolled before the
+    damage keep what they have."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -12,13 +12,14 @@ from typing import Any
 import structlog
 
 from sluiceway.clock import Clock
-from sluiceway.errors import BackendUnavailable, Cancelled, SluicewayError
+from sluiceway.errors import BackendUnavailable, Cancelled, Corruption, SluicewayError
 from sluiceway.kernels import Disk
 from sluiceway.rollup import raw
 from sluiceway.rollup.boundary import Boundary
 from sluiceway.rollup.changes import Overtaken
 from sluiceway.rollup.config import CONTINUOUS, TiersConfig
 from sluiceway.rollup.cron import parse_cron
+from sluiceway.rollup.damage import DamageMet
 from sluiceway.rollup.erasing import Erasing
 from sluiceway.rollup.handoff import Handoff
 from sluiceway.rollup.interface import (
@@ -116,6 +117,7 @@ class Rollup:
         self._tiered: frozenset[str] = frozenset()
         self._replayed = False
         self._running: Task | None = None
+        self._damage = DamageMet()
         self._last_error = broken
         self._counts: Counter[str] = Counter()
         self._busy_s = 0.0
@@ -216,6 +218,7 @@ class Rollup:
                 self._wake.clear()
 
     def _carry_out(self, task: Task, now_ms: int) -> None:
+        planned, task = task, self._damage.softened(task)
         self._running, began_s = task, self._clock.monotonic_s()
         try:
             done = self._handoff.carry_out(task)
@@ -224,25 +227,28 @@ class Rollup:
         except Overtaken:
             return
         except (SluicewayError, OSError) as error:
-            self._fail(task, error)
+            again_at_once = isinstance(error, Corruption) and self._damage.met(planned, error)
+            self._fail(task, error, None if again_at_once else planned)
             return
         finally:
             self._running = None
             self._busy_s += self._clock.monotonic_s() - began_s
         self._counts[type(task).__name__] += 1
         if isinstance(task, Roll):
+            self._damage.over(planned)
+            self._counts["lost_points"] += done.lost_points
             self._counts["points"] += done.points
             self._counts["windows"] += done.windows
             if task.again:
                 key = (task.tenant, day_of_end_ms(task.until_ms))
                 self._rerolled_ms[key] = now_ms
 
-    def _fail(self, task: Task | None, error: Exception) -> None:
+    def _fail(self, task: Task | None, error: Exception, avoided: Task | None = None) -> None:
         self._counts["failures"] += 1
         self._last_error = f"{task}: {error}" if task else str(error)
         self._log.error("rollup_failed", task=str(task), error=str(error))
-        if task is not None:
-            self._failed_ms[task] = self._clock.now_ms()
+        if avoided is not None:
+            self._failed_ms[avoided] = self._clock.now_ms()
 
     def _avoided(self, now_ms: int) -> set[Task]:
         recent = {t: ms for t, ms in self._failed_ms.items() if now_ms - ms < FAILED_WAIT_MS}
@@ -406,6 +412,7 @@ class Rollup:
             points_total=counts["points"],
             windows_total=counts["windows"],
             failures_total=counts["failures"],
+            lost_points_total=counts["lost_points"],
             busy_s_total=round(self._busy_s, 3),
             last_error=self._last_error,
             catalog_number=catalog.number,
@@ -426,6 +433,7 @@ class Rollup:
             "rollup_points_total": status.points_total,
             "rollup_windows_total": status.windows_total,
             "rollup_failures_total": status.failures_total,
+            "rollup_lost_points_total": status.lost_points_total,
             "rollup_busy_seconds_total": status.busy_s_total,
             "warm_bytes": warm,
             "cold_bytes": cold,

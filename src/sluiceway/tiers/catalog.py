@@ -47,6 +47,8 @@ class TierFile(msgspec.Struct, frozen=True):
     """Series that lost labels at the boundary."""
     orders: int = ORDERS_UNKNOWN
     """Every order to delete up to this one was followed when it was made."""
+    lost_points: int = 0
+    """Points of damaged raw pages that its windows may lack, at most: it is never exact."""
 
     @property
     def unit(self) -> tuple[str, str, int, int, int]:

@@ -302,3 +302,17 @@ def test_what_pending_orders_take_is_hidden_in_files_that_were_made_before() -> 
     assert sorted(files.hidden) == ["w58", "w59"]
     taken = {name: order[name] for name in ("matchers", "before_ms")}
     assert json.loads(files.hidden["w59"]) == [taken]
+
+
+def test_windows_that_lack_points_of_damaged_pages_are_never_exact() -> None:
+    held = catalog()
+    lossy = tuple(
+        msgspec.structs.replace(f, lost_points=7 if f.path == "w60" else 0) for f in held.files
+    )
+    reader = tiered(Hot(), Files(), msgspec.structs.replace(held, files=lossy))
+    asked = plan("rate", HOUR_MS, 60 * DAY_MS + HOUR_MS, 61 * DAY_MS, HOUR_MS)
+    answer = reader.evaluate(asked)
+    assert answer.stats["infos"] == ["tiers: warm; approximate"]
+    assert answer.warnings == ["rollups lack points of damaged raw pages: 7 at most"]
+    asked = plan("rate", HOUR_MS, 62 * DAY_MS, 63 * DAY_MS, HOUR_MS)
+    assert reader.evaluate(asked).stats["infos"] == ["tiers: warm; exact"]
