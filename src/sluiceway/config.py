@@ -73,6 +73,9 @@ class Config(BaseSettings):
     """HOST:PORT where processes with the role `query` reach this one's shard."""
     shards: tuple[str, ...] = ()
     """NAME=HOST:PORT of each shard that the role `query` asks."""
+    shards_since_s: int = 0
+    """Unix time since when each series has been sent to one shard: what reads older points is
+    aggregated by the role `query` itself, series by series."""
     shard_secret: Path | None = None
     """The cluster's secret, a file; both sides of a link need it."""
     shards_ca: Path | None = None

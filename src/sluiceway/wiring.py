@@ -435,6 +435,7 @@ def read_settings(config: Config, sockets: Path) -> dict[str, Any]:
         "tenants_dir": str(config.tenants_place().resolve()),
         "tenants_url": config.tenants_url,
         "shards": [],
+        "shards_since_ms": config.shards_since_s * 1000,
         "http_socket": str(sockets / "read.sock"),
         "connections_max": handed_on_max + READ_CONNECTIONS_SPARE,
         "queries_run": config.queries_run,

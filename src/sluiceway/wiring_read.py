@@ -96,9 +96,8 @@ def open_shards(settings: dict[str, Any], limits: QueryConfig) -> "ShardedReader
     from sluiceway.query.sharded import Member, ShardedReader
 
     members = [Member(name, ShardClient(socket)) for name, socket in settings["shards"]]
-    return ShardedReader(
-        lambda: members, min(SHARD_THREADS_MAX, len(members) * limits.concurrency_max)
-    )
+    threads_max = min(SHARD_THREADS_MAX, len(members) * limits.concurrency_max)
+    return ShardedReader(lambda: members, threads_max, lambda: settings["shards_since_ms"])
 
 
 def open_tiers(

@@ -1,6 +1,7 @@
 """A process of the role `query` over two shards of other processes: real servers, real links."""
 
 import json
+import signal
 import socket
 import time
 from collections.abc import Iterator
@@ -104,6 +105,29 @@ def test_strangers_do_not_get_through(house: House) -> None:
         assert len(got) == 40  # the gate's greeting, and no more
     refused = house.shards[0].metrics()["sluiceway_shard_links_refused_total"]
     assert refused == 3
+
+
+def test_a_shard_that_hangs_does_not_hold_queries(house: House) -> None:
+    """Its process stands still; its sockets stay open."""
+    assert house.query.values("sum(up)", T + 60) == {"": 2.0}  # a connection lies ready
+    process = house.shards[1].process
+    assert process is not None
+    process.send_signal(signal.SIGSTOP)
+    try:
+        began_s = time.monotonic()
+        status, told = asked(house.query, "query", f"query=sum(up)&time={T + 60}&timeout=60s")
+        assert status == 200
+        assert told["warnings"][0].startswith("partial: shard s1, one of 2")
+        assert time.monotonic() - began_s < 20
+        began_s = time.monotonic()
+        assert asked(house.query, "query", f"query=sum(up)&time={T + 60}")[0] == 200
+        assert time.monotonic() - began_s < 3
+    finally:
+        process.send_signal(signal.SIGCONT)
+    until_s = time.monotonic() + 20
+    while house.query.values("sum(up)", T + 60) != {"": 2.0}:
+        assert time.monotonic() < until_s
+        time.sleep(0.1)
 
 
 def test_a_shard_that_is_gone_is_told_and_comes_back(house: House) -> None:

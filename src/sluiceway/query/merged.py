@@ -132,6 +132,16 @@ def added(parts: Sequence[Any]) -> Any:
     return first
 
 
+def families_together(parts: Sequence[Told], limit: int | None) -> Told:
+    """`metadata`: what any shard says of a metric, once; of no more metrics than `limit`."""
+    told: Told = {}
+    for part in parts:
+        for name, families in part.items():
+            held = told.setdefault(name, [])
+            held += [family for family in families if family not in held]
+    return told if limit is None else {name: told[name] for name in sorted(told)[:limit]}
+
+
 def ranked(parts: Sequence[list[list[Any]]], top: int, most: bool = False) -> list[list[Any]]:
     """Lists of [name, count]: added up, or with `most` the greatest, by count."""
     counts: dict[str, int] = {}

@@ -116,7 +116,7 @@ class ShardedReader:
         answer = merged.points_together(told.parts)
         answer.warnings += told.warnings
         within_limits(request.get("limits", {}), answer.stats)
-        return answer
+        return points_once(answer)
 
     def _disjoint(self, plan: Ask) -> bool:
         reach_ms = plan["lookback_ms"] if plan["range_ms"] is None else plan["range_ms"]
@@ -142,11 +142,13 @@ class ShardedReader:
         self, request: Ask, cancel: CancelToken | None = None, warnings: list[str] | None = None
     ) -> LabelTable:
         told = self._listed(lambda shard, said: shard.series(request, cancel, said), warnings)
-        return distinct_series(LabelTable.concat(told))
+        table = distinct_series(LabelTable.concat(told))
+        within_limits(request.get("limits", {}), {"series_selected": len(table)})
+        return table
 
     def metadata(self, request: Ask, cancel: CancelToken | None = None) -> dict[str, Any]:
         told = self.ask(lambda shard: shard.metadata(request, cancel)).parts
-        return {name: families for part in reversed(told) for name, families in part.items()}
+        return merged.families_together(told, request.get("limit"))
 
     def stats(self, request: Ask, cancel: CancelToken | None = None) -> dict[str, Any]:
         told = self.ask(lambda shard: shard.stats(request, cancel)).parts
@@ -204,9 +206,35 @@ def once(rows: merged.MergedColumns) -> merged.MergedColumns:
         held, group = rows.present[row], groups[row]
         values[group, held] = rows.values[row, held]
         present[group] |= held
-    words = f"approximate: {again.sum()} series stand in two shards, since they changed hands"
+    told = [*rows.warnings, changed_hands(int(again.sum()))]
     labels = rows.labels.take(first.astype(np.int64))
-    return merged.MergedColumns(labels, values, present, rows.stats, [*rows.warnings, words])
+    return merged.MergedColumns(labels, values, present, rows.stats, told)
+
+
+def points_once(answer: merged.MergedPoints) -> merged.MergedPoints:
+    """Each label set once, its points by time: of two at one time the later shard's counts."""
+    if answer.labels.first_duplicate() is None:
+        return answer
+    groups = answer.labels.dedup_ids().astype(np.int64)
+    _, first = np.unique(groups, return_index=True)
+    of_points = np.repeat(groups, np.diff(answer.offsets))
+    order = np.lexsort((answer.times_ms, of_points))  # stable: shards stay in their order
+    ids, times_ms = of_points[order], answer.times_ms[order]
+    last = np.ones(len(order), bool)
+    last[:-1] = (ids[1:] != ids[:-1]) | (times_ms[1:] != times_ms[:-1])
+    offsets = np.searchsorted(ids[last], np.arange(len(first) + 1)).astype(np.int64)
+    return merged.MergedPoints(
+        answer.labels.take(first.astype(np.int64)),
+        offsets,
+        times_ms[last],
+        answer.values[order][last],
+        answer.stats,
+        [*answer.warnings, changed_hands(len(groups) - len(first))],
+    )
+
+
+def changed_hands(count: int) -> str:
+    return f"approximate: {count} series stand in two shards, since they changed hands"
 
 
 def within_limits(limits: Ask, stats: dict[str, Any]) -> None:

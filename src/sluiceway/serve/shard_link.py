@@ -203,6 +203,7 @@ class ShardLink:
         self._tls: ssl.SSLContext | None = tls
         self._server: asyncio.Server | None = None
         self._rests_until_s = 0.0
+        self._gates: set[asyncio.StreamWriter] = set()
         self.failure: str | None = None
         """Why the last connection failed; None where it did not."""
 
@@ -217,10 +218,14 @@ class ShardLink:
             self._server.close()
 
     async def look(self) -> None:
-        """Is the shard there? `failure` says."""
+        """Is the shard there? `failure` says. Where it is silent, what waits for it is let go:
+        its answer lacks the shard and says so, and does not wait for its deadline."""
         gate = await self._reach()
         if gate is not None:
-            gate[1].close()
+            close(gate[1])
+        elif asyncio.get_running_loop().time() < self._rests_until_s:
+            for writer in tuple(self._gates):
+                writer.transport.abort()
 
     async def _serve(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         resting = asyncio.get_running_loop().time() < self._rests_until_s
@@ -228,8 +233,12 @@ class ShardLink:
         if gate is None:
             writer.close()
             return
-        with contextlib.suppress(OSError):
-            await relay((reader, writer), gate)
+        self._gates.add(gate[1])
+        try:
+            with contextlib.suppress(OSError):
+                await relay((reader, writer), gate)
+        finally:
+            self._gates.discard(gate[1])
 
     async def _reach(self) -> Streams | None:
         """A connection that has shaken hands; None, and `failure`, where there is none."""

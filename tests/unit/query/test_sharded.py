@@ -2,6 +2,7 @@
 
 import itertools
 import json
+import math
 import random
 from collections.abc import Iterator
 from contextlib import ExitStack
@@ -19,6 +20,8 @@ from sluiceway.query.promql.engine import Engine
 from sluiceway.query.sharded import Member, ShardedReader, once
 
 STEP_MS, STEPS, SHARDS = 15_000, 80, 3
+STALE = float(np.uint64(0x7FF0000000000002).view(np.float64))
+"""Prometheus' mark of a series' end."""
 END_MS = STEP_MS * STEPS
 QUERIES = (
     "m",
@@ -40,6 +43,16 @@ QUERIES = (
     "sum(nothing)",
     "count_values('v', m)",
     "label_replace(m, 'x', '$1', 'pod', 'p(.*)')",
+    "m offset 2m",
+    "count(m @ 600)",
+    "max_over_time(sum(m)[2m:15s])",
+    "absent(m)",
+    "absent_over_time(nothing[1m])",
+    "sum by (__name__) ({__name__=~'m|c'})",
+    "sum by (job) (n)",
+    "min by (job) (n)",
+    "max(n)",
+    "count(n)",
 )
 
 
@@ -52,6 +65,11 @@ def corpus(seed: int) -> list[tuple[dict[str, str], list[int], list[float]]]:
         if name == "c":
             values = [float(v) for v in np.cumsum(values)]
         found.append(({"__name__": name, "job": job, "pod": f"p{pod}"}, times, values))
+    odd = [math.nan, STALE, math.inf, -math.inf, -0.0, 7.0]
+    for job, pod in itertools.product("ab", range(5)):
+        times = [t * STEP_MS for t in range(STEPS)]
+        values = [pick.choice(odd) for _ in times]
+        found.append(({"__name__": "n", "job": job, "pod": f"p{pod}"}, times, values))
     return found
 
 
@@ -121,6 +139,15 @@ def test_answers_are_those_of_one_shard(serving: Any, fused: bool) -> None:
             assert rows == expected, text
 
 
+def test_points_and_faults_are_those_of_one_shard(serving: Any) -> None:
+    every = corpus(6)
+    one, many = serving(every), sharded([serving(every[::2]), serving(every[1::2])])
+    assert answered(many, "m[1m]", True) == answered(one, "m[1m]", True)
+    for reader in (one, many):
+        with pytest.raises(TenantFault, match="same labelset"):
+            answered(reader, "rate({__name__=~'m|c'}[1m])", True)
+
+
 def test_lists_are_those_of_one_shard(serving: Any) -> None:
     every = corpus(2)
     one, many = serving(every), sharded([serving(every[:7]), serving(every[7:]), serving([])])
@@ -137,6 +164,8 @@ def test_lists_are_those_of_one_shard(serving: Any) -> None:
     points = {**asked, "points_max": 10_000}
     assert sorted(many.points(points).times_ms) == sorted(one.points(points).times_ms)
     assert many.points(points).offsets[-1] == len(many.points(points).values)
+    with pytest.raises(TenantFault, match="over all shards"):
+        many.series({**span, "limits": {"series_max": len(every) - 1}})
 
 
 def test_limits_hold_for_all_together(serving: Any) -> None:
@@ -200,6 +229,37 @@ def test_a_series_in_two_shards_counts_once() -> None:
     assert told.values.tolist() == [[1.0, 7.0, 8.0], [5.0] * 3]
     assert told.present.all()
     assert "1 series stand in two shards" in told.warnings[0]
+
+
+def test_a_series_that_changed_hands_is_added_up_once(serving: Any) -> None:
+    """Ten points in the old shard, then ten in the new one, one of which both have."""
+
+    def half(start: int, end: int) -> list[Any]:
+        times = [t * STEP_MS for t in range(start, end)]
+        return [({"__name__": "m", "pod": "p"}, times, [float(t) for t in range(start, end)])]
+
+    readers = [serving(half(60, 71)), serving(half(70, STEPS + 1))]
+    moved_ms = 70 * STEP_MS
+    many = sharded(readers, disjoint_from_ms=lambda: moved_ms)
+    # Without knowing it, both shards' sums count while both windows hold points.
+    assert (
+        answered(sharded(readers), "sum(count_over_time(m[10m]))", True)[0][0]["value"][1] == "22"
+    )
+    assert answered(sharded(readers), "count(m)", True)[0][0]["value"][1] == "2"
+    rows, warnings = answered(many, "count(m)", True)
+    assert rows[0]["value"][1] == "1"
+    assert "stand in two shards" in warnings[0]
+    rows, warnings = answered(many, "m[1h]", True)
+    assert [float(value) for _, value in rows[0]["values"]] == [float(t) for t in range(60, 81)]
+    assert len(rows) == 1
+    assert "stand in two shards" in warnings[0]
+
+
+def test_families_come_together() -> None:
+    gauge, counter = {"type": "gauge", "help": "", "unit": ""}, {"type": "counter"}
+    parts = [{"b": [gauge]}, {"a": [gauge], "b": [gauge, counter]}]
+    assert merged.families_together(parts, None) == {"b": [gauge, counter], "a": [gauge]}
+    assert merged.families_together(parts, 1) == {"a": [gauge]}
 
 
 def test_figures_come_together() -> None:
