@@ -1,10 +1,12 @@
 //! Which threads stand back: acks go before seals and merges where the cores are taken. Those that
-//! evaluate stand back further (`serve/priority.py` in the product).
+//! evaluate or roll up stand back further (`serve/priority.py` in the product).
 //!
 //! Invariant: no thread that takes the GIL stands back. It would be put off while it holds it, and
 //! the event loop with it.
 
 use crate::error::{KernelError, Result};
+use crossbeam_channel::{Sender, bounded};
+use std::panic::{AssertUnwindSafe, catch_unwind};
 
 /// How far work stands back from acks, in the scheduler's "nice".
 const NICE: i32 = 10;
@@ -28,6 +30,58 @@ pub fn behind_acks<T: Send>(name: &str, work: impl FnOnce() -> Result<T> + Send)
     })
 }
 
+type Job = Box<dyn FnOnce() + Send>;
+
+/// Jobs that may wait for the lane; who asks is blocked meanwhile, so there are no more than askers.
+const JOBS_MAX: usize = 8;
+
+/// A thread that does one piece of work after the other, with the priority of whoever started it:
+/// started where that stands back, it runs on idle time, which a thread cannot be told later on.
+pub struct WorkLane {
+    jobs: Sender<Job>,
+}
+
+impl WorkLane {
+    /// The thread ends when the lane is dropped.
+    pub fn start(name: &str) -> Result<WorkLane> {
+        let (jobs, waiting) = bounded::<Job>(JOBS_MAX);
+        let run = move || {
+            for job in waiting {
+                // Who asked hears of it: his answer never comes.
+                let _ = catch_unwind(AssertUnwindSafe(job));
+            }
+        };
+        std::thread::Builder::new().name(name.to_owned()).spawn(run)?;
+        Ok(WorkLane { jobs })
+    }
+
+    /// Run `work` on the lane's thread, and wait for it.
+    pub fn run<T: Send + 'static>(
+        &self,
+        work: impl FnOnce() -> Result<T> + Send + 'static,
+    ) -> Result<T> {
+        let (answer, answered) = bounded(1);
+        let ended = || KernelError::Backend("the lane's work panicked".to_owned());
+        let job: Job = Box::new(move || {
+            let _ = answer.send(work());
+        });
+        self.jobs.send(job).map_err(|_| ended())?;
+        answered.recv().map_err(|_| ended())?
+    }
+}
+
+/// On the lane where there is one, else on a thread of its own.
+pub fn on_lane<T: Send + 'static>(
+    lane: Option<&WorkLane>,
+    name: &str,
+    work: impl FnOnce() -> Result<T> + Send + 'static,
+) -> Result<T> {
+    match lane {
+        Some(lane) => lane.run(work),
+        None => behind_acks(name, work),
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -39,6 +93,13 @@ mod tests {
         let before = own()?;
         let of_work = behind_acks("seal", || Ok(own()?))?;
         assert_eq!((own()?, of_work), (before, before.max(NICE)));
+        let lane = behind_acks("start", || WorkLane::start("lane"))?;
+        assert_eq!(lane.run(move || Ok(own()?))?, before.max(NICE));
+        let fails = lane.run(|| -> Result<()> { Err(KernelError::corruption("no")) });
+        assert!(matches!(fails, Err(KernelError::Corruption(_))));
+        let dies = lane.run(|| -> Result<()> { panic!("a job") });
+        assert!(matches!(dies, Err(KernelError::Backend(_))));
+        assert_eq!(lane.run(|| Ok(7))?, 7, "the lane outlives it");
         let fails = behind_acks::<()>("seal", || Err(KernelError::corruption("no")));
         assert!(matches!(fails, Err(KernelError::Corruption(_))));
         Ok(())

@@ -183,6 +183,12 @@ def count_taken(disk: Disk, path: str, tier: str, taken: str) -> int:
     """Series of a warm or cold file that orders (JSON [{matchers, before_ms}]) name. Raises:
     Corruption, BackendUnavailable, TenantFault (a regular expression)."""
 
+class WorkLane:
+    """A thread that does one piece of work after the other, with the priority of whoever made it;
+    `kernels/src/priority.rs`. Raises: BackendUnavailable."""
+
+    def __init__(self, name: str) -> None: ...
+
 def merge_warm(disk: Disk, request: str) -> str:
     """JSON {tenant, window_ms, path, parts: [{path, owned_ms: [[from, until]], taken: [{matchers,
     before_ms}]}]}: one warm file of the windows that several own, without what was taken, durable
@@ -229,6 +235,8 @@ class Shard:
         for seconds. Raises: Corruption, Cancelled (`cancel_merges`)."""
     def newest_order(self) -> int:
         """The highest number of an order to delete that was followed."""
+    def roll_on(self, lane: WorkLane) -> None:
+        """`roll` runs on this lane from now on, not on a thread that merely has a lower "nice"."""
     def buffered_range_ms(self) -> tuple[int, int] | None:
         """First and last time of the points that no block holds yet."""
     def block_tenants(self) -> dict[str, list[str]]:

@@ -62,7 +62,7 @@ from sluiceway.serve.life import Life, Reloadable
 from sluiceway.serve.links import open_gate
 from sluiceway.serve.logs import set_up_logs
 from sluiceway.serve.own_paths import OwnPaths
-from sluiceway.serve.priority import start_behind
+from sluiceway.serve.priority import lane_behind, start_behind
 from sluiceway.serve.read_process import ReadProcess
 from sluiceway.serve.rollup_paths import RollupPaths
 from sluiceway.services.culprits import Culprits
@@ -376,6 +376,7 @@ def open_rollup(
         store.open()
     except Corruption as error:
         broken = str(error)
+    hot.shard.roll_on(lane_behind("roll", config.queries_run))
     rollup = Rollup(
         disk,
         hot.shard,

@@ -186,6 +186,26 @@ impl WindowColumns {
         self.maximum.clear();
     }
 
+    /// Make every column as long as the ends: those that were not read become zeros.
+    pub fn complete(&mut self) {
+        let count = self.end_ms.len();
+        self.count.resize(count, 0);
+        self.ends_stale.resize(count, false);
+        for column in [&mut self.first_ms, &mut self.last_ms] {
+            column.resize(count, 0);
+        }
+        for column in [
+            &mut self.first,
+            &mut self.last,
+            &mut self.dropped,
+            &mut self.sum,
+            &mut self.minimum,
+            &mut self.maximum,
+        ] {
+            column.resize(count, 0.0);
+        }
+    }
+
     pub fn series_count(&self) -> usize {
         self.kinds.len()
     }

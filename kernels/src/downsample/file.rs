@@ -5,6 +5,8 @@
 
 use super::columns::{Fields, WindowColumns};
 use super::mark::{Mark, Marked};
+use super::read_buffers::ReadBuffers;
+use super::view::Piece;
 use crate::error::{KernelError, Result};
 use crate::labels::{LabelTable, METRIC_NAME};
 use crate::shard::matcher::Matcher;
@@ -61,6 +63,27 @@ pub trait WindowFile: Send + Sync {
         out.clear();
         let more = asked.with(Fields::STAND_INS);
         Ok((bytes + self.read(series, range_ms, more, out)?, more))
+    }
+
+    /// Hand each of these series' windows, with its place among them, to `visit` as `read_for` would
+    /// have read them, in as many pieces in time order as they stand in. A series without windows
+    /// is left out. Returns bytes read.
+    fn visit(
+        &self,
+        series: &[u32],
+        range_ms: Range<i64>,
+        asked: Fields,
+        buffers: &mut ReadBuffers,
+        visit: &mut dyn FnMut(usize, Piece<'_>) -> Result<()>,
+    ) -> Result<u64> {
+        let (bytes, read) = self.read_for(series, range_ms, asked, &mut buffers.columns)?;
+        for i in 0..series.len() {
+            let piece = Piece::of(&buffers.columns, i, read);
+            if !piece.range.is_empty() {
+                visit(i, piece)?;
+            }
+        }
+        Ok(bytes)
     }
 
     /// What was done to any of the series on the way here.

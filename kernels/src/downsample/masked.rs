@@ -6,6 +6,8 @@
 use super::columns::{Fields, WindowColumns};
 use super::file::{WindowFile, too_many};
 use super::mark::{Mark, Marked};
+use super::read_buffers::ReadBuffers;
+use super::view::Piece;
 use crate::error::Result;
 use crate::labels::LabelTable;
 use crate::shard::matcher::Matcher;
@@ -125,6 +127,23 @@ impl WindowFile for MaskedFile {
         Ok(bytes)
     }
 
+    fn visit(
+        &self,
+        series: &[u32],
+        range_ms: Range<i64>,
+        asked: Fields,
+        buffers: &mut ReadBuffers,
+        visit: &mut dyn FnMut(usize, Piece<'_>) -> Result<()>,
+    ) -> Result<u64> {
+        self.inner.visit(series, range_ms, asked, buffers, &mut |i, mut piece| {
+            if let Some(&from_ms) = self.kept_from_ms.get(&series[i]) {
+                let ends = &piece.columns.end_ms[piece.range.clone()];
+                piece.range.start += ends.partition_point(|&end| end < from_ms);
+            }
+            if piece.range.is_empty() { Ok(()) } else { visit(i, piece) }
+        })
+    }
+
     fn marked(&self) -> Marked {
         self.inner.marked()
     }
@@ -203,6 +222,16 @@ mod tests {
                     own.iter().map(|t| (t - 1).div_euclid(MINUTE_MS) * MINUTE_MS + MINUTE_MS).collect();
                 let expected: Vec<i64> = ends.into_iter().filter(|&end| !taken(end)).collect();
                 prop_assert_eq!(&found.end_ms[found.series(place)], &expected[..]);
+                let mut visited = Vec::new();
+                let mut visit = |_: usize, piece: Piece<'_>| {
+                    visited.extend_from_slice(&piece.columns.end_ms[piece.range]);
+                    Ok(())
+                };
+                let (all, mut buffers) = (i64::MIN..i64::MAX, ReadBuffers::default());
+                masked
+                    .visit(&[place as u32], all, Fields::ALL, &mut buffers, &mut visit)
+                    .expect("visited");
+                prop_assert_eq!(visited, expected);
             }
         }
     }

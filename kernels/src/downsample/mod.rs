@@ -8,8 +8,8 @@
 //! under it · `points` states of raw points · `state_rows`, `merge_states` states of several tiers ·
 //! `mark` what was done to series at the tiers' boundaries, with `hidden` what a file is silent about ·
 //! `file` windows at rest, in `memory_file`, `warm` and `cold` · `reader` plans over files, with `selection`
-//! and `scan` under it, `open_files` those kept open, `watched` whose damage is noted, `masked` what orders
-//! to delete leave of one, `points_file` raw points beside windows.
+//! and `scan` under it, `read_buffers` what they reuse, `open_files` those kept open, `watched` whose
+//! damage is noted, `masked` what orders to delete leave of one, `points_file` raw points beside windows.
 
 #[cfg(test)]
 mod boundary_tests;
@@ -28,6 +28,7 @@ pub mod merge_states;
 pub mod open_files;
 mod points;
 pub mod points_file;
+pub mod read_buffers;
 pub mod reader;
 #[cfg(test)]
 mod reader_tests;

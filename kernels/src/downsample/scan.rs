@@ -4,9 +4,10 @@
 //! Invariant: what a lane does depends on its series and the plan alone, so an answer has the same
 //! bits however many threads made it. Files are read in batches of about `BATCH_WINDOWS`.
 
-use super::columns::{Fields, WindowColumns};
+use super::columns::Fields;
 use super::evaluate::{Exactness, Scratch, WindowCall};
 use super::mark::Mark;
+use super::read_buffers::ReadBuffers;
 use super::selection::{Entry, Run, Selection};
 use super::state::State;
 use super::view::Piece;
@@ -119,6 +120,7 @@ impl Scan<'_> {
         let width = ends.len();
         let mut states = vec![State::EMPTY; lane.len() * width];
         let mut scratch = Scratch::new(stop);
+        let mut buffers = ReadBuffers::default();
         for run in &self.selection.runs {
             let reach_ms = range_ms.max(run.window_ms);
             let from = ends.partition_point(|&end| end <= run.from_ms);
@@ -136,7 +138,8 @@ impl Scan<'_> {
             let first_ms = run.from_ms.max(ends[from].saturating_sub(reach_ms));
             let last_ms = run.until_ms.min(ends[until - 1]);
             let clip_ms = (run.from_ms, run.until_ms);
-            self.read(run, (first_ms, last_ms), lane, call.fields(), |entry, piece| {
+            let span_ms = (first_ms, last_ms);
+            self.read(run, span_ms, lane, call.fields(), &mut buffers, |entry, piece| {
                 let row = (entry.series as usize - lane.start) * width + from;
                 let exactness = call.states(&[piece], clip_ms, &mut scratch, &mut |step, state| {
                     states[row + step].merge(state);
@@ -164,8 +167,10 @@ impl Scan<'_> {
     fn last_points(&self, lane: &Range<usize>) -> Result<Vec<Points>> {
         let mut points: Vec<Points> = vec![Points::default(); lane.len()];
         let fields = Fields::COUNT.with(Fields::LAST_MS).with(Fields::LAST);
+        let mut buffers = ReadBuffers::default();
         for run in &self.selection.runs {
-            self.read(run, (run.from_ms, run.until_ms), lane, fields, |entry, piece| {
+            let span_ms = (run.from_ms, run.until_ms);
+            self.read(run, span_ms, lane, fields, &mut buffers, |entry, piece| {
                 let (times_ms, values) = &mut points[entry.series as usize - lane.start];
                 let mut all = true;
                 for at in piece.range.clone().filter(|&at| piece.columns.count[at] > 0) {
@@ -186,32 +191,27 @@ impl Scan<'_> {
         (from_ms, until_ms): (i64, i64),
         lane: &Range<usize>,
         fields: Fields,
+        buffers: &mut ReadBuffers,
         mut visit: impl FnMut(Entry, Piece<'_>) -> Result<()>,
     ) -> Result<()> {
         let file = &self.selection.files[run.file];
         let mut entries = self.selection.entries_of(run, lane).to_vec();
         entries.sort_unstable_by_key(|entry| entry.number);
-        let mut columns = WindowColumns::default();
         let windows = ((until_ms - from_ms).max(0) / run.window_ms.max(1)) as usize + 1;
         let mut numbers = Vec::new();
         for batch in entries.chunks((BATCH_WINDOWS / windows).max(1)) {
             let _permit = self.permits.acquire(self.tenant, &|| (self.check)())?;
-            columns.clear();
             numbers.clear();
             numbers.extend(batch.iter().map(|entry| entry.number));
             let range_ms = from_ms.saturating_add(1)..until_ms.saturating_add(1);
-            let (bytes, read) = file.read_for(&numbers, range_ms, fields, &mut columns)?;
-            self.bytes.fetch_add(bytes, Ordering::Relaxed);
-            self.count(columns.window_count() as u64)?;
             if file.marked().is_any() {
                 file.marks(&numbers)?.into_iter().try_for_each(|mark| self.note_mark(mark))?;
             }
-            for (i, &entry) in batch.iter().enumerate() {
-                let piece = Piece::of(&columns, i, read);
-                if !piece.range.is_empty() {
-                    visit(entry, piece)?;
-                }
-            }
+            let bytes = file.visit(&numbers, range_ms, fields, buffers, &mut |i, piece| {
+                self.count(piece.range.len() as u64)?;
+                visit(batch[i], piece)
+            })?;
+            self.bytes.fetch_add(bytes, Ordering::Relaxed);
         }
         Ok(())
     }

@@ -5,6 +5,8 @@
 use super::columns::{Fields, WindowColumns};
 use super::file::WindowFile;
 use super::mark::{Mark, Marked};
+use super::read_buffers::ReadBuffers;
+use super::view::Piece;
 use crate::error::{KernelError, Result};
 use crate::labels::LabelTable;
 use crate::shard::matcher::Matcher;
@@ -90,6 +92,17 @@ impl WindowFile for WatchedFile {
         out: &mut WindowColumns,
     ) -> Result<u64> {
         self.note(self.inner.read(series, range_ms, fields, out))
+    }
+
+    fn visit(
+        &self,
+        series: &[u32],
+        range_ms: Range<i64>,
+        asked: Fields,
+        buffers: &mut ReadBuffers,
+        visit: &mut dyn FnMut(usize, Piece<'_>) -> Result<()>,
+    ) -> Result<u64> {
+        self.note(self.inner.visit(series, range_ms, asked, buffers, visit))
     }
 
     fn marked(&self) -> Marked {

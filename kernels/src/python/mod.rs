@@ -11,6 +11,7 @@ mod evaluate;
 mod gil;
 mod journal;
 mod labels;
+mod priority;
 mod range_function;
 mod rollup;
 mod shard;
@@ -56,6 +57,7 @@ fn _kernels(module: &Bound<'_, PyModule>) -> PyResult<()> {
     slices::register(module)?;
     wire::register(module)?;
     range_function::register(module)?;
+    priority::register(module)?;
     rollup::register(module)?;
     warm::register(module)?;
     tiers::register(module)?;

@@ -4,17 +4,19 @@
 use super::disk::Disk;
 use super::gil::detached;
 use super::labels::LabelTable;
+use super::priority::WorkLane as PyWorkLane;
 use crate::codec::Codec;
 use crate::error::Result;
 use crate::evaluate::access::ShardAccess;
 use crate::model::{PayloadEncoding, PayloadFormat, PointColumns};
-use crate::priority::behind_acks;
+use crate::priority::{WorkLane, behind_acks, on_lane};
 use crate::shard::apply::Event;
 use crate::shard::budget::Table;
 use crate::shard::freeze::SealPaths;
 use crate::shard::{self, letters_reader, recover::Publication};
 use crate::wire;
 use numpy::{IntoPyArray, PyArray1};
+use parking_lot::Mutex;
 use pyo3::exceptions::PyValueError;
 use pyo3::prelude::*;
 use pyo3::types::PyBytes;
@@ -70,7 +72,8 @@ struct MergeRequest {
 #[pyclass(frozen, module = "sluiceway._kernels")]
 pub struct Shard {
     pub inner: Arc<shard::Shard>,
-    merge_cancelled: AtomicBool,
+    merge_cancelled: Arc<AtomicBool>,
+    rolls_on: Mutex<Option<Arc<WorkLane>>>,
 }
 
 type Columns<'py> =
@@ -123,7 +126,11 @@ impl Shard {
         let text: String =
             options.py().import("json")?.call_method1("dumps", (options,))?.extract()?;
         let shard = shard::Shard::new(disk.inner.clone(), from_json(&text)?)?;
-        Ok(Shard { inner: Arc::new(shard), merge_cancelled: AtomicBool::new(false) })
+        Ok(Shard {
+            inner: Arc::new(shard),
+            merge_cancelled: Arc::default(),
+            rolls_on: Mutex::default(),
+        })
     }
 
     fn load_state(&self, py: Python<'_>, path: &str, bytes: u64, crc32: u32) -> PyResult<()> {
@@ -274,7 +281,7 @@ impl Shard {
             "dense" => Codec::Dense,
             _ => return Err(PyValueError::new_err("codec is fast or dense")),
         };
-        let cancel = &self.merge_cancelled;
+        let cancel = &*self.merge_cancelled;
         let merge = || {
             self.inner.merge(
                 &request.inputs,
@@ -298,9 +305,15 @@ impl Shard {
     /// synced, and read back; a `rollup::RollReport` in JSON.
     fn roll(&self, py: Python<'_>, request: &str) -> PyResult<String> {
         let request = from_json(request)?;
-        let cancel = &self.merge_cancelled;
-        let report = call(py, || behind_acks("roll", || self.inner.roll_file(&request, cancel)))?;
-        to_json(&report)
+        let (shard, cancel) = (Arc::clone(&self.inner), Arc::clone(&self.merge_cancelled));
+        let lane = self.rolls_on.lock().clone();
+        let roll = move || shard.roll_file(&request, &cancel);
+        to_json(&call(py, || on_lane(lane.as_deref(), "roll", roll))?)
+    }
+
+    /// Roll on this lane from now on.
+    fn roll_on(&self, lane: &PyWorkLane) {
+        *self.rolls_on.lock() = Some(Arc::clone(&lane.inner));
     }
 
     /// First and last time of the points that no block holds yet.

@@ -1,4 +1,4 @@
-"""How far queries stand back from acks where the cores are taken.
+"""How far queries and rollups stand back from acks where the cores are taken.
 
 Invariant: nothing that can hold the event loop's GIL stands back but while it starts: put off, it
 would put off the loop too.
@@ -13,6 +13,7 @@ import os
 import threading
 from collections.abc import Callable
 
+from sluiceway.kernels import WorkLane
 from sluiceway.query.limits import QueriesRun
 
 NICE = 10
@@ -29,6 +30,13 @@ def stand_back(queries_run: QueriesRun) -> None:
         except OSError:
             pass  # a sandbox forbids it
     os.nice(NICE)
+
+
+def lane_behind(name: str, queries_run: QueriesRun) -> WorkLane:
+    """A lane whose work stands back like queries do. Raises: BackendUnavailable."""
+    made: list[WorkLane] = []
+    start_behind(lambda: made.append(WorkLane(name)), queries_run)
+    return made[0]
 
 
 def start_behind(start: Callable[[], None], queries_run: QueriesRun) -> None:

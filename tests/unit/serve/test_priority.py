@@ -1,4 +1,4 @@
-"""Queries run on idle time; what starts them does not."""
+"""Queries and rollups run on idle time; what starts them does not."""
 
 import contextlib
 import os
@@ -10,17 +10,17 @@ import pytest
 
 from sluiceway.kernels import EvaluateServer, MemoryShard
 from sluiceway.query.limits import QueriesRun
-from sluiceway.serve.priority import NICE, start_behind
+from sluiceway.serve.priority import NICE, lane_behind, start_behind
 
 pytestmark = pytest.mark.skipif(sys.platform != "linux", reason="priorities of Linux' threads")
 
 
-def evaluators() -> list[int]:
-    """Thread ids of this process' evaluate servers."""
+def threads(name: str) -> list[int]:
+    """Ids of this process' threads whose names begin so."""
     found = []
     for task in Path("/proc/self/task").iterdir():
         with contextlib.suppress(OSError):  # a thread that has just ended
-            if (task / "comm").read_text().startswith("evaluate"):
+            if (task / "comm").read_text().startswith(name):
                 found.append(int(task.name))
     return found
 
@@ -30,11 +30,11 @@ def test_who_evaluates_stands_back_and_who_starts_it_does_not(
     tmp_path: Path, queries_run: QueriesRun
 ) -> None:
     own = os.sched_getscheduler(0), os.getpriority(os.PRIO_PROCESS, 0)
-    before = set(evaluators())
+    before = set(threads("evaluate"))
     server = EvaluateServer(MemoryShard([], []), str(tmp_path / "evaluate.sock"))
     start_behind(server.start, queries_run)
     ends_s = time.monotonic() + 10  # a thread gives itself its name once it runs
-    while not (found := set(evaluators()) - before) and time.monotonic() < ends_s:
+    while not (found := set(threads("evaluate")) - before) and time.monotonic() < ends_s:
         time.sleep(0.01)
     (accepting,) = found
     if queries_run == "idle":
@@ -43,6 +43,21 @@ def test_who_evaluates_stands_back_and_who_starts_it_does_not(
         assert os.getpriority(os.PRIO_PROCESS, accepting) >= min(19, own[1] + NICE)
     assert (os.sched_getscheduler(0), os.getpriority(os.PRIO_PROCESS, 0)) == own
     server.stop()
+
+
+def test_a_lane_stands_back_for_good() -> None:
+    before = set(threads("lane-of-test"))
+    lane = lane_behind("lane-of-test", "idle")
+    ends_s = time.monotonic() + 10
+    while not (found := set(threads("lane-of-test")) - before) and time.monotonic() < ends_s:
+        time.sleep(0.01)
+    (working,) = found
+    assert os.sched_getscheduler(working) == os.SCHED_IDLE
+    assert os.sched_getscheduler(0) != os.SCHED_IDLE
+    del lane
+    while threads("lane-of-test") and time.monotonic() < ends_s:
+        time.sleep(0.01)
+    assert not threads("lane-of-test"), "it ends with its last owner"
 
 
 def test_a_start_that_fails_says_so(tmp_path: Path) -> None:

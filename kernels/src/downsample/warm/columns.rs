@@ -3,6 +3,7 @@
 use crate::codec::Codec;
 use crate::codec::bytes::{Cursor, put_varint};
 use crate::codec::column::{put_column, read_column};
+use crate::downsample::read_buffers::Numbers;
 use crate::error::{KernelError, Result};
 
 pub(super) fn broken(what: &str) -> KernelError {
@@ -20,6 +21,17 @@ pub(super) fn put_differences(out: &mut Vec<u8>, values: &[i64]) {
         .map(|&value| value.wrapping_sub(std::mem::replace(&mut before, value)))
         .collect();
     put(out, &steps);
+}
+
+/// As `read`, into a column that was given back.
+pub(super) fn read_into(
+    cursor: &mut Cursor,
+    count: usize,
+    numbers: &mut Numbers,
+) -> Result<Vec<i64>> {
+    let mut values = numbers.take();
+    read_column(cursor, count, &mut values)?;
+    Ok(values)
 }
 
 /// `count` must be bounded by something already checked.

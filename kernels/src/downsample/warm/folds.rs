@@ -1,12 +1,13 @@
 //! Sections `low`, `high` and `sum` of a window page: minimum, maximum and sum, told by how they
 //! differ from what first and last let expect.
 
-use super::columns::{Exceptions, broken, put, read};
+use super::columns::{Exceptions, broken, put, read, read_into};
 use super::page::{Asked, Tally};
 use super::values::{NEAR, Scale, Scaled, ValuesEncoder, ordered};
 use crate::codec::bytes::Cursor;
 use crate::codec::values::{decimal, exceptions_max, integer_of, near_integer_of};
 use crate::downsample::columns::{Fields, WindowColumns};
+use crate::downsample::read_buffers::Numbers;
 use crate::error::Result;
 
 const HAS_RESIDUALS: i64 = 1;
@@ -288,6 +289,7 @@ pub(super) fn read_folds(
     scaled: &Scaled,
     asked: &Asked,
     page: &mut WindowColumns,
+    numbers: &mut Numbers,
 ) -> Result<()> {
     let any = (0..tallies.len()).any(|series| has_folds(page, tallies, series));
     let fields = asked.fields;
@@ -302,17 +304,18 @@ pub(super) fn read_folds(
     {
         return Err(broken("page without folds"));
     }
-    let mut numbers = [Vec::new(), Vec::new()];
-    if let Some(bytes) = low {
-        numbers[0] = read_side(bytes, Side::Low, tallies, scaled, asked.wanted, page)?;
+    let mut sides = [Vec::new(), Vec::new()];
+    for (side, bytes) in [(Side::Low, low), (Side::High, high)] {
+        if let Some(bytes) = bytes {
+            let told = read_side(bytes, side, tallies, scaled, asked.wanted, page, numbers)?;
+            sides[side as usize] = told;
+        }
     }
-    if let Some(bytes) = high {
-        numbers[1] = read_side(bytes, Side::High, tallies, scaled, asked.wanted, page)?;
+    if let Some(bytes) = sum.filter(|_| any) {
+        read_sum(bytes, tallies, scaled, &sides, asked.wanted, page, numbers)?;
     }
-    match sum {
-        Some(bytes) if any => read_sum(bytes, tallies, scaled, &numbers, asked.wanted, page),
-        _ => Ok(()),
-    }
+    sides.into_iter().for_each(|side| numbers.give(side));
+    Ok(())
 }
 
 /// The settings and pooled columns of a section, cut series by series.
@@ -324,7 +327,7 @@ struct Pooled {
 }
 
 impl Pooled {
-    fn read(cursor: &mut Cursor, tallies: &[Tally]) -> Result<Pooled> {
+    fn read(cursor: &mut Cursor, tallies: &[Tally], numbers: &mut Numbers) -> Result<Pooled> {
         let flags = read(cursor, tallies.len())?;
         if !flags.iter().all(|flags| (0..8).contains(flags)) {
             return Err(broken("flags of a series"));
@@ -333,9 +336,14 @@ impl Pooled {
             let with = flags.iter().zip(tallies).filter(|(flags, _)| *flags & flag != 0);
             with.map(|(_, tally)| tally.deep).sum()
         };
-        let residuals = read(cursor, size(HAS_RESIDUALS))?;
-        let corrections = read(cursor, size(HAS_CORRECTIONS))?;
+        let residuals = read_into(cursor, size(HAS_RESIDUALS), numbers)?;
+        let corrections = read_into(cursor, size(HAS_CORRECTIONS), numbers)?;
         Ok(Pooled { flags, residuals, corrections, at: [0, 0] })
+    }
+
+    fn give(self, numbers: &mut Numbers) {
+        numbers.give(self.residuals);
+        numbers.give(self.corrections);
     }
 
     /// Residuals and corrections of a series; each empty where all are zero.
@@ -358,10 +366,11 @@ fn read_side(
     scaled: &Scaled,
     wanted: &[bool],
     page: &mut WindowColumns,
+    spare: &mut Numbers,
 ) -> Result<Vec<i64>> {
     let mut cursor = Cursor::new(bytes);
-    let mut pooled = Pooled::read(&mut cursor, tallies)?;
-    let mut numbers = vec![0; page.window_count()];
+    let mut pooled = Pooled::read(&mut cursor, tallies, spare)?;
+    let mut numbers = spare.zeros(page.window_count());
     let mut column =
         std::mem::take(if side == Side::Low { &mut page.minimum } else { &mut page.maximum });
     for series in 0..tallies.len() {
@@ -370,6 +379,11 @@ fn read_side(
             continue;
         }
         let scale = scaled.scales[series];
+        if scale.is_plain() && tallies[series].deep == page.series(series).len() {
+            let out = (&mut numbers[page.series(series)], &mut column[page.series(series)]);
+            reach_plain(side, (page, scaled, series), residuals, out);
+            continue;
+        }
         let (mut residuals, mut corrections) = (residuals.iter(), corrections.iter());
         for at in page.series(series).filter(|&at| page.count[at] > 0) {
             let (from, from_units, value) = nearer(side, scaled, page, at);
@@ -384,12 +398,41 @@ fn read_side(
             }
         }
     }
+    pooled.give(spare);
     Exceptions::read(&mut cursor, column.len(), |at, value| column[at] = value)?;
     match side {
         Side::Low => page.minimum = column,
         Side::High => page.maximum = column,
     }
     if cursor.is_empty() { Ok(numbers) } else { Err(broken("end of a section")) }
+}
+
+/// `read_side` of a series whose windows are all deep and whose values have no corrections: nearly
+/// all of them.
+fn reach_plain(
+    side: Side,
+    (page, scaled, series): (&WindowColumns, &Scaled, usize),
+    residuals: &[i64],
+    (numbers, column): (&mut [i64], &mut [f64]),
+) {
+    let range = page.series(series);
+    let scale = scaled.scales[series];
+    let ends = scaled.first[range.clone()].iter().zip(&scaled.last[range.clone()]);
+    let values = page.first[range.clone()].iter().zip(&page.last[range]);
+    let told = numbers.iter_mut().zip(column);
+    for (i, (((&first, &last), (first_value, last_value)), (number, value))) in
+        ends.zip(values).zip(told).enumerate()
+    {
+        let is_last = side.is_last(first, last);
+        let residual = residuals.get(i).copied().unwrap_or(0);
+        *number = side.reach(if is_last { last } else { first }, residual);
+        *value = match residual {
+            // To the bit what is there, which may be a value that no scale can say.
+            0 if is_last => *last_value,
+            0 => *first_value,
+            _ => scale.exact(*number),
+        };
+    }
 }
 
 fn read_sum(
@@ -399,9 +442,10 @@ fn read_sum(
     [low, high]: &[Vec<i64>; 2],
     wanted: &[bool],
     page: &mut WindowColumns,
+    numbers: &mut Numbers,
 ) -> Result<()> {
     let mut cursor = Cursor::new(bytes);
-    let mut pooled = Pooled::read(&mut cursor, tallies)?;
+    let mut pooled = Pooled::read(&mut cursor, tallies, numbers)?;
     for series in 0..tallies.len() {
         let raw = pooled.flags[series] & SUM_RAW != 0;
         let (residuals, corrections) = pooled.series(series, tallies[series].deep);
@@ -428,6 +472,7 @@ fn read_sum(
             };
         }
     }
+    pooled.give(numbers);
     let sums = &mut page.sum;
     Exceptions::read(&mut cursor, sums.len(), |at, value| sums[at] = value)?;
     if cursor.is_empty() { Ok(()) } else { Err(broken("end of a section")) }

@@ -7,6 +7,7 @@ use super::folds::{FoldsEncoder, read_folds};
 use super::times::{TimesEncoder, read_first_last_ms, read_windows};
 use super::values::{ValuesEncoder, read_dropped, read_values};
 use crate::downsample::columns::{Fields, WindowColumns};
+use crate::downsample::read_buffers::Numbers;
 use crate::error::{KernelError, Result};
 
 /// No page holds more windows; a reader allocates no more whatever a page says.
@@ -117,7 +118,12 @@ pub(super) struct Asked<'a> {
 }
 
 /// Decode into `page`, replacing what it held; columns that `fields` do not need are left empty.
-pub(super) fn decode(sections: &Sections, asked: &Asked, page: &mut WindowColumns) -> Result<()> {
+pub(super) fn decode(
+    sections: &Sections,
+    asked: &Asked,
+    page: &mut WindowColumns,
+    numbers: &mut Numbers,
+) -> Result<()> {
     let needed = sections_of(asked.fields);
     let section = |number: usize| -> Result<Option<&[u8]>> {
         match sections[number] {
@@ -144,7 +150,9 @@ pub(super) fn decode(sections: &Sections, asked: &Asked, page: &mut WindowColumn
         let lacks = needed[VALUES] && any_valued;
         return if lacks { Err(broken("page without values")) } else { Ok(()) };
     };
-    let scales = read_values(values, &tallies, asked.wanted, page)?;
+    let scaled = read_values(values, &tallies, asked, page, numbers)?;
     let folds = [section(LOW)?, section(HIGH)?, section(SUM)?];
-    read_folds(folds, &tallies, &scales, asked, page)
+    read_folds(folds, &tallies, &scaled, asked, page, numbers)?;
+    scaled.give(numbers);
+    Ok(())
 }

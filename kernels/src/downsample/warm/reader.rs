@@ -11,8 +11,10 @@ use super::format::{
 use super::label_page::{LABEL_PAGE_SERIES, LabelPage};
 use super::page::{Asked, SECTIONS, Sections, decode, sections_of};
 use crate::disk::{Disk, DiskFile, read_full};
-use crate::downsample::columns::{Fields, WindowColumns};
+use crate::downsample::columns::{Fields, Kind, WindowColumns};
 use crate::downsample::file::unknown_series;
+use crate::downsample::read_buffers::ReadBuffers;
+use crate::downsample::view::Piece;
 use crate::error::{KernelError, Result};
 use crate::labels::{LabelTable, LabelTableBuilder};
 use std::ops::Range;
@@ -119,27 +121,27 @@ impl WarmFile {
         }
     }
 
-    /// Read and decode a page's columns into `page`; answers bytes read.
+    /// Read and decode a page's columns; answers bytes read.
     pub(super) fn page(
         &self,
         entry: &PageEntry,
         fields: Fields,
         wanted: &[bool],
-        page: &mut WindowColumns,
+        buffers: &mut ReadBuffers,
     ) -> Result<u64> {
         let needed = sections_of(fields);
         let runs = runs(&entry.sections, &needed);
-        let mut buffers = Vec::with_capacity(runs.len());
+        let mut pieces = Vec::with_capacity(runs.len());
         let mut read = 0;
         for run in &runs {
             let mut buffer = vec![0; (run.end - run.start) as usize];
             read_exact(&*self.file, run.start, &mut buffer).map_err(|error| self.named(error))?;
             read += buffer.len() as u64;
-            buffers.push(buffer);
+            pieces.push(buffer);
         }
         let mut sections: Sections = [None; SECTIONS];
         for (number, place) in entry.sections.iter().enumerate().filter(|(n, _)| needed[*n]) {
-            let run = runs.iter().zip(&buffers).find(|(run, _)| run.contains(&place.offset));
+            let run = runs.iter().zip(&pieces).find(|(run, _)| run.contains(&place.offset));
             let bytes = run.map_or(&[][..], |(run, buffer)| {
                 let start = (place.offset - run.start) as usize;
                 buffer.get(start..start + place.length as usize).unwrap_or(&[])
@@ -156,7 +158,8 @@ impl WarmFile {
             fields,
             wanted,
         };
-        decode(&sections, &asked, page).map_err(|error| self.named(error))?;
+        let ReadBuffers { columns, numbers } = buffers;
+        decode(&sections, &asked, columns, numbers).map_err(|error| self.named(error))?;
         Ok(read)
     }
 
@@ -167,14 +170,41 @@ impl WarmFile {
         fields: Fields,
         out: &mut WindowColumns,
     ) -> Result<u64> {
+        let asked = WalkAsked { series, range_ms, fields, stand_ins: false };
+        self.walk(asked, &mut ReadBuffers::default(), &mut |met| {
+            match met {
+                Met::Windows(_, piece) => out.append_fields(piece.columns, piece.range, fields),
+                Met::End(kind) => out.end_series(kind),
+            }
+            Ok(())
+        })
+    }
+
+    pub(super) fn visit_windows(
+        &self,
+        series: &[u32],
+        range_ms: Range<i64>,
+        fields: Fields,
+        buffers: &mut ReadBuffers,
+        visit: &mut dyn FnMut(usize, Piece<'_>) -> Result<()>,
+    ) -> Result<u64> {
+        let asked = WalkAsked { series, range_ms, fields, stand_ins: true };
+        self.walk(asked, buffers, &mut |met| match met {
+            Met::Windows(i, piece) => visit(i, piece),
+            Met::End(_) => Ok(()),
+        })
+    }
+
+    /// Through the pages that hold windows of the asked series. Returns bytes read.
+    fn walk(&self, asked: WalkAsked<'_>, buffers: &mut ReadBuffers, take: Take<'_>) -> Result<u64> {
+        let series = asked.series;
         if let Some(&number) = series.iter().find(|&&n| u64::from(n) >= self.root.series) {
             return Err(unknown_series(number, self.root.series as usize));
         }
         if !series.is_sorted_by(|a, b| a < b) {
             return Err(KernelError::Backend("warm: series asked for out of order".into()));
         }
-        let mut walk =
-            Walk { series, range_ms, fields, done: 0, kind: None, page: WindowColumns::default() };
+        let mut walk = Walk { asked, done: 0, kind: None };
         let mut read = 0;
         let last = series.last().copied().unwrap_or(0);
         for (number, &first) in self.root.directory_series.iter().enumerate() {
@@ -186,10 +216,10 @@ impl WarmFile {
             }
             read += u64::from(self.root.directory_pages[number].length);
             for entry in self.directory_page(number)? {
-                read += walk.visit(self, &entry, out)?;
+                read += walk.page(self, &entry, buffers, take)?;
             }
         }
-        walk.close_before(u32::MAX, out)?;
+        walk.close_before(u32::MAX, take)?;
         if walk.done < series.len() {
             return Err(self.named(broken("series without a page")));
         }
@@ -197,60 +227,87 @@ impl WarmFile {
     }
 }
 
-/// The way of one `read` through the pages.
-struct Walk<'a> {
+struct WalkAsked<'a> {
     series: &'a [u32],
     range_ms: Range<i64>,
     fields: Fields,
+    /// Read what stands in for columns that a kind does not keep as well.
+    stand_ins: bool,
+}
+
+/// What a walk comes by: windows of the asked series of this place, then its end.
+enum Met<'a> {
+    Windows(usize, Piece<'a>),
+    End(Kind),
+}
+
+type Take<'a> = &'a mut dyn FnMut(Met<'_>) -> Result<()>;
+
+/// The way through the pages.
+struct Walk<'a> {
+    asked: WalkAsked<'a>,
     /// Series closed so far, and the kind of the open one if a page of it was seen.
     done: usize,
-    kind: Option<crate::downsample::columns::Kind>,
-    page: WindowColumns,
+    kind: Option<Kind>,
 }
 
 impl Walk<'_> {
     /// Close the open series if it is below `number`: no page holds more of it.
-    fn close_before(&mut self, number: u32, out: &mut WindowColumns) -> Result<()> {
-        if self.series.get(self.done).is_some_and(|&open| open < number)
+    fn close_before(&mut self, number: u32, take: Take<'_>) -> Result<()> {
+        if self.asked.series.get(self.done).is_some_and(|&open| open < number)
             && let Some(kind) = self.kind.take()
         {
-            out.end_series(kind);
+            take(Met::End(kind))?;
             self.done += 1;
         }
         Ok(())
     }
 
-    fn visit(
+    fn page(
         &mut self,
         file: &WarmFile,
         entry: &PageEntry,
-        out: &mut WindowColumns,
+        buffers: &mut ReadBuffers,
+        take: Take<'_>,
     ) -> Result<u64> {
-        self.close_before(entry.first_series, out)?;
+        self.close_before(entry.first_series, take)?;
         let after = entry.first_series + entry.series;
-        let own = &self.series[self.done..];
+        let own = &self.asked.series[self.done..];
         let own = &own[..own.partition_point(|&number| number < after)];
         let Some(&first) = own.first() else { return Ok(0) };
         if first < entry.first_series {
             return Err(file.named(broken("series without a page")));
         }
+        let index = |number: u32| (number - entry.first_series) as usize;
         let mut wanted = vec![false; entry.series as usize];
-        own.iter().for_each(|&number| wanted[(number - entry.first_series) as usize] = true);
-        let meets = entry.min_end_ms < self.range_ms.end && entry.max_end_ms >= self.range_ms.start;
+        own.iter().for_each(|&number| wanted[index(number)] = true);
+        let range_ms = self.asked.range_ms.clone();
+        let meets = entry.min_end_ms < range_ms.end && entry.max_end_ms >= range_ms.start;
         // Out of range the kinds are still wanted.
-        let fields = if meets { self.fields } else { Fields::NONE };
-        let read = file.page(entry, fields, &wanted, &mut self.page)?;
+        let mut fields = if meets { self.asked.fields } else { Fields::NONE };
+        let mut read = file.page(entry, fields, &wanted, buffers)?;
+        let satisfied = |&number: &u32| {
+            buffers.columns.kinds[index(number)].satisfied(self.asked.fields, self.asked.fields)
+        };
+        if meets && self.asked.stand_ins && !own.iter().all(satisfied) {
+            // Counters asked for sums or extremes: seldom enough to read them twice.
+            fields = fields.with(Fields::STAND_INS);
+            read += file.page(entry, fields, &wanted, buffers)?;
+        }
+        buffers.columns.complete();
+        let page = &buffers.columns;
         for &number in own {
-            self.close_before(number, out)?;
-            let index = (number - entry.first_series) as usize;
-            let range = self.page.series(index);
-            let ends = &self.page.end_ms[range.clone()];
-            let start = range.start + ends.partition_point(|&end| end < self.range_ms.start);
-            let end = range.start + ends.partition_point(|&end| end < self.range_ms.end);
-            if start < end {
-                out.append_fields(&self.page, start..end, self.fields);
+            self.close_before(number, take)?;
+            let mut piece = Piece::of(page, index(number), fields);
+            let ends = &page.end_ms[piece.range.clone()];
+            let (start, end) = (range_ms.start, range_ms.end);
+            let from = piece.range.start + ends.partition_point(|&at| at < start);
+            let until = piece.range.start + ends.partition_point(|&at| at < end);
+            if from < until {
+                piece.range = from..until;
+                take(Met::Windows(self.done, piece))?;
             }
-            self.kind = Some(self.page.kinds[index]);
+            self.kind = Some(page.kinds[index(number)]);
         }
         Ok(read)
     }

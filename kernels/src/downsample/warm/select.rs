@@ -9,6 +9,8 @@ use super::reader::WarmFile;
 use crate::downsample::columns::{Fields, WindowColumns};
 use crate::downsample::file::{WindowFile, too_many};
 use crate::downsample::mark::{Mark, Marked};
+use crate::downsample::read_buffers::ReadBuffers;
+use crate::downsample::view::Piece;
 use crate::error::Result;
 use crate::labels::{LabelTable, METRIC_NAME};
 use crate::shard::matcher::{CompiledMatcher, Matcher, Test};
@@ -266,6 +268,17 @@ impl WindowFile for WarmFile {
         out: &mut WindowColumns,
     ) -> Result<u64> {
         self.read_windows(series, range_ms, fields, out)
+    }
+
+    fn visit(
+        &self,
+        series: &[u32],
+        range_ms: Range<i64>,
+        asked: Fields,
+        buffers: &mut ReadBuffers,
+        visit: &mut dyn FnMut(usize, Piece<'_>) -> Result<()>,
+    ) -> Result<u64> {
+        self.visit_windows(series, range_ms, asked, buffers, visit)
     }
 
     fn marked(&self) -> Marked {

@@ -7,6 +7,7 @@ use crate::downsample::columns::{Fields, Kind, Window, WindowColumns};
 use crate::downsample::file::WindowFile;
 use crate::downsample::join::{Part, join};
 use crate::downsample::memory_file::MemoryFile;
+use crate::downsample::read_buffers::Numbers;
 use crate::error::KernelError;
 use crate::labels::LabelTable;
 use crate::shard::matcher::{MatchOp, Matcher};
@@ -331,7 +332,12 @@ proptest! {
                 fields: Fields::ALL,
                 wanted: &wanted,
             };
-            let _ = decode(&sections, &asked, &mut WindowColumns::default());
+            let _ = decode(
+                &sections,
+                &asked,
+                &mut WindowColumns::default(),
+                &mut Numbers::default(),
+            );
         }
     }
 }

@@ -205,10 +205,25 @@ pub(super) fn read_first_last_ms(
     for (index, tally) in tallies.iter().enumerate() {
         let interval_ms = intervals[index];
         let (usual_first, usual_last) = (firsts.usual[index], lasts.usual[index]);
-        let mut first_residuals = firsts.residuals(index, tally.valued).iter().copied();
-        let mut last_residuals = lasts.residuals(index, tally.multi).iter().copied();
+        let first_residuals = firsts.residuals(index, tally.valued);
+        let last_residuals = lasts.residuals(index, tally.multi);
+        let range = page.series(index);
+        let regular = interval_ms == 0 && first_residuals.is_empty() && last_residuals.is_empty();
+        if regular && tally.multi == range.len() {
+            let ends = &page.end_ms[range.clone()];
+            let from_end_ms = usual_first.wrapping_sub(window_ms);
+            for (first_ms, end_ms) in page.first_ms[range.clone()].iter_mut().zip(ends) {
+                *first_ms = end_ms.wrapping_add(from_end_ms);
+            }
+            for (last_ms, end_ms) in page.last_ms[range].iter_mut().zip(ends) {
+                *last_ms = end_ms.wrapping_sub(usual_last);
+            }
+            continue;
+        }
+        let mut first_residuals = first_residuals.iter().copied();
+        let mut last_residuals = last_residuals.iter().copied();
         let mut next_ms = None;
-        for at in page.series(index) {
+        for at in range {
             let count = i64::from(page.count[at]);
             if count == 0 {
                 continue;

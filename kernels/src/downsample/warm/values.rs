@@ -1,13 +1,14 @@
 //! Sections `values` (first and last) and `dropped` of a window page, and the scales that the
 //! folds share with them: how a series' values become small integers.
 
-use super::columns::{Exceptions, broken, put, put_differences, read, read_differences};
-use super::page::Tally;
+use super::columns::{Exceptions, broken, put, put_differences, read, read_differences, read_into};
+use super::page::{Asked, Tally};
 use crate::codec::bytes::{Cursor, put_varint};
 use crate::codec::values::{
     common_exponent, cost, decimal, exceptions_max, integer_of, near_exponent, near_integer_of,
 };
 use crate::downsample::columns::{Fields, WindowColumns};
+use crate::downsample::read_buffers::Numbers;
 use crate::error::Result;
 
 pub(super) const EXPONENT_MASK: i64 = 15;
@@ -45,6 +46,9 @@ impl Scale {
     pub fn is_raw(&self) -> bool {
         self.class & RAW != 0
     }
+    pub fn is_plain(&self) -> bool {
+        self.class & (NEAR | RAW) == 0
+    }
 
     /// (integer, units in the last place) of a value that this scale can say.
     #[inline]
@@ -62,6 +66,12 @@ impl Scale {
     #[inline]
     pub fn shifted(&self, integer: i64) -> i64 {
         integer.wrapping_sub(self.base) >> self.shift
+    }
+
+    /// The value of a series that `is_plain`.
+    #[inline]
+    pub fn exact(&self, shifted: i64) -> f64 {
+        decimal((shifted << self.shift).wrapping_add(self.base), self.exponent())
     }
 
     #[inline]
@@ -84,6 +94,25 @@ pub(super) struct Scaled {
     pub last: Vec<i64>,
     pub first_units: Vec<i64>,
     pub last_units: Vec<i64>,
+}
+
+impl Scaled {
+    /// Of so many windows, all zeros.
+    fn zeros(series: usize, windows: usize, numbers: &mut Numbers) -> Scaled {
+        Scaled {
+            scales: Vec::with_capacity(series),
+            first: numbers.zeros(windows),
+            last: numbers.zeros(windows),
+            first_units: numbers.zeros(windows),
+            last_units: numbers.zeros(windows),
+        }
+    }
+
+    pub fn give(self, numbers: &mut Numbers) {
+        [self.first, self.last, self.first_units, self.last_units]
+            .into_iter()
+            .for_each(|column| numbers.give(column));
+    }
 }
 
 #[derive(Default)]
@@ -325,12 +354,14 @@ fn take_slope(steps: &mut [i64]) -> i64 {
     slope
 }
 
-/// Read section `values`; of series that are not wanted the columns stay zero.
+/// Read section `values`; of series that are not wanted the columns stay zero. The integers are
+/// kept where folds are asked for, which are told from them.
 pub(super) fn read_values(
     bytes: &[u8],
     tallies: &[Tally],
-    wanted: &[bool],
+    asked: &Asked,
     page: &mut WindowColumns,
+    numbers: &mut Numbers,
 ) -> Result<Scaled> {
     let mut cursor = Cursor::new(bytes);
     let series = tallies.len();
@@ -354,17 +385,11 @@ pub(super) fn read_values(
     }
     let mut columns: [Vec<i64>; 4] = Default::default();
     for (column, size) in columns.iter_mut().zip(sizes) {
-        *column = read(&mut cursor, size)?;
+        *column = read_into(&mut cursor, size, numbers)?;
     }
+    let keep = asked.fields.both(Fields::FOLDS) != Fields::NONE;
+    let mut scaled = Scaled::zeros(series, if keep { page.window_count() } else { 0 }, numbers);
     let mut parts = columns.each_ref().map(Vec::as_slice);
-    let zeros = || vec![0; page.window_count()];
-    let mut scaled = Scaled {
-        scales: Vec::with_capacity(series),
-        first: zeros(),
-        last: zeros(),
-        first_units: zeros(),
-        last_units: zeros(),
-    };
     for index in 0..series {
         let (class, tally) = (classes[index], tallies[index]);
         let scale = Scale { class, shift: shifts[index] as u32, base: bases[index] };
@@ -381,10 +406,18 @@ pub(super) fn read_values(
             last_units: part(3, tally.multi, class & NEAR != 0),
             slopes: [slopes[0][index], slopes[1][index]],
         };
-        if wanted[index] {
-            integrate(&steps, page, index, &mut scaled);
+        if !asked.wanted[index] {
+            continue;
+        }
+        let plain = steps.is_plain(&scale, tally, page.series(index).len());
+        match (plain, keep) {
+            (true, true) => integrate_plain::<true>(&steps, page, index, &mut scaled),
+            (true, false) => integrate_plain::<false>(&steps, page, index, &mut scaled),
+            (false, true) => integrate::<true>(&steps, page, index, &mut scaled),
+            (false, false) => integrate::<false>(&steps, page, index, &mut scaled),
         }
     }
+    columns.into_iter().for_each(|column| numbers.give(column));
     let (first, last) = (&mut page.first, &mut page.last);
     let count = &page.count;
     Exceptions::read(&mut cursor, first.len() * 2, |position, value| {
@@ -408,7 +441,56 @@ struct Steps<'a> {
     slopes: [i64; 2],
 }
 
-fn integrate(steps: &Steps, page: &mut WindowColumns, series: usize, scaled: &mut Scaled) {
+impl Steps<'_> {
+    /// Has every window two points at least, and their values no corrections?
+    fn is_plain(&self, scale: &Scale, tally: Tally, windows: usize) -> bool {
+        tally.multi == windows && scale.is_plain()
+    }
+}
+
+/// `integrate` of a series that `is_plain`: nearly all of them.
+fn integrate_plain<const KEEP: bool>(
+    steps: &Steps,
+    page: &mut WindowColumns,
+    series: usize,
+    scaled: &mut Scaled,
+) {
+    let range = page.series(series);
+    let scale = scaled.scales[series];
+    if KEEP {
+        let windows = scaled.first[range.clone()].iter_mut().zip(&mut scaled.last[range.clone()]);
+        walk_numbers(steps, windows, |number| number);
+    }
+    let windows = page.first[range.clone()].iter_mut().zip(&mut page.last[range]);
+    walk_numbers(steps, windows, |number| scale.exact(number));
+}
+
+/// First and last of each window, from one to the next.
+fn walk_numbers<'a, T: 'a>(
+    steps: &Steps,
+    windows: impl Iterator<Item = (&'a mut T, &'a mut T)>,
+    of: impl Fn(i64) -> T,
+) {
+    let [enter_slope, cross_slope] = steps.slopes;
+    let mut number = 0i64;
+    for (i, (first, last)) in windows.enumerate() {
+        if i > 0 {
+            let enter = steps.enter.get(i - 1).copied().unwrap_or(0);
+            number = number.wrapping_add(enter).wrapping_add(enter_slope);
+        }
+        *first = of(number);
+        let cross = steps.cross.get(i).copied().unwrap_or(0);
+        number = number.wrapping_add(cross).wrapping_add(cross_slope);
+        *last = of(number);
+    }
+}
+
+fn integrate<const KEEP: bool>(
+    steps: &Steps,
+    page: &mut WindowColumns,
+    series: usize,
+    scaled: &mut Scaled,
+) {
     let scale = scaled.scales[series];
     let (mut enter, mut cross) = (steps.enter.iter(), steps.cross.iter());
     let (mut first_units, mut last_units) = (steps.first_units.iter(), steps.last_units.iter());
@@ -425,7 +507,9 @@ fn integrate(steps: &Steps, page: &mut WindowColumns, series: usize, scaled: &mu
         }
         entered = true;
         units = units.wrapping_add(first_units.next().copied().unwrap_or(0));
-        (scaled.first[at], scaled.first_units[at]) = (number, units);
+        if KEEP {
+            (scaled.first[at], scaled.first_units[at]) = (number, units);
+        }
         page.first[at] = scale.value(number, units);
         page.last[at] = page.first[at];
         if count > 1 {
@@ -434,7 +518,9 @@ fn integrate(steps: &Steps, page: &mut WindowColumns, series: usize, scaled: &mu
             units = units.wrapping_add(last_units.next().copied().unwrap_or(0));
             page.last[at] = scale.value(number, units);
         }
-        (scaled.last[at], scaled.last_units[at]) = (number, units);
+        if KEEP {
+            (scaled.last[at], scaled.last_units[at]) = (number, units);
+        }
     }
 }
 

@@ -4,7 +4,8 @@ use super::columns::broken;
 use super::format::{HEADER_BYTES, TRAILER_BYTES, WarmReport};
 use super::index::{ValueList, ValuePage, read_posting};
 use super::reader::WarmFile;
-use crate::downsample::columns::{Fields, WindowColumns};
+use crate::downsample::columns::Fields;
+use crate::downsample::read_buffers::ReadBuffers;
 use crate::error::Result;
 use roaring::RoaringBitmap;
 
@@ -63,12 +64,13 @@ impl WarmFile {
 
     fn verify_windows(&self, report: &mut WarmReport) -> Result<u64> {
         let (mut bytes, mut next_series) = (0, 0);
-        let mut page = WindowColumns::default();
+        let mut buffers = ReadBuffers::default();
         for (number, place) in self.root.directory_pages.iter().enumerate() {
             bytes += u64::from(place.length);
             for entry in self.directory_page(number)? {
                 let wanted = vec![true; entry.series as usize];
-                self.page(&entry, Fields::ALL, &wanted, &mut page)?;
+                self.page(&entry, Fields::ALL, &wanted, &mut buffers)?;
+                let page = &buffers.columns;
                 bytes += entry.sections.iter().map(|place| u64::from(place.length)).sum::<u64>();
                 let goes_on = entry.first_series + 1 == next_series;
                 if entry.first_series != next_series && !goes_on {
