@@ -4,8 +4,8 @@
 
 A server of each kind, in turns, and one real broker (tests/services/kafka.py). The same bodies,
 made beforehand, go to each; from the first byte to the last point applied the CPU time of the write
-side's process is read (gateway, Kafka's client, shard), and the acks' latency as one connection
-sees it. The broker's CPU time is told apart.
+side's process is read (gateway, Kafka's client, shard), and the acks' latency as the
+connections see it. The broker's CPU time is told apart.
 """
 
 from __future__ import annotations
@@ -16,6 +16,9 @@ import statistics
 import sys
 import tempfile
 import time
+from concurrent.futures import ThreadPoolExecutor
+from functools import partial
+from itertools import chain
 from pathlib import Path
 
 ROOT = Path(__file__).resolve().parents[1]
@@ -55,27 +58,35 @@ def bodies(count: int) -> list[bytes]:
     ]
 
 
-def measure(server: Server, sent: list[bytes], broker_pid: int) -> dict[str, float]:
+def send(server: Server, sent: list[bytes]) -> list[float]:
+    """Milliseconds of each ack, one after another over one connection."""
+    connection, acks_ms = server.connection(60), []
+    for body in sent:
+        started_s = time.perf_counter()
+        connection.request("POST", "/api/v1/write", body)
+        answer = connection.getresponse()
+        answer.read()
+        assert answer.status == 204, answer.status
+        acks_ms.append((time.perf_counter() - started_s) * 1000)
+    connection.close()
+    return acks_ms
+
+
+def measure(
+    server: Server, sent: list[bytes], broker_pid: int, connections: int
+) -> dict[str, float]:
     with server:
         assert server.process is not None
         pid, points = server.process.pid, len(sent) * SERIES
-        connection = server.connection(60)
-        connection.connect()
         before_s, broker_before_s = cpu_s(pid), cpu_s(broker_pid)
-        acks_ms = []
-        for body in sent:
-            started_s = time.perf_counter()
-            connection.request("POST", "/api/v1/write", body)
-            answer = connection.getresponse()
-            answer.read()
-            assert answer.status == 204, answer.status
-            acks_ms.append((time.perf_counter() - started_s) * 1000)
+        with ThreadPoolExecutor(connections) as clients:
+            parts = [sent[number::connections] for number in range(connections)]
+            acks_ms = sorted(chain(*clients.map(partial(send, server), parts)))
         while True:
             told = json.loads(server.call("GET", "/api/v1/ledger")[1])["data"]
             if told["tenants"].get("default", {}).get("received", 0) >= points:
                 break
             time.sleep(0.02)
-        acks_ms.sort()
         return {
             "cpu_us_per_point": (cpu_s(pid) - before_s) / points * 1e6,
             "broker_us_per_point": (cpu_s(broker_pid) - broker_before_s) / points * 1e6,
@@ -88,6 +99,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--pairs", type=int, default=3)
     parser.add_argument("--requests", type=int, default=1_500)
+    parser.add_argument("--connections", type=int, default=8)
     given = parser.parse_args()
     sent, ratios = bodies(given.requests), []
     with (
@@ -104,8 +116,9 @@ def main() -> None:
                 f'journal = "kafka"\n[kafka]\nbrokers = "{kafka.addresses}"\n'
                 f'topic = "pair-{pair}"\nreplication = 1\n'
             )
-            own = measure(Server(place / "own"), sent, broker.pid)
-            log = measure(Server(place / "log", "--config", str(settings)), sent, broker.pid)
+            tried = (sent, broker.pid, given.connections)
+            own = measure(Server(place / "own"), *tried)
+            log = measure(Server(place / "log", "--config", str(settings)), *tried)
             ratios.append(log["cpu_us_per_point"] / own["cpu_us_per_point"])
             for name, told in (("embedded", own), ("kafka", log)):
                 figures = "  ".join(f"{key} {value:.3f}" for key, value in told.items())

@@ -9,6 +9,8 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from confluent_kafka import Producer
+from confluent_kafka.admin import AdminClient
 
 from fakes.server import Server, free_port, remote_write
 from services.kafka import Broker, Kafka
@@ -23,9 +25,11 @@ def kafka(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Kafka]:
         yield kafka
 
 
-def server(kafka: Kafka, directory: Path, topic: str, *outside: str, **settings: Any) -> Server:
+def server(
+    kafka: Kafka, directory: Path, topic: str, *outside: str, replication: int = 1, **settings: Any
+) -> Server:
     lines = ['journal = "kafka"', *outside, "[kafka]", f'brokers = "{kafka.addresses}"']
-    lines += [f'topic = "{topic}"', "replication = 1"]
+    lines += [f'topic = "{topic}"', f"replication = {replication}"]
     lines += [f"{name} = {value}" for name, value in settings.items()]
     lines += ["[kafka.settings]", '"reconnect.backoff.max.ms" = "200"']
     directory.mkdir(parents=True, exist_ok=True)
@@ -223,3 +227,70 @@ def test_two_shards_share_a_topic_and_the_role_query_answers_over_both(
         assert all(part["stored"] > 0 for part in parts)
         assert sum(part["stored"] for part in parts) == 200
         assert sum(part["duplicate"] for part in parts) == 100
+
+
+def test_what_breaks_the_format_is_parked_and_the_partition_goes_on(
+    kafka: Kafka, tmp_path: Path
+) -> None:
+    now_ms = int(time.time() * 1000)
+    with server(kafka, tmp_path, "poison") as served:
+        assert served.write([({"__name__": "sent", "i": "0"}, [(now_ms, 0.0)])]) == 204
+        foreign = Producer({"bootstrap.servers": kafka.addresses})
+        for value in (b"not a record of ours", b""):
+            foreign.produce("poison", value, partition=0)
+        assert foreign.flush(10) == 0
+        assert served.write([({"__name__": "sent", "i": "1"}, [(now_ms, 1.0)])]) == 204
+        within(lambda: set(served.values("sent", now_ms / 1000)) == {"0", "1"}, "both points")
+        assert served.metrics()["sluiceway_parked_records_total"] == 2
+        assert ledger(served)["lost_records"] == 2
+        parked = sorted((served.directory / "journal" / "parked").iterdir())
+        assert [path.read_bytes() for path in parked] == [b"not a record of ours", b""]
+        served.kill()
+        served.start()
+        assert ledger(served)["lost_records"] == 2, "the same in a replay"
+
+
+def test_another_topic_by_the_same_name_is_refused(kafka: Kafka, tmp_path: Path) -> None:
+    now_ms = int(time.time() * 1000)
+    served = server(kafka, tmp_path, "again")
+    with served:
+        assert served.write([({"__name__": "sent", "i": "0"}, [(now_ms, 0.0)])]) == 204
+        served.stop()
+    admin = AdminClient({"bootstrap.servers": kafka.addresses})
+    admin.delete_topics(["again"])["again"].result()
+    within(lambda: "again" not in admin.list_topics(timeout=10).topics, "the topic is gone")
+    served.start(wait=False)
+    assert served.process is not None
+    assert served.process.wait(30) == 1
+    assert "this directory belongs to" in served.log_path.read_text()
+
+
+def test_another_machine_takes_the_shard_with_all_that_was_acked(
+    kafka: Kafka, tmp_path: Path
+) -> None:
+    """Checkpoints on an object store, the tail in Kafka: a lost disk loses nothing acked."""
+    now_ms = int(time.time() * 1000)
+    objects = f'offsite_url = "{tmp_path / "objects"}"'
+
+    def machine(name: str) -> Server:
+        return server(kafka, tmp_path / name, "moved", objects, adopt="true")
+
+    def write(served: Server, first: int, end: int) -> None:
+        for number in range(first, end):
+            labels = {"__name__": "sent", "i": str(number)}
+            assert served.write([(labels, [(now_ms, float(number))])]) == 204
+
+    one, two = machine("one"), machine("two")
+    with one:
+        write(one, 0, 30)
+        assert one.call("POST", "/admin/v1/flush")[0] == 200
+        checkpoints = tmp_path / "objects"
+        within(lambda: any(checkpoints.rglob("checkpoint/*.json")), "a checkpoint")
+        write(one, 30, 50)  # in Kafka, in no checkpoint
+        one.kill()
+        with two:
+            found = two.values("sent", now_ms / 1000)
+            assert found == {str(number): float(number) for number in range(50)}
+            write(two, 50, 60)
+            told = ledger(two)
+            assert told["tenants"]["default"]["stored"] == 60 and told["lost_records"] == 0

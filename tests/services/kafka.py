@@ -163,7 +163,9 @@ class Kafka:
         self.addresses = ",".join(broker.address for broker in self.brokers)
 
     def __enter__(self) -> "Kafka":
-        cluster_id = urlsafe_b64encode(uuid.uuid4().bytes).decode().rstrip("=")
+        # Never with a dash first: the tool would take it for an option.
+        unique = b"\x01" + uuid.uuid4().bytes[1:]
+        cluster_id = urlsafe_b64encode(unique).decode().rstrip("=")
         for broker in self.brokers:
             broker.format(cluster_id)
         for broker in self.brokers:
