@@ -96,7 +96,8 @@ def open_shards(settings: dict[str, Any], limits: QueryConfig) -> "ShardedReader
     from sluiceway.query.sharded import Member, ShardedReader
 
     members = [Member(name, ShardClient(socket)) for name, socket in settings["shards"]]
-    threads_max = min(SHARD_THREADS_MAX, len(members) * limits.concurrency_max)
+    # Twice: a shard that is late has its thread for a while after its query has ended.
+    threads_max = min(SHARD_THREADS_MAX, 2 * len(members) * limits.concurrency_max)
     return ShardedReader(lambda: members, threads_max, lambda: settings["shards_since_ms"])
 
 

@@ -5,13 +5,13 @@ may select, read and cost is what one may. A question that every shard fails is 
 """
 
 from collections.abc import Callable, Sequence
-from concurrent.futures import Future, ThreadPoolExecutor
+from concurrent.futures import Future, ThreadPoolExecutor, wait
 from dataclasses import dataclass
 from typing import Any, Generic, TypeVar
 
 import numpy as np
 
-from sluiceway.errors import BackendUnavailable, TenantFault
+from sluiceway.errors import BackendUnavailable, DeadlineExceeded, TenantFault
 from sluiceway.kernels import CancelToken, LabelTable
 from sluiceway.query import merged
 from sluiceway.query.api.interface import Ask
@@ -20,6 +20,8 @@ from sluiceway.query.pinned import HotReader
 from sluiceway.query.stitched import distinct_series
 
 T = TypeVar("T")
+GRACE_S = 0.5
+"""A shard says itself that the deadline has passed; one that does not is not waited for."""
 LIMITED = {
     "series_max": ("series_selected", "series"),
     "cost_max": ("cost", "cost"),
@@ -66,26 +68,32 @@ class ShardedReader:
 
     # --- a question to all ----------------------------------------------------------------------
 
-    def ask(self, question: Callable[[HotReader], T]) -> Answers[T]:
-        """Ask every shard at once. Raises: BackendUnavailable (none answered), and what any of
-        them says of the question itself."""
+    def ask(self, question: Callable[[HotReader], T], request: Ask) -> Answers[T]:
+        """Ask every shard at once; `request` says in `timeout_ms` how long to wait. Raises:
+        BackendUnavailable (none answered), DeadlineExceeded, and what any of them says of the
+        question itself."""
         members = self._members()
         if not members:
             raise BackendUnavailable("no shard is known yet")
-        later = [self._pool.submit(question, member.reader) for member in members[1:]]
+        later = [self._pool.submit(question, member.reader) for member in members]
+        timeout_ms = request.get("timeout_ms")
+        late = wait(later, None if timeout_ms is None else timeout_ms / 1000 + GRACE_S).not_done
+        if late:
+            _give_up(later)
+            names = [m.name for m, asked in zip(members, later, strict=True) if asked in late]
+            raise DeadlineExceeded(f"late: shard {', '.join(names)}")
         parts: list[T] = []
         warnings: list[str] = []
         fault: Exception | None = None
-        for number, member in enumerate(members):
+        for member, asked in zip(members, later, strict=True):
             try:
-                parts.append(question(member.reader) if number == 0 else later[number - 1].result())
+                parts.append(asked.result())
             except BackendUnavailable as error:
                 of = f"shard {member.name}, one of {len(members)}"
                 warnings.append(f"partial: {of}, does not answer: {error}")
             except Exception as error:
                 fault = fault or error
         if fault is not None:
-            _give_up(later)
             raise fault
         if not parts:
             raise BackendUnavailable("; ".join(warnings))
@@ -98,7 +106,7 @@ class ShardedReader:
         asked = plan["aggregate"]
         fused = asked is None or (asked["op"] in merged.OF_PARTS and self._disjoint(plan))
         wanted = plan if fused else {**plan, "aggregate": None}
-        told = self.ask(lambda shard: shard.evaluate(wanted, cancel))
+        told = self.ask(lambda shard: shard.evaluate(wanted, cancel), plan)
         step_ms = plan["step_ms"]
         steps = (plan["end_ms"] - plan["start_ms"]) // step_ms + 1 if step_ms else 1
         rows = merged.rows_together(told.parts, steps)
@@ -112,7 +120,7 @@ class ShardedReader:
 
     def points(self, request: Ask, cancel: CancelToken | None = None) -> PointSeries:
         """As ShardReader's."""
-        told = self.ask(lambda shard: shard.points(request, cancel))
+        told = self.ask(lambda shard: shard.points(request, cancel), request)
         answer = merged.points_together(told.parts)
         answer.warnings += told.warnings
         within_limits(request.get("limits", {}), answer.stats)
@@ -129,41 +137,49 @@ class ShardedReader:
     def label_names(
         self, request: Ask, cancel: CancelToken | None = None, warnings: list[str] | None = None
     ) -> list[str]:
-        told = self._listed(lambda shard, said: shard.label_names(request, cancel, said), warnings)
+        told = self._listed(
+            lambda shard, said: shard.label_names(request, cancel, said), warnings, request
+        )
         return sorted({name for names in told for name in names})
 
     def label_values(
         self, request: Ask, cancel: CancelToken | None = None, warnings: list[str] | None = None
     ) -> list[str]:
-        told = self._listed(lambda shard, said: shard.label_values(request, cancel, said), warnings)
+        told = self._listed(
+            lambda shard, said: shard.label_values(request, cancel, said), warnings, request
+        )
         return sorted({value for values in told for value in values})
 
     def series(
         self, request: Ask, cancel: CancelToken | None = None, warnings: list[str] | None = None
     ) -> LabelTable:
-        told = self._listed(lambda shard, said: shard.series(request, cancel, said), warnings)
+        told = self._listed(
+            lambda shard, said: shard.series(request, cancel, said), warnings, request
+        )
         table = distinct_series(LabelTable.concat(told))
         within_limits(request.get("limits", {}), {"series_selected": len(table)})
         return table
 
     def metadata(self, request: Ask, cancel: CancelToken | None = None) -> dict[str, Any]:
-        told = self.ask(lambda shard: shard.metadata(request, cancel)).parts
+        told = self.ask(lambda shard: shard.metadata(request, cancel), request).parts
         return merged.families_together(told, request.get("limit"))
 
     def stats(self, request: Ask, cancel: CancelToken | None = None) -> dict[str, Any]:
-        told = self.ask(lambda shard: shard.stats(request, cancel)).parts
+        told = self.ask(lambda shard: shard.stats(request, cancel), request).parts
         return merged.stats_together(told, int(request.get("top", 10)))
 
     def cardinality(
         self, request: Ask, cancel: CancelToken | None = None, warnings: list[str] | None = None
     ) -> dict[str, Any]:
-        told = self._listed(lambda shard, said: shard.cardinality(request, cancel, said), warnings)
+        told = self._listed(
+            lambda shard, said: shard.cardinality(request, cancel, said), warnings, request
+        )
         return merged.cardinality_together(told, int(request.get("top", 10)))
 
     def ledger(self, request: Ask, cancel: CancelToken | None = None) -> dict[str, Any]:
         """Of all shards or of none: a part would look like lost points. Raises:
         BackendUnavailable."""
-        told = self.ask(lambda shard: shard.ledger(request, cancel))
+        told = self.ask(lambda shard: shard.ledger(request, cancel), request)
         if told.warnings:
             raise BackendUnavailable("; ".join(told.warnings))
         whole: dict[str, Any] = merged.added(told.parts)
@@ -172,7 +188,7 @@ class ShardedReader:
 
     def coverage(self, request: Ask, cancel: CancelToken | None = None) -> Ask:
         """Hours that are dirty in any shard. Raises: BackendUnavailable where one does not say."""
-        told = self.ask(lambda shard: shard.coverage(request, cancel))
+        told = self.ask(lambda shard: shard.coverage(request, cancel), request)
         if told.warnings:
             raise BackendUnavailable("; ".join(told.warnings))
         hours = {hour for part in told.parts for hour in part["dirty_hours"]}
@@ -183,10 +199,13 @@ class ShardedReader:
         }
 
     def _listed(
-        self, question: Callable[[HotReader, list[str]], T], warnings: list[str] | None
+        self,
+        question: Callable[[HotReader, list[str]], T],
+        warnings: list[str] | None,
+        request: Ask,
     ) -> list[T]:
         said: list[str] = []
-        told = self.ask(lambda shard: question(shard, said))
+        told = self.ask(lambda shard: question(shard, said), request)
         if warnings is not None:
             warnings += [*dict.fromkeys(said), *told.warnings]
         return told.parts

@@ -4,6 +4,7 @@ import itertools
 import json
 import math
 import random
+import threading
 from collections.abc import Iterator
 from contextlib import ExitStack
 from pathlib import Path
@@ -13,7 +14,7 @@ import numpy as np
 import pytest
 
 from sluiceway.clock import SystemClock
-from sluiceway.errors import BackendUnavailable, TenantFault
+from sluiceway.errors import BackendUnavailable, DeadlineExceeded, TenantFault
 from sluiceway.kernels import CancelToken, EvaluateServer, LabelTable, MemoryShard, ShardClient
 from sluiceway.query import merged
 from sluiceway.query.promql.engine import Engine
@@ -212,6 +213,25 @@ def test_a_missing_shard_is_told(serving: Any, tmp_path: Path) -> None:
         sharded([gone]).label_names(span)
     with pytest.raises(BackendUnavailable, match="no shard"):
         sharded([]).label_names(span)
+
+
+@pytest.mark.parametrize("place", [0, 1])
+def test_a_late_shard_does_not_hold_a_query_past_its_deadline(serving: Any, place: int) -> None:
+    over = threading.Event()
+
+    class Late:
+        def evaluate(self, plan: Any, cancel: Any = None) -> Any:
+            over.wait(20)
+            raise DeadlineExceeded("the shard is late")
+
+    readers: list[Any] = [serving(corpus(4))]
+    readers.insert(place, Late())
+    engine, clock = Engine(sharded(readers), clock=SystemClock()), SystemClock()
+    began_s = clock.monotonic_s()
+    with pytest.raises(DeadlineExceeded, match=f"shard {place}"):
+        engine.query_instant("default", "m", END_MS, began_s + 0.3, CancelToken())
+    assert clock.monotonic_s() - began_s < 5
+    over.set()
 
 
 def test_what_one_shard_says_of_the_question_holds(serving: Any) -> None:

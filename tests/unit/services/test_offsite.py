@@ -16,13 +16,19 @@ from sluiceway.clock import ManualClock
 from sluiceway.errors import BackendUnavailable, Corruption
 from sluiceway.kernels import Disk
 from sluiceway.objects.embedded import EmbeddedObjects
-from sluiceway.objects.interface import ObjectStore
+from sluiceway.objects.interface import ObjectMissing, ObjectStore
 from sluiceway.processor.hot_shard import HotShard
 from sluiceway.services.backup.index import FILES_PREFIX
 from sluiceway.services.backup.take import matches
 from sluiceway.services.offsite.document import Fenced, newest, numbers, read
 from sluiceway.services.offsite.follower import KEEP, PRUNE_EVERY, Offsite
-from sluiceway.services.offsite.takeover import FENCED_MAX, TAKING, take_shard
+from sluiceway.services.offsite.takeover import (
+    FENCED_MAX,
+    TAKING,
+    fetch_hot,
+    put_in_place,
+    take_shard,
+)
 
 CLOCK = ManualClock(1_000_000)
 
@@ -458,6 +464,67 @@ def test_whatever_breaks_off_a_takeover_begins_again(
         except BackendUnavailable:
             failing.left = 1 << 60
     assert numbers(store)[-1] > 2
+
+
+@pytest.mark.parametrize("seed", range(2))
+def test_three_machines_at_once(tmp_path: Path, store: ObjectStore, seed: int) -> None:
+    """All three run and act between each other's requests; requests fail before or after they are
+    done. The newest checkpoint always has what the one before it had, and every object."""
+    pick = random.Random(seed)
+    houses: dict[str, House] = {}
+    busy: list[str] = []
+    times = iter(range(0, 10_000_000, 1_000))
+
+    class Shared:
+        def __getattr__(self, name: str) -> Any:
+            def call(*asked: Any) -> Any:
+                if pick.random() < 0.02:
+                    raise BackendUnavailable("before")
+                if pick.random() < 0.1 and len(busy) < 2:
+                    act(pick.choice([one for one in "abc" if one not in busy]))
+                told = getattr(store, name)(*asked)
+                if pick.random() < 0.02:
+                    raise BackendUnavailable("after")
+                return told
+
+            return call
+
+    def act(name: str) -> None:
+        busy.append(name)
+        try:
+            if name not in houses or pick.random() < 0.15:
+                if name in houses:
+                    houses.pop(name).hot.shard.close()
+                houses[name] = House(tmp_path / name, Shared())  # type: ignore[arg-type]
+            house = houses[name]
+            house.write(next(times), 3)
+            house.seal()
+            house.store()
+            house.offsite.prune()
+        except (BackendUnavailable, ObjectMissing):
+            pass  # a file of one that was overtaken may be gone before it hears of it
+        except Fenced:
+            houses.pop(name).hot.shard.close()
+        finally:
+            busy.remove(name)
+
+    held: set[tuple[str, int]] = set()
+    for number in range(12):
+        act(pick.choice("abc"))
+        last = newest(store)
+        if last is None or last.manifest is None:
+            continue
+        probe = tmp_path / f"probe{number}"
+        probe.mkdir()
+        fetch_hot(store, probe, last)
+        put_in_place(probe)
+        hot = HotShard(Disk.real(str(probe)), OPTIONS, CONFIG, CLOCK)
+        hot.load()
+        assert held <= set(points(hot))
+        held = set(points(hot))
+        check_ledger(hot)
+        hot.shard.close()
+    assert len(held) > 9
 
 
 def test_what_no_kept_checkpoint_names_goes(tmp_path: Path, store: ObjectStore) -> None:
