@@ -1,7 +1,9 @@
-"""Cold objects: bytes per raw 10 s point by kind of series, and reading two years of 1,000 series.
+"""Cold objects: bytes per raw 10 s point by kind of series, reading two years of 1,000 series, and
+days merged to a month.
 
     python benches/cold.py sizes
     python benches/cold.py read [--months 24] [--directory DIR]
+    python benches/cold.py month [--series 20000] [--days 30]
 
 Windows are made from simulated raw points, 360 an hour, as a rollup would make them.
 """
@@ -10,6 +12,8 @@ from __future__ import annotations
 
 import argparse
 import json
+import subprocess
+import sys
 import tempfile
 import time
 from pathlib import Path
@@ -17,7 +21,7 @@ from typing import Any
 
 import numpy as np
 
-from sluiceway.kernels import ColdFile, Disk, LabelTable, write_cold
+from sluiceway.kernels import ColdFile, Disk, LabelTable, merge_cold, write_cold
 
 HOUR_MS = 3_600_000
 DAY_MS = 24 * HOUR_MS
@@ -152,9 +156,50 @@ def read(directory: Path, series: int, months: int) -> None:
         )
 
 
+def month(directory: Path, series: int, days: int) -> None:
+    """Days of ten metrics, merged by a process of its own: its time and its memory."""
+    disk = Disk.real(str(directory))
+    each = series // 10
+    tables = [label_sets(f"bench_{number}", each) for number in range(10)]
+    labels = LabelTable.concat(tables)
+    made = windows("counter", series, 24, 0, seed=1)
+    parts = []
+    for day in range(days):
+        if day:
+            for name in ("end_ms", "first_ms", "last_ms"):
+                made[name] += DAY_MS
+        span = (day * DAY_MS, (day + 1) * DAY_MS)
+        reports = json.loads(write_cold(disk, unit(*span), labels, made))
+        parts += [{"path": report["path"], "owned_ms": [span]} for report in reports]
+    (directory / "parts.json").write_text(json.dumps(parts))
+    asked = [sys.executable, __file__, "merge", "--directory", str(directory), "--days", str(days)]
+    print(subprocess.run(asked, check=True, capture_output=True, text=True).stdout, end="")
+
+
+def peak_kib() -> int:
+    """This program's own highest resident size: what getrusage says is the parent's too."""
+    status = Path("/proc/self/status").read_text()
+    return int(status.partition("VmHWM:")[2].split()[0])
+
+
+def merge(directory: Path, days: int) -> None:
+    disk, parts = Disk.real(str(directory)), (directory / "parts.json").read_text()
+    before = peak_kib()
+    start = time.perf_counter()
+    reports = json.loads(merge_cold(disk, unit(0, days * DAY_MS), parts))
+    took_s = time.perf_counter() - start
+    grown = peak_kib() - before
+    rows = sum(report["windows"] for report in reports)
+    print(
+        f"{len(json.loads(parts))} objects of {days} days to {len(reports)}: {rows:,} windows in"
+        f" {took_s:.1f} s, read back too, {rows / took_s / 1e6:.2f} M windows/s,"
+        f" {grown / 1024:.0f} MiB more resident at most"
+    )
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("what", choices=("sizes", "read"))
+    parser.add_argument("what", choices=("sizes", "read", "month", "merge"))
     parser.add_argument("--series", type=int, default=0)
     parser.add_argument("--days", type=int, default=30)
     parser.add_argument("--months", type=int, default=24)
@@ -164,6 +209,10 @@ def main() -> None:
         directory = given.directory or Path(made)
         if given.what == "sizes":
             sizes(directory, given.series or 200, given.days)
+        elif given.what == "month":
+            month(directory, given.series or 20_000, given.days)
+        elif given.what == "merge":
+            merge(directory, given.days)
         else:
             read(directory, given.series or 1000, given.months)
 

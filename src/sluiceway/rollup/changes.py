@@ -77,6 +77,7 @@ def merged_file(
         through_sequence=min(file.through_sequence for file in files),
         orders=min(file.orders for file in files),
         lost_points=sum(file.lost_points for file in files),
+        folded=report.folded,
     )
 
 

@@ -208,8 +208,8 @@ class Handoff:
         before = self._store.catalog
         files = day_files(before, task.tenant, task.day_ms)
         parts = owned(files, task.day_ms, task.day_ms + DAY_MS)
-        # What was folded before is not folded again: hours that came since are not in its totals.
-        passed = any(file.folded for file in files)
+        # What has passed the boundary stays as it is: hours that came since are not in its totals.
+        passed = any(not file.before_boundary for file in files)
         rules = () if passed else self._rules(task.tenant, "warm")
         if len(files) < 2 and not rules:
             raise Overtaken(f"{task}: nothing to merge")

@@ -29,6 +29,10 @@ from sluiceway.tiers.paths import DAY_MS, HOUR_MS, day_of_end_ms, month_of_end_m
 
 DIRTY_HOURS_ALONE_MAX = 6
 """Of one day: more are rolled with their whole day."""
+MERGED_SERIES_MAX = 1_000_000
+"""Of a month's objects together, each with its own: one merge holds the labels of all."""
+PART_DAYS = 8
+"""Of a month that has more: its parts are merged first."""
 UNLINKED_MAX = 1_000
 """Files of one commit."""
 
@@ -215,11 +219,11 @@ def compactions(
     rolled_ms = world.catalog.rolled(view.name).warm
     reference_ms = min(world.now_ms, rolled_ms) - config.raw_ms
     cold = [file for file in files if file.tier == "cold"]
-    units: dict[tuple[int, int], set[tuple[str, str, int, int, int]]] = defaultdict(set)
+    months: dict[tuple[int, int], list[TierFile]] = defaultdict(list)
     for file in cold:
-        units[month_of_end_ms(file.until_ms)].add(file.unit)
-    for (from_ms, until_ms), held in sorted(units.items()):
-        if len(held) < 2 or until_ms > reference_ms:
+        months[month_of_end_ms(file.until_ms)].append(file)
+    for (from_ms, until_ms), held in sorted(months.items()):
+        if len({file.unit for file in held}) < 2 or until_ms > reference_ms:
             continue
         dirty = any(from_ms <= hour < until_ms for hour in view.dirty_hours)
         days = whole_days(files, rolled_ms).items()
@@ -227,7 +231,19 @@ def compactions(
             are_made(cold, day_ms, parts) for day_ms, parts in days if from_ms <= day_ms < until_ms
         )
         if made and not dirty:
-            yield Compact(view.name, from_ms, until_ms)
+            yield Compact(view.name, *first_merge(held, from_ms, until_ms))
+
+
+def first_merge(held: Sequence[TierFile], from_ms: int, until_ms: int) -> tuple[int, int]:
+    """What of a month is merged next: all of it, or, where its objects have more series together
+    than one merge may hold the labels of, the first of its parts that is not one unit yet."""
+    if sum(file.series for file in held) > MERGED_SERIES_MAX:
+        for start in range(from_ms, until_ms, PART_DAYS * DAY_MS):
+            end = min(start + PART_DAYS * DAY_MS, until_ms)
+            inside = {f.unit for f in held if start <= f.from_ms and f.until_ms <= end}
+            if len(inside) > 1:
+                return start, end
+    return from_ms, until_ms
 
 
 def expiries(view: TenantView, world: World, files: Sequence[TierFile]) -> Iterator[Expire]:

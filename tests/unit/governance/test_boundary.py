@@ -1,6 +1,7 @@
 """Rules of the boundary: what they say to the kernel, when they act, and what is refused."""
 
 import re
+from pathlib import Path
 
 import msgspec
 import pytest
@@ -10,7 +11,7 @@ from sluiceway.commands.policy_tables import boundary_lines
 from sluiceway.errors import TenantFault
 from sluiceway.governance.boundary import rules_of
 from sluiceway.governance.document import parse_policy
-from sluiceway.governance.policy import BoundaryRule, Policy
+from sluiceway.governance.policy import BoundaryRule, Policy, Stage
 
 DOCUMENT = """
 stage: enforce
@@ -62,6 +63,12 @@ def test_nothing_is_lost_before_the_stage_is_enforce() -> None:
 def test_what_is_not_sound_is_refused(rule: str, said: str) -> None:
     with pytest.raises(TenantFault, match=said):
         parse_policy(f"boundary: [{rule}]")
+
+
+def test_the_example_is_sound() -> None:
+    example = Path(__file__).parents[3] / "examples" / "boundary.yaml"
+    policy = parse_policy(example.read_text())
+    assert (policy.stage, len(policy.boundary)) == (Stage.OBSERVE, 3)
 
 
 def test_a_diff_names_rules_and_fields() -> None:

@@ -12,7 +12,6 @@ from fakes.remote_write import body, metadata
 from fakes.rolling import T0, Fleet
 from sluiceway.errors import Corruption
 from sluiceway.governance.document import parse_policy
-from sluiceway.governance.policy import Policy
 from sluiceway.kernels import (
     ENCODING_IDENTITY,
     FORMAT_REMOTE_WRITE_1,
@@ -147,7 +146,10 @@ def test_nothing_is_lost_unless_the_stage_is_enforce_or_before_the_rule_came() -
     assert (first.folded, first.series) == (0, 2 * PODS)
     fleet.policy = parse_policy(WARM)
     assert fleet.steps() == 0, "what moved before stays"
-    fleet.policy = Policy()
+    fleet.send(("hits_total", T0 + 5 * HOUR_MS + 1, 1.0))
+    assert fleet.steps() > 0
+    (again,) = files(fleet, "warm")
+    assert again.number > first.number and (again.folded, again.series) == (0, 2 * PODS + 1)
     fleet.close()
 
 

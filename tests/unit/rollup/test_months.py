@@ -71,6 +71,27 @@ def test_a_month_is_merged_once_no_point_can_change_it() -> None:
     assert plan(world(2, *warm, month, again), CONFIG) == october
 
 
+def test_a_month_with_many_series_is_merged_in_parts_first() -> None:
+    def large(day: int, days: int, number: int) -> TierFile:
+        file = day_file(OCTOBER + day * DAY_MS, number, "cold", days)
+        return msgspec.structs.replace(file, series=110_000)
+
+    def part(first: int, until: int) -> Compact:
+        return Compact("t", OCTOBER + first * DAY_MS, OCTOBER + until * DAY_MS)
+
+    days = [large(day, 1, day + 1) for day in range(31)]
+    assert plan(world(2, *days), CONFIG) == part(0, 8)
+    begun = [large(0, 8, 8), *days[8:]]
+    assert plan(world(2, *begun), CONFIG) == part(8, 16)
+    last = [large(0, 8, 8), large(8, 8, 16), large(16, 8, 24), *days[24:]]
+    assert plan(world(2, *last), CONFIG) == part(24, 31)
+    done = [large(0, 8, 8), large(8, 8, 16), large(16, 8, 24), large(24, 7, 31)]
+    assert plan(world(2, *done), CONFIG) == part(0, 31)
+    again = [large(0, 31, 31), *(large(day, 1, 40 + day) for day in (3, 12))]
+    assert plan(world(2, *again), CONFIG) == part(0, 31)
+    assert plan(world(2, *days[:9]), CONFIG) == part(0, 31), "few enough for one merge"
+
+
 def fill(fleet: Fleet, day_ms: int) -> int:
     """A day of two metrics, a point an hour; returns how many points."""
     rows = [
