@@ -47,6 +47,7 @@ from sluiceway.processor.worker import Pace, unpaced
 from sluiceway.rollup.boundary import Boundary
 from sluiceway.rollup.cold import ColdMonths, ColdObjects, ErasedCold
 from sluiceway.rollup.merging import WarmMerger, WarmStripper
+from sluiceway.rollup.remote import RemoteTier
 from sluiceway.rollup.worker import Rollup
 from sluiceway.serve import budget
 from sluiceway.serve.alert_paths import AlertPaths, explaining
@@ -74,11 +75,10 @@ from sluiceway.tenants.directory import SnapshotDirectory
 from sluiceway.tenants.limits import WriteLimits
 from sluiceway.tenants.model import Snapshot
 from sluiceway.tiers.catalog_store import CatalogStore
-from sluiceway.wiring_read import open_directory
+from sluiceway.wiring_read import open_directory, open_objects
 
 if TYPE_CHECKING:
     from sluiceway.journal.kafka.log import KafkaLog
-    from sluiceway.objects.interface import ObjectStore
 
 SWITCH_INTERVAL_S = 0.0005
 OFFSITE_STOP_S_MAX = 30.0
@@ -391,11 +391,21 @@ def open_rollup(
         Boundary(disk, hot.policy, WarmStripper(disk)),
         ColdMonths(disk),
         ErasedCold(disk),
+        remote_tier(config, disk),
         disk_share=disk_share,
         broken=broken,
     )
     rollup.attach()
     return rollup
+
+
+def remote_tier(config: Config, disk: Disk) -> RemoteTier | None:
+    """Where settled files of windows go; None where they stay. Raises: ImportError, ValueError."""
+    url = config.tiers.objects_url
+    if url is None:
+        return None
+    store = open_objects(url, config.tiers.objects_options)
+    return RemoteTier(store, disk, config.tiers.local_bytes_max)
 
 
 def start_rollup(stack: contextlib.AsyncExitStack, rollup: Rollup) -> RollupPaths:
@@ -426,9 +436,11 @@ async def open_grpc(
 
 
 def read_settings(config: Config, sockets: Path) -> dict[str, Any]:
+    tiers = config.tiers
     handed_on_max = config.gateway.read_requests_max + config.gateway.read_connections_idle_max
     return {
         "query": asdict(config.query),
+        "tier_objects": (tiers.objects_url, tiers.objects_options, tiers.cache_bytes_max),
         "cost": {**asdict(config.cost), "price_sheet": path_text(config.cost.price_sheet)},
         "query_log_bytes_max": budget.query_log_bytes_max(config),
         "evaluate_socket": str(sockets / "evaluate.sock"),
@@ -444,21 +456,6 @@ def read_settings(config: Config, sockets: Path) -> dict[str, Any]:
         "memory_bytes_max": budget.read_memory_bytes(config),
         "log_level": config.log_level,
     }
-
-
-def open_objects(place: str, options: dict[str, str]) -> "ObjectStore":
-    """Objects below a directory (a path or file://), or on a service by its URL.
-
-    Raises: ImportError (obstore is not installed), ValueError.
-    """
-    scheme, separator, rest = place.partition("://")
-    if not separator or scheme == "file":
-        from sluiceway.objects.embedded import EmbeddedObjects
-
-        return EmbeddedObjects(Path(rest if separator else place).absolute())
-    from sluiceway.objects.remote import RemoteObjects
-
-    return RemoteObjects(place, options)
 
 
 def path_text(path: Path | None) -> str | None:

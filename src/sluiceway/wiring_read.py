@@ -25,7 +25,9 @@ from sluiceway.tenants.model import DEFAULT_TENANT
 if TYPE_CHECKING:
     from sluiceway.admin.app import AdminApp
     from sluiceway.admin.whatif import ReadQueries
+    from sluiceway.objects.interface import ObjectStore
     from sluiceway.query.api.cost import CostApi
+    from sluiceway.query.objects import ObjectFiles
     from sluiceway.query.promql.engine import Engine
     from sluiceway.query.querylog.entry import Entry
     from sluiceway.query.querylog.writer import QueryLog
@@ -119,7 +121,22 @@ def open_tiers(
     options = budget.tier_options(limits, memory_bytes_max, settings["query_threads"])
     files = TierReader(Disk.real(str(data_dir)), options)
     notes = NoteTaker(data_dir, clock.now_ms)
-    return TieredReader(Tiers(client, files, follow(data_dir).catalog, clock, notes.leave))
+    objects = open_object_files(settings, data_dir)
+    catalog = follow(data_dir).catalog
+    return TieredReader(Tiers(client, files, catalog, clock, notes.leave, objects))
+
+
+def open_object_files(settings: dict[str, Any], data_dir: Path) -> "ObjectFiles | None":
+    """Rollups on an object store, fetched through a cache; None where all are here."""
+    from sluiceway.objects.cache import CacheConfig, ObjectCache
+    from sluiceway.query.objects import CACHE_DIRECTORY, ObjectFiles
+
+    url, options, bytes_max = settings["tier_objects"]
+    if url is None:
+        return None
+    cache = CacheConfig(bytes_max)
+    store = open_objects(url, options)
+    return ObjectFiles(data_dir, ObjectCache(store, data_dir / CACHE_DIRECTORY, cache))
 
 
 def open_query_log(
@@ -244,3 +261,18 @@ def admin_app(
 
     whatif = WhatIfRoutes(client, tenants.snapshot, queries, clock, costs.rates)
     return AdminApp(TenantRoutes(publisher, clock), PolicyRoutes(publisher), whatif)
+
+
+def open_objects(place: str, options: dict[str, str]) -> "ObjectStore":
+    """Objects below a directory (a path or file://), or on a service by its URL.
+
+    Raises: ImportError (obstore is not installed), ValueError.
+    """
+    scheme, separator, rest = place.partition("://")
+    if not separator or scheme == "file":
+        from sluiceway.objects.embedded import EmbeddedObjects
+
+        return EmbeddedObjects(Path(rest if separator else place).absolute())
+    from sluiceway.objects.remote import RemoteObjects
+
+    return RemoteObjects(place, options)

@@ -6,11 +6,13 @@ from fakes.hot import CONFIG, OPTIONS, acked, push, series, settle
 from sluiceway.clock import ManualClock
 from sluiceway.governance.policy import Policy
 from sluiceway.kernels import Disk
+from sluiceway.objects.interface import ObjectStore
 from sluiceway.processor.hot_shard import HotShard
 from sluiceway.rollup.boundary import Boundary
 from sluiceway.rollup.cold import OWN_ROWS_MIN, ColdMonths, ColdObjects, ErasedCold
 from sluiceway.rollup.config import TiersConfig
 from sluiceway.rollup.merging import WarmMerger, WarmStripper
+from sluiceway.rollup.remote import RemoteTier
 from sluiceway.rollup.worker import Rollup
 from sluiceway.tenants.limits import Limits, RetentionLimits
 from sluiceway.tenants.model import Snapshot, Tenant
@@ -32,6 +34,8 @@ class Fleet:
         tiers: TiersConfig = TIERS,
         policy: Policy | None = None,
         own_rows_min: int = OWN_ROWS_MIN,
+        objects: ObjectStore | None = None,
+        local_bytes_max: int = 0,
         **more: Any,
     ) -> None:
         self.policy = policy or Policy()
@@ -55,6 +59,7 @@ class Fleet:
             Boundary(disk, lambda: (1, self.policy), WarmStripper(disk)),
             ColdMonths(disk, own_rows_min),
             ErasedCold(disk, own_rows_min),
+            None if objects is None else RemoteTier(objects, disk, local_bytes_max),
             **more,
         )
         self.rollup.attach()

@@ -113,7 +113,7 @@ def summary(index: "Index") -> str:
 
 
 def open_store(place: str, settings: list[str] | None) -> "ObjectStore":
-    from sluiceway.wiring import open_objects
+    from sluiceway.wiring_read import open_objects
 
     pairs = [setting.partition("=") for setting in settings or []]
     if not all(equals for _, equals, _ in pairs):

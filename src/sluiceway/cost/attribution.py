@@ -54,11 +54,13 @@ class Rollups(NamedTuple):
     group_of: Mapping[str, Group]
     weights: Mapping[Group, list[Slice]]
     bytes_of: Mapping[str, int]
+    remote: frozenset[str] = frozenset()
+    """Files that are on the store whether there is a copy in the directory or not."""
 
     def elsewhere(self, directory: Directory) -> dict[str, int]:
         """Files that are not in the directory, so on an object store, with their bytes. The catalog
         must have been read before the directory: files are there before they are committed."""
-        here = {file.path for file in directory.files}
+        here = {file.path for file in directory.files} - self.remote
         return {path: size for path, size in self.bytes_of.items() if path not in here}
 
 
@@ -119,7 +121,8 @@ def of_rollups(catalog: Catalog, metric_bytes: MetricBytes) -> Rollups:
     gone = (UNASSIGNED, SHARED, "")
     weights[gone] = [Slice(UNASSIGNED, "", SHARED, "superseded rollups", 1)]
     group_of = {**{file.path: gone for file in catalog.grace}, **groups}
-    return Rollups(group_of, weights, {file.path: file.bytes for file in catalog.files})
+    remote = frozenset(file.path for file in catalog.files if file.remote)
+    return Rollups(group_of, weights, {file.path: file.bytes for file in catalog.files}, remote)
 
 
 def _weights(group: Group, files: list[TierFile], metric_bytes: MetricBytes) -> list[Slice]:
@@ -207,6 +210,8 @@ def _of_file(file: FileOnDisk, heads: Heads) -> Iterator[Slice]:
         yield Slice(unquote(rest[0]), "", SHARED, "query log", file.bytes)
     elif first == "cardinality":
         yield Slice(SHARED, "", SHARED, "recorded hours", file.bytes)
+    elif first == "cache":
+        yield Slice(SHARED, "", SHARED, "cache of objects", file.bytes)
     elif first == "cost":
         yield Slice(SHARED, "", SHARED, "cost", file.bytes)
     elif first == "tiers" and rest[:1] == ["manifest"]:

@@ -11,6 +11,7 @@ from typing import Any
 
 import msgspec
 
+from sluiceway.errors import SluicewayError
 from sluiceway.query.coverage import Coverage, Interval, Rollup, subtract
 from sluiceway.tiers.catalog import Catalog, TierFile
 from sluiceway.tiers.ownership import FileRanges, Ownership
@@ -18,6 +19,14 @@ from sluiceway.tiers.ownership import FileRanges, Ownership
 GAPS_TOLD_MAX = 10
 Orders = Sequence[Mapping[str, Any]]
 """Pending orders to delete as the shard's coverage tells them: number, matchers, before_ms."""
+
+
+class FileAway(SluicewayError):
+    """A file that cannot be had: damaged or gone, or, `for_now`, its store does not answer."""
+
+    def __init__(self, path: str, what: str, for_now: bool) -> None:
+        super().__init__(what)
+        self.path, self.what, self.for_now = path, what, for_now
 
 
 @dataclass(slots=True)
@@ -31,6 +40,10 @@ class QueryFiles:
     """Of those that were asked: points of damaged raw pages that they may lack."""
     away: dict[str, str] = field(default_factory=dict)
     """Files that could not be read, and why."""
+    for_now: set[str] = field(default_factory=set)
+    """Those of them whose store does not answer."""
+    places: dict[str, str] = field(default_factory=dict)
+    """Paths of files that were fetched, by where they are read."""
 
     def of(
         self, catalog: Catalog, tenant: str, tier: str, within: Interval, metric: str | None
@@ -46,11 +59,20 @@ class QueryFiles:
 
     def set_aside(self, damaged: Iterable[tuple[str, str]]) -> dict[str, str]:
         """Go on without those damaged files that were asked: which they are."""
-        found = {path: what for path, what in damaged if path in self.asked - self.away.keys()}
+        named = {self.places.get(path, path): what for path, what in damaged}
+        found = {p: what for p, what in named.items() if p in self.asked - self.away.keys()}
         self.away |= found
         self.asked.clear()
         self.lossy.clear()
         return found
+
+    def miss(self, file: FileAway) -> None:
+        """Go on without a file that cannot be had."""
+        self.away[file.path] = file.what
+        if file.for_now:
+            self.for_now.add(file.path)
+        self.asked.clear()
+        self.lossy.clear()
 
     def without(
         self, held: Coverage, catalog: Catalog, tenant: str, metric: str | None

@@ -5,16 +5,17 @@ hours are dirty, so that a window never hides a point that was acked before the 
 that only raw can answer asks the shard exactly as if there were no tiers.
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import AbstractContextManager, contextmanager
 from dataclasses import dataclass, field, replace
 from typing import Protocol, TypeVar
 
 from sluiceway.clock import Clock
-from sluiceway.errors import Corruption
+from sluiceway.errors import BackendUnavailable, Corruption
 from sluiceway.kernels import CancelToken, Columns, RawPoints, TierReader
 from sluiceway.query.api.interface import Ask, LabelReader
 from sluiceway.query.coverage import ALWAYS_MS, Coverage, Rollup, subtract
-from sluiceway.query.files import QueryFiles, hidden_in
+from sluiceway.query.files import FileAway, QueryFiles, hidden_in
 from sluiceway.query.interface import PointSeries, ShardReader, StepColumns
 from sluiceway.query.router import (
     RAW,
@@ -26,12 +27,14 @@ from sluiceway.query.router import (
     route,
 )
 from sluiceway.query.stitched import Answered, stitched, warned
-from sluiceway.tiers.catalog import Catalog
+from sluiceway.tiers.catalog import Catalog, TierFile
 from sluiceway.tiers.ownership import FileRanges, Ownership, outdated
 
 WINDOWS_MS = {"warm": 60_000, "cold": 3_600_000}
 COVERAGE_MS_MAX = 10_000
 """How long the shard may take to say which hours are dirty."""
+FETCH_MS_MAX = 60_000
+"""How long a request without a deadline waits for objects."""
 READ_TRIES_MAX = 16
 """Of a query that meets damaged files; each try knows of all that were met before it."""
 Found = TypeVar("Found")
@@ -49,6 +52,16 @@ class AskFiles(Protocol[Found_co]):
         hidden: dict[str, str],
         /,
     ) -> Found_co: ...
+
+
+class Objects(Protocol):
+    """Files on an object store (query/objects.py)."""
+
+    def local(
+        self, files: Mapping[str, TierFile], left_s: Callable[[], float], cancel: CancelToken | None
+    ) -> AbstractContextManager[dict[str, str]]:
+        """By path of a file that is not here, where it is while the context lasts."""
+        ...
 
 
 def unreported(path: str, what: str) -> None:
@@ -76,6 +89,7 @@ class Tiers:
     catalog: Callable[[], Catalog]
     clock: Clock
     report: Callable[[str, str], None] = unreported
+    objects: Objects | None = None
 
     def look(self) -> tuple[Catalog, list[str]]:
         """The catalog now. One that cannot be read is as good as none, which is warned of."""
@@ -205,9 +219,12 @@ class PinnedTiers:
             return None
         self._ask_shard(request["tenant"], cancel)
 
+        started_s = self.tiers.clock.monotonic_s()
+
         def found() -> Found:
             files = self._files_beyond_raw(request)
-            return ask(request, files, cancel, self._hidden(files))
+            with self._local(files, request, started_s, cancel) as (here, hidden):
+                return ask(request, here, cancel, hidden)
 
         told = self._reading(found)
         if warnings is not None:
@@ -226,6 +243,10 @@ class PinnedTiers:
                     raise
                 for path, what in found.items():
                     self.tiers.report(path, what)
+            except FileAway as error:
+                self.files.miss(error)
+                if not error.for_now:
+                    self.tiers.report(error.path, error.what)
         return read()
 
     def _evaluate(
@@ -238,6 +259,8 @@ class PinnedTiers:
         reach_ms = question.reach_ms
         span = (question.first_ms - question.range_ms - reach_ms, last_ms + reach_ms)
         gaps = self.files.gaps(held, self.catalog, tenant, metric, span)
+        if gaps and self.files.for_now:
+            raise BackendUnavailable(f"object store: {self.files.away[min(self.files.for_now)]}")
         if segments == [Segment(RAW, 0, question.steps - 1)]:
             warnings = [*self.warnings, *self.files.told(gaps)]
             return warned(self.tiers.hot.evaluate(left.of(plan), cancel), warnings)
@@ -284,6 +307,28 @@ class PinnedTiers:
         held = replace(coverage_of(self.catalog, tenant), dirty_hours=dirty)
         return current(held, self.catalog, tenant, self.ownership)
 
+    @contextmanager
+    def _local(
+        self, files: list[FileRanges], asked: Ask, started_s: float, cancel: CancelToken | None
+    ) -> Iterator[tuple[list[FileRanges], dict[str, str]]]:
+        """The files as they are to be read, those of the object store fetched, and what is hidden
+        in them. Raises: FileAway, DeadlineExceeded, Cancelled."""
+        hidden, objects = self._hidden(files), self.tiers.objects
+        if objects is None:
+            yield files, hidden
+            return
+        by_path = {file.path: file for file in self.catalog.files if file.remote}
+        remote = {path: by_path[path] for path, _, _ in files if path in by_path}
+        limit_s = asked.get("timeout_ms", FETCH_MS_MAX) / 1000
+
+        def left_s() -> float:
+            return float(limit_s - (self.tiers.clock.monotonic_s() - started_s))
+
+        with objects.local(remote, left_s, cancel) as places:
+            self.files.places |= {place: path for path, place in places.items()}
+            here = [(places.get(path, path), tier, ranges) for path, tier, ranges in files]
+            yield here, {places.get(path, path): taken for path, taken in hidden.items()}
+
     def _hidden(self, files: list[FileRanges]) -> dict[str, str]:
         orders = () if self.told is None else self.told.get("deletions", ())
         by_path = {file.path: file for file in self.catalog.files} if orders else {}
@@ -310,10 +355,10 @@ class PinnedTiers:
         # Steps between windows are moved back by up to one, ranges made whole.
         files = self._files(plan, Piece(segment.tier, span[0] - 2 * window_ms, span[1]))
         wanted = segment.otherwise is not None
-        hidden = self._hidden(files)
-        answer = self.tiers.files.evaluate(
-            left.of(plan), files, exact_only=wanted, cancel=cancel, hidden=hidden
-        )
+        with self._local(files, plan, left.started_s, cancel) as (here, hidden):
+            answer = self.tiers.files.evaluate(
+                left.of(plan), here, exact_only=wanted, cancel=cancel, hidden=hidden
+            )
         if answer is None:
             assert segment.otherwise is not None, "only then an answer may be refused"
             other = replace(segment, tier=segment.otherwise, otherwise=None)
@@ -338,10 +383,10 @@ class PinnedTiers:
             left.cost += int(found.stats.get("cost", 0))
             points.append((found, [(piece.from_ms, piece.until_ms)]))
         tiers = tuple(dict.fromkeys(piece.tier for piece in segment.pieces))
-        hidden = self._hidden(files)
-        answer = self.tiers.files.evaluate(
-            left.of(plan), files, points=points, cancel=cancel, hidden=hidden
-        )
+        with self._local(files, plan, left.started_s, cancel) as (here, hidden):
+            answer = self.tiers.files.evaluate(
+                left.of(plan), here, points=points, cancel=cancel, hidden=hidden
+            )
         assert answer is not None, "nothing was refused"
         return Answered.of_windows(segment, tiers, segment.bound_ms, answer)
 

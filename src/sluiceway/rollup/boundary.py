@@ -54,6 +54,7 @@ class Boundary:
             windows=report.file.windows,
             points=report.file.points,
             folded=report.file.folded,
+            remote=False,
         )
 
 

@@ -5,7 +5,7 @@ Invariant: nothing is rolled, and no raw point goes, for a tenant whose plan has
 minutes or hours; these settings say when and how for those that have one.
 """
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 from sluiceway.rollup.cron import parse_cron
 from sluiceway.tiers.paths import DAY_MS
@@ -32,6 +32,16 @@ class TiersConfig:
     schedule: str = CONTINUOUS
     """`continuous`, or when to begin, as five fields of cron in UTC: minute hour day month
     weekday. Once begun, it goes on until nothing is left to do."""
+
+    objects_url: str | None = None
+    """Where settled files go: `s3://bucket/prefix`, `file:///directory`, ...; no other data
+    directory may write there. None: they stay here."""
+    objects_options: dict[str, str] = field(default_factory=dict)
+    """Of the store, as obstore names them: endpoint, region, access_key_id ..."""
+    local_bytes_max: int = 4 << 30
+    """Copies of files on the store that the rollup keeps here."""
+    cache_bytes_max: int = 4 << 30
+    """Files of the store that queries have fetched."""
 
     def check(self) -> None:
         """Raises: ValueError."""

@@ -35,6 +35,7 @@ class Erasing:
     orders: Callable[[], Sequence[Deletion]]
     merge: Merger
     erase_cold: ColdEraser
+    bring: Callable[[Sequence[TierFile]], None]
 
     def erase(self, task: Erase, store: CatalogStore, fresh: Callable[[str], str]) -> None:
         """One step: the first unit that holds something anew, and with it those before it that
@@ -43,6 +44,7 @@ class Erasing:
         change = Change("delete")
         looked = 0
         for files, due in units(store.catalog, task.tenant, orders):
+            self.bring(files)
             kept = tuple(msgspec.structs.replace(f, orders=due[-1].number) for f in files)
             if not self._touched(files, due):
                 change = replace(change, files=(*change.files, *kept))
@@ -86,6 +88,7 @@ class Erasing:
             windows=report.windows,
             points=report.points,
             orders=orders[-1].number,
+            remote=False,
         )
         return (made,)
 

@@ -5,6 +5,7 @@ Every step can be the last one of a process: the next process plans the task aga
 the same catalog and the same bytes, or finds it done.
 """
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import msgspec
@@ -36,6 +37,7 @@ from sluiceway.rollup.interface import (
     RollReport,
     Rules,
 )
+from sluiceway.rollup.remote import RemoteTier
 from sluiceway.rollup.schedule import cold_mark
 from sluiceway.rollup.tasks import (
     Compact,
@@ -50,6 +52,7 @@ from sluiceway.rollup.tasks import (
     Skip,
     Task,
     Unlink,
+    Upload,
 )
 from sluiceway.tiers.catalog import Catalog, Change, Tier, TierFile, owned
 from sluiceway.tiers.catalog_store import CatalogStore
@@ -83,6 +86,7 @@ class Handoff:
         boundary: Boundary | None = None,
         merge_cold: ColdMerger | None = None,
         erasing: Erasing | None = None,
+        remote: RemoteTier | None = None,
     ) -> None:
         self._disk = disk
         self._kernel = kernel
@@ -93,6 +97,7 @@ class Handoff:
         self._merge_cold = merge_cold
         self._clock = clock
         self._erasing = erasing
+        self._remote = remote
         self._orders_seen: int | None = None
         self._log = structlog.get_logger("rollup")
 
@@ -137,6 +142,8 @@ class Handoff:
             case Erase():
                 assert self._erasing is not None, "it was told of"
                 self._erasing.erase(task, self._store, self._fresh)
+            case Upload():
+                self._upload(task)
             case LetRawGo():
                 change = Change("raw", raw_from_ms=dict(task.raw_from_ms))
                 # What cannot be taken back stands in two manifests (docs/formats/catalog.md).
@@ -223,6 +230,7 @@ class Handoff:
         if whole is not None:
             path = whole.path
         made: tuple[TierFile, ...] = ()
+        self._bring(files)
         if whole is None:
             assert self._merge_files is not None, "the planner was told"
             fresh = self._fresh(unstripped(path) if rules else path)
@@ -263,6 +271,7 @@ class Handoff:
             raise Overtaken(f"{task}: {len(files)} warm files")
         number = before.generation + 1
         source = files[0]
+        self._bring(files)
         if rules := self._rules(task.tenant, "cold"):
             source = self._strip(source, unstripped(source.path), rules)
         made = self._make_cold(task.tenant, task.day_ms, source, number)
@@ -296,6 +305,7 @@ class Handoff:
         is_whole = (newest[0].from_ms, newest[0].until_ms) == (task.from_ms, task.until_ms)
         made: tuple[TierFile, ...] = ()
         if not is_whole:
+            self._bring(files)
             made = self._merge_cold(task.tenant, task.from_ms, task.until_ms, number, parts)
         gone = tuple(file.path for file in files if not (is_whole and file in newest))
 
@@ -307,7 +317,31 @@ class Handoff:
         self._store.commit(change)
         return Done(windows=sum(file.windows for file in made))
 
+    def _bring(self, files: Sequence[TierFile]) -> None:
+        """Sources that lie on the store alone, here."""
+        if self._remote is not None:
+            self._remote.bring(files)
+
+    def _upload(self, task: Upload) -> None:
+        assert self._remote is not None, "the planner was told"
+        before = next((f for f in self._store.catalog.files if f.path == task.path), None)
+        if before is None or before.remote:
+            raise Overtaken(f"{task}: it went, or is there")
+        stored = self._remote.upload(before)
+
+        def change(now: Catalog) -> Change:
+            if before not in now.files:
+                raise Overtaken(f"{task}: another file")
+            return Change("upload", files=(stored,))
+
+        self._remote.trim(self._store.commit(change))
+
     def _unlink(self, task: Unlink) -> None:
+        gone = set(task.paths)
+        if self._remote is not None:
+            # First: what the catalog names no more would stay there for ever.
+            held = self._store.catalog.grace
+            self._remote.delete(one.path for one in held if one.remote and one.path in gone)
         self._store.commit(Change("unlink", unlinked=task.paths))
         for path in task.paths:
             try:

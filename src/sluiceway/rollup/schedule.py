@@ -21,6 +21,7 @@ from sluiceway.rollup.tasks import (
     Skip,
     Task,
     Unlink,
+    Upload,
 )
 from sluiceway.tenants.limits import RetentionLimits
 from sluiceway.tiers.catalog import ORDERS_UNKNOWN, Catalog, Marks, Tier, TierFile, owned
@@ -65,6 +66,8 @@ class World:
     """Tenants of which the policy takes something when windows move to warm."""
     merges: bool = True
     makes_cold: bool = True
+    remote: bool = False
+    """There is an object store for settled files."""
     compacts: bool = True
 
 
@@ -93,6 +96,8 @@ def tasks(world: World, config: TiersConfig) -> Iterator[Task]:
             yield from compactions(view, world, config, files[view.name])
     for view in world.tenants:
         yield from expiries(view, world, files[view.name])
+    for view in world.tenants if world.remote else ():
+        yield from uploads(view, world, files[view.name])
 
 
 def files_by_tenant(catalog: Catalog) -> dict[str, list[TierFile]]:
@@ -264,6 +269,18 @@ def expiries(view: TenantView, world: World, files: Sequence[TierFile]) -> Itera
         paths = tuple(f.path for f in files if f.tier == tier and f.until_ms <= until_ms)
         if paths:
             yield Expire(view.name, tier, max(kept_ms, until_ms), paths)
+
+
+def uploads(view: TenantView, world: World, files: Sequence[TierFile]) -> Iterator[Upload]:
+    """Files that nothing is to replace any more: days that are one file, and cold ones."""
+    days = whole_days(files, world.catalog.rolled(view.name).warm)
+    settled = [
+        parts[0] for parts in days.values() if len(parts) == 1 and not waits(view, world, parts)
+    ]
+    settled += [file for file in files if file.tier == "cold"]
+    for file in settled:
+        if not file.remote:
+            yield Upload(view.name, file.path)
 
 
 def unlinks(world: World, config: TiersConfig) -> Iterator[Unlink]:

@@ -94,6 +94,14 @@ class Erase:
 
 
 @dataclass(frozen=True, slots=True)
+class Upload:
+    """A settled file -> the object store."""
+
+    tenant: str
+    path: str
+
+
+@dataclass(frozen=True, slots=True)
 class Unlink:
     """Files whose grace is over."""
 
@@ -107,4 +115,17 @@ class LetRawGo:
     raw_from_ms: tuple[tuple[str, int], ...]
 
 
-Task = Roll | Skip | Forget | Merge | MakeCold | Compact | Expire | Drop | Erase | Unlink | LetRawGo
+Task = (
+    Roll
+    | Skip
+    | Forget
+    | Merge
+    | MakeCold
+    | Compact
+    | Expire
+    | Drop
+    | Erase
+    | Upload
+    | Unlink
+    | LetRawGo
+)

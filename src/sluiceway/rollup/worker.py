@@ -30,6 +30,7 @@ from sluiceway.rollup.interface import (
     Merger,
     RollKernel,
 )
+from sluiceway.rollup.remote import RemoteTier
 from sluiceway.rollup.schedule import (
     TenantView,
     World,
@@ -44,7 +45,7 @@ from sluiceway.rollup.status import Status, TenantStatus, tenant_status
 from sluiceway.rollup.tasks import LetRawGo, Roll, Task
 from sluiceway.tenants.limits import Limits
 from sluiceway.tenants.model import Snapshot
-from sluiceway.tiers.catalog import Change, owned
+from sluiceway.tiers.catalog import Change, TierFile, owned
 from sluiceway.tiers.catalog_store import CatalogStore
 from sluiceway.tiers.hot import DISK_SHARE_SERIES, HotConfig, plan_expiry, runs_of_days
 from sluiceway.tiers.manifest import BlockEntry, Deletion
@@ -55,6 +56,10 @@ LOOK_S = 15.0
 FAILED_WAIT_MS = 60_000
 """Before a task that failed is tried again."""
 FAILED_MAX = 1_000
+
+
+def nothing_to_bring(files: Sequence[TierFile]) -> None:
+    """All files are here."""
 
 
 class Rollup:
@@ -76,6 +81,7 @@ class Rollup:
         boundary: Boundary | None = None,
         merge_cold: ColdMerger | None = None,
         erase_cold: ColdEraser | None = None,
+        remote: RemoteTier | None = None,
         disk_share: Callable[[], float] = lambda: 0.0,
         broken: str = "",
     ) -> None:
@@ -94,11 +100,13 @@ class Rollup:
         self._boundary = boundary
         erasing = None
         if merge is not None and erase_cold is not None:
-            erasing = Erasing(disk, clock, self._orders, merge, erase_cold)
+            bring = remote.bring if remote is not None else nothing_to_bring
+            erasing = Erasing(disk, clock, self._orders, merge, erase_cold, bring)
         self._erases, self._told_order = erasing is not None, 0
         self._handoff = Handoff(
-            disk, kernel, store, merge, make_cold, clock, boundary, merge_cold, erasing
+            disk, kernel, store, merge, make_cold, clock, boundary, merge_cold, erasing, remote
         )
+        self._remote = remote
         self._cron = None if config.schedule == CONTINUOUS else parse_cron(config.schedule)
         self._log = structlog.get_logger("rollup")
         self._wake = threading.Event()
@@ -130,6 +138,8 @@ class Rollup:
             self._kernel.watch_coverage(tenant, marks.warm)
         if not self._broken:
             self._look_at_tenants()
+            if self._remote is not None:
+                self._remote.settle_in(self._store.catalog)
         self._hot.expire_by(self._expiring)
         self._hot.finish_by(self.erased)
 
@@ -318,6 +328,7 @@ class Rollup:
             stripped=self._stripped(views),
             merges=self._merges,
             makes_cold=self._makes_cold,
+            remote=self._remote is not None,
             compacts=self._compacts,
         )
 
@@ -434,6 +445,7 @@ class Rollup:
             "rollup_windows_total": status.windows_total,
             "rollup_failures_total": status.failures_total,
             "rollup_lost_points_total": status.lost_points_total,
+            "tier_objects_failing": int(bool(self._remote and self._remote.failing)),
             "rollup_busy_seconds_total": status.busy_s_total,
             "warm_bytes": warm,
             "cold_bytes": cold,

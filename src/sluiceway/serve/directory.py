@@ -19,12 +19,14 @@ TENANTS = {f"{TENANTS_DATABASE}{end}" for end in ("", "-wal", "-shm")} | {TENANT
 QUERIES = "queries"
 COST = "cost"
 UNREADABLE = "unreadable"
+CACHE = "cache"
 UNOWNED = {
     "keys.toml",
     "offsite.json",
     "lost+found",
     "run",
     "tiers",
+    CACHE,
     QUERIES,
     COST,
     UNREADABLE,

@@ -49,6 +49,10 @@ class TierFile(msgspec.Struct, frozen=True):
     """Every order to delete up to this one was followed when it was made."""
     lost_points: int = 0
     """Points of damaged raw pages that its windows may lack, at most: it is never exact."""
+    remote: bool = False
+    """On the object store, under its path; here there may be a copy."""
+    object_crc32: int = 0
+    """Of all bytes of the object."""
 
     @property
     def unit(self) -> tuple[str, str, int, int, int]:
@@ -69,6 +73,7 @@ class Grace(msgspec.Struct, frozen=True):
     path: str
     bytes: int
     since_ms: int
+    remote: bool = False
 
 
 class Erased(msgspec.Struct, frozen=True):
@@ -152,7 +157,7 @@ def apply_change(catalog: Catalog, change: Change, now_ms: int) -> Catalog:
     kept = [file for file in catalog.files if file.path not in paths | again]
     unlinked = set(change.unlinked)
     grace = [held for held in catalog.grace if held.path not in unlinked]
-    grace += [Grace(file.path, file.bytes, now_ms) for file in removed]
+    grace += [Grace(file.path, file.bytes, now_ms, file.remote) for file in removed]
 
     return Catalog(
         number=catalog.number + 1,

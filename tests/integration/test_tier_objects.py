@@ -1,0 +1,89 @@
+"""A real server whose rollups lie on S3 (moto): answered from there, while it is down told so."""
+
+import json
+import os
+import time
+import uuid
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from fakes.server import Server
+from integration import test_tiers as tiers
+
+moto = pytest.importorskip("moto.server", reason="moto[server] is not installed")
+boto3 = pytest.importorskip("boto3")
+UPLOADED_S_MAX = 60.0
+OPTIONS = {"region": "us-east-1", "access_key_id": "test", "secret_access_key": "test"}
+
+
+@pytest.fixture(scope="module")
+def s3() -> Iterator[Any]:
+    server = moto.ThreadedMotoServer(ip_address="127.0.0.1", port=0, verbose=False)
+    server.start()
+    yield server
+    server.stop()
+
+
+@pytest.fixture(scope="module")
+def server(s3: Any, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
+    directory: Path = tmp_path_factory.mktemp("objects") / "data"
+    host, port = s3.get_host_and_port()
+    endpoint, bucket = f"http://{host}:{port}", f"tiers-{uuid.uuid4().hex[:8]}"
+    keys = {"aws_access_key_id": "test", "aws_secret_access_key": "test"}
+    client = boto3.client("s3", endpoint_url=endpoint, region_name="us-east-1", **keys)
+    client.create_bucket(Bucket=bucket)
+    before = dict(os.environ)
+    os.environ.update(
+        SLUICEWAY_TIERS__RAW_MS=str(tiers.DAY_MS),
+        SLUICEWAY_TIERS__DELAY_S="0",
+        SLUICEWAY_TIERS__GRACE_S="0",
+        SLUICEWAY_TIERS__OBJECTS_URL=f"s3://{bucket}/one",
+        SLUICEWAY_TIERS__OBJECTS_OPTIONS=json.dumps({**OPTIONS, "endpoint": endpoint}),
+        SLUICEWAY_TIERS__LOCAL_BYTES_MAX="0",
+        SLUICEWAY_SEAL_S_MAX="1",
+    )
+    with Server(directory) as running:
+        for number in range(2):
+            name = "tiers_requests_total"
+            running.write([(tiers.labels(name, number), tiers.points(number, True))])
+        yield running
+    os.environ.clear()
+    os.environ.update(before)
+
+
+def test_rollups_on_s3_answer_as_raw_did(server: Server, s3: Any) -> None:
+    query = "sum(increase(tiers_requests_total[1h]))"
+    old = (tiers.FIRST_MS + 6 * tiers.HOUR_MS, tiers.FIRST_MS + 30 * tiers.HOUR_MS, tiers.HOUR_MS)
+    before = tiers.by_labels(tiers.asked(server, query, *old))
+    tiers.roll(server)
+    day = time.strftime("%Y-%m-%d", time.gmtime(tiers.FIRST_MS / 1000))
+    deadline_s = time.monotonic() + UPLOADED_S_MAX
+    while list((server.directory / "tiers").rglob(f"*{day}*/*.swm")) or list(
+        (server.directory / "tiers/cold").rglob("*.parquet")
+    ):
+        assert time.monotonic() < deadline_s, "not uploaded"
+        server.call("POST", "/admin/v1/rollup?action=run")
+        time.sleep(0.25)
+    answer = tiers.asked(server, query, *old)
+    assert tiers.by_labels(answer) == before
+    assert any(info.endswith("; exact") for info in answer["infos"])
+    fetched = list((server.directory / "cache/objects").iterdir())
+    assert fetched, "read through the cache"
+    assert server.metrics()["sluiceway_tier_objects_failing"] == 0
+    costs = server.get("cost", by="tier")
+    assert "object" in json.dumps(costs), costs
+    s3.stop()
+    assert tiers.by_labels(tiers.asked(server, query, *old)) == before, "from the cache"
+    for path in fetched:
+        path.unlink()
+    server.kill()
+    server.start()
+    times = {"start": old[0] / 1000, "end": old[1] / 1000, "step": 3600}
+    path = "/api/v1/query_range?" + tiers.urlencode({"query": query, **times, "timeout": "3s"})
+    status, body = server.call("GET", path)
+    assert status == 503, body
+    now = tiers.asked(server, query, tiers.NOW_MS - 3_600_000, tiers.NOW_MS, 600_000)
+    assert now["status"] == "success" and "warnings" not in now, "raw goes on"
