@@ -12,6 +12,12 @@ import pytest
 
 from fakes.server import Server
 from integration import test_tiers as tiers
+from sluiceway.clock import SystemClock
+from sluiceway.errors import BackendUnavailable
+from sluiceway.objects.embedded import EmbeddedObjects
+from sluiceway.objects.remote import RemoteObjects
+from sluiceway.services.backup.take import take_backup
+from sluiceway.tiers.catalog_store import follow
 
 moto = pytest.importorskip("moto.server", reason="moto[server] is not installed")
 boto3 = pytest.importorskip("boto3")
@@ -41,7 +47,10 @@ def server(s3: Any, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server
         SLUICEWAY_TIERS__DELAY_S="0",
         SLUICEWAY_TIERS__GRACE_S="0",
         SLUICEWAY_TIERS__OBJECTS_URL=f"s3://{bucket}/one",
-        SLUICEWAY_TIERS__OBJECTS_OPTIONS=json.dumps({**OPTIONS, "endpoint": endpoint}),
+        SLUICEWAY_TIERS__OBJECTS_OPTIONS__ENDPOINT=endpoint,
+        SLUICEWAY_TIERS__OBJECTS_OPTIONS__REGION="us-east-1",
+        SLUICEWAY_TIERS__OBJECTS_OPTIONS__ACCESS_KEY_ID="test",
+        SLUICEWAY_TIERS__OBJECTS_OPTIONS__SECRET_ACCESS_KEY="test",
         SLUICEWAY_TIERS__LOCAL_BYTES_MAX="0",
         SLUICEWAY_SEAL_S_MAX="1",
     )
@@ -54,7 +63,25 @@ def server(s3: Any, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server
     os.environ.update(before)
 
 
-def test_rollups_on_s3_answer_as_raw_did(server: Server, s3: Any) -> None:
+def backed_up(server: Server, s3: Any, place: Path) -> None:
+    """A backup has the files that are on the store alone."""
+    host, port = s3.get_host_and_port()
+    told = {**OPTIONS, "endpoint": f"http://{host}:{port}"}
+    objects = RemoteObjects(os.environ["SLUICEWAY_TIERS__OBJECTS_URL"], told)
+    catalog = follow(server.directory).catalog()
+    sent = {file.path for file in catalog.files if file.remote}
+
+    def flush() -> None:
+        server.call("POST", "/admin/v1/flush")
+
+    backup = EmbeddedObjects(place)
+    taken = take_backup(server.directory, backup, SystemClock(), flush, objects=objects)
+    assert sent and sent <= {file.path for file in taken.index.files}
+    with pytest.raises(BackendUnavailable, match="--objects"):
+        take_backup(server.directory, EmbeddedObjects(place / "more"), SystemClock(), flush)
+
+
+def test_rollups_on_s3_answer_as_raw_did(server: Server, s3: Any, tmp_path: Path) -> None:
     query = "sum(increase(tiers_requests_total[1h]))"
     old = (tiers.FIRST_MS + 6 * tiers.HOUR_MS, tiers.FIRST_MS + 30 * tiers.HOUR_MS, tiers.HOUR_MS)
     before = tiers.by_labels(tiers.asked(server, query, *old))
@@ -75,6 +102,7 @@ def test_rollups_on_s3_answer_as_raw_did(server: Server, s3: Any) -> None:
     assert server.metrics()["sluiceway_tier_objects_failing"] == 0
     costs = server.get("cost", by="tier")
     assert "object" in json.dumps(costs), costs
+    backed_up(server, s3, tmp_path)
     s3.stop()
     assert tiers.by_labels(tiers.asked(server, query, *old)) == before, "from the cache"
     for path in fetched:

@@ -38,6 +38,14 @@ def backup(
     http: Annotated[str, typer.Option("--http", "--url", help="HOST:PORT or URL.")] = HERE,
     key: Key = None,
     tls_ca: Authority = None,
+    objects: Annotated[
+        Optional[str],  # noqa: UP045
+        typer.Option(help="tiers.objects_url of the server, where rollups lie that it sent away."),
+    ] = None,
+    objects_store: Annotated[
+        Optional[list[str]],  # noqa: UP045
+        typer.Option(help="NAME=VALUE of that store."),
+    ] = None,
 ) -> None:
     """Copy a data directory, also while it is served: what the last backup holds is not copied."""
     from sluiceway.clock import SystemClock
@@ -49,7 +57,8 @@ def backup(
         target = open_store(to, store)
         held = lock(data_dir)  # Held to the end of the command.
         flush = None if held is not None else flusher(http, key, tls_ca)
-        taken = take_backup(data_dir, target, SystemClock(), flush, verify, say_file("stored"))
+        say, sent = say_file("stored"), open_store(objects, objects_store) if objects else None
+        taken = take_backup(data_dir, target, SystemClock(), flush, verify, say, sent)
         index = taken.index
         print(
             f"backup {index.number}: {len(index.files):,} files, {index.bytes():,} bytes; stored "

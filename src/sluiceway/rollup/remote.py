@@ -12,7 +12,7 @@ from dataclasses import dataclass, field
 import msgspec
 import structlog
 
-from sluiceway.errors import BackendUnavailable, Corruption
+from sluiceway.errors import BackendUnavailable, Corruption, SluicewayError
 from sluiceway.kernels import Disk
 from sluiceway.objects.interface import ObjectExists, ObjectMissing, ObjectStore
 from sluiceway.tiers.catalog import Catalog, TierFile
@@ -94,6 +94,15 @@ class RemoteTier:
             self.failing = str(error)
             raise
 
+    def _make_sure(self, file: TierFile) -> None:
+        """The store has it: another store than the one it was sent to may not."""
+        try:
+            size = self.store.facts(file.path).bytes
+        except ObjectMissing:
+            size = -1
+        if size != file.bytes:
+            self.upload(file)
+
     def trim(self, catalog: Catalog) -> None:
         """Let local copies go, those of the oldest windows first, until the rest is in bounds."""
         held = {file.path: file for file in catalog.files if file.remote}
@@ -103,7 +112,8 @@ class RemoteTier:
             if over <= 0:
                 return
             try:
+                self._make_sure(held[path])
                 self.disk.remove(path)
-            except OSError as error:
+            except (OSError, SluicewayError) as error:
                 structlog.get_logger("rollup").warning("copy_stays", path=path, error=str(error))
             over -= self._local.pop(path)

@@ -54,7 +54,9 @@ def check(data_dir: Path, clock: Clock) -> Iterator[Finding]:
         yield Finding("manifest", HOT_DIRECTORY, str(error))
         items = []
     try:
-        items += [tier_item(data_dir, f) for f in catalog_store.follow(data_dir).catalog().files]
+        files = [tier_item(data_dir, f) for f in catalog_store.follow(data_dir).catalog().files]
+        # Those on the object store are compared when they are fetched.
+        items += [item for item in files if not item.remote or item.place.exists()]
     except (SluicewayError, OSError) as error:
         yield Finding("catalog", CATALOG_DIRECTORY, str(error))
     for item in items:

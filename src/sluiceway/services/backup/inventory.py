@@ -52,6 +52,8 @@ class Item:
     mark: int
     in_trailer: bool = False
     """`mark` is the checksum that the file's own trailer says; else that of all its bytes."""
+    remote: bool = False
+    """On the object store of the rollups, under the same path, if it is not here."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -108,7 +110,8 @@ def hot_items(data_dir: Path, version: Version) -> Iterable[Item]:
 def tier_item(data_dir: Path, file: TierFile) -> Item:
     """A warm file's checksum stands in its trailer; another's is that of its bytes."""
     in_trailer = file.path.endswith(WARM_SUFFIX)
-    return Item(file.path, data_dir / file.path, file.bytes, file.crc32, in_trailer)
+    place = data_dir / file.path
+    return Item(file.path, place, file.bytes, file.crc32, in_trailer, file.remote)
 
 
 def trailer_mark(tail: bytes) -> int:

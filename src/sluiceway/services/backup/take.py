@@ -4,15 +4,17 @@ Invariant: the index is created last, and names only objects that were read back
 backup or by the one that stored them. What a backup that was cut off left is taken or mended.
 """
 
+import io
 import tempfile
 import zlib
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import BinaryIO
 
 from sluiceway.clock import Clock
 from sluiceway.errors import BackendUnavailable, Corruption
-from sluiceway.objects.interface import ObjectExists, ObjectStore
+from sluiceway.objects.interface import ObjectExists, ObjectMissing, ObjectStore
 from sluiceway.services.backup.index import (
     FILES_PREFIX,
     FORMAT_VERSION,
@@ -83,10 +85,11 @@ def take_backup(
     flush: Callable[[], None] | None,
     verify_all: bool = False,
     stored: Callable[[File], None] = lambda file: None,
+    objects: ObjectStore | None = None,
 ) -> Taken:
     """A backup of a data directory that a server has open (`flush` seals what is in memory; it
     raises OSError), or, without `flush`, of one whose lock the caller holds. `stored` is told
-    each file that was stored.
+    each file that was stored; `objects` holds the rollups that are not in the directory.
 
     Raises: Corruption (a file here is damaged, or one there), BackendUnavailable, OSError.
     """
@@ -98,7 +101,7 @@ def take_backup(
         with tempfile.TemporaryDirectory(prefix="sluiceway-backup-") as scratch:
             try:
                 found = take_inventory(data_dir, Path(scratch), clock, flush is None)
-                taken = store_files(target, found, stored)
+                taken = store_files(target, found, stored, objects)
             except Changed as error:
                 words = str(error)
                 continue
@@ -108,7 +111,12 @@ def take_backup(
     raise BackendUnavailable(f"the server changes its files faster than they are copied: {words}")
 
 
-def store_files(target: Target, found: Inventory, stored: Callable[[File], None]) -> Taken:
+def store_files(
+    target: Target,
+    found: Inventory,
+    stored: Callable[[File], None],
+    objects: ObjectStore | None = None,
+) -> Taken:
     """Store what is not there. The index is not committed yet, and has no number."""
     files: list[File] = []
     taken = Taken(Index(FORMAT_VERSION, 0, 0, 0, 0, 0, False, ()))
@@ -118,7 +126,7 @@ def store_files(target: Target, found: Inventory, stored: Callable[[File], None]
             taken.files_kept += 1
             files.append(known)
             continue
-        file, bytes_stored = store_file(target, item)
+        file, bytes_stored = store_file(target, item, objects)
         target.known[(file.path, file.bytes, file.mark)] = file
         target.held.update(file.pieces())
         files.append(file)
@@ -141,7 +149,21 @@ def store_files(target: Target, found: Inventory, stored: Callable[[File], None]
     return taken
 
 
-def store_file(target: Target, item: Item) -> tuple[File, int | None]:
+def source_of(item: Item, objects: ObjectStore | None) -> BinaryIO:
+    """Raises: FileNotFoundError, BackendUnavailable."""
+    if not item.remote or item.place.exists():
+        return item.place.open("rb")
+    if objects is None:
+        raise BackendUnavailable(f"{item.path} is on the object store of the rollups: --objects")
+    try:
+        return io.BytesIO(objects.get(item.path))
+    except ObjectMissing:
+        raise FileNotFoundError(item.path) from None
+
+
+def store_file(
+    target: Target, item: Item, objects: ObjectStore | None = None
+) -> tuple[File, int | None]:
     """The file, and the bytes that were stored of it; None where all was there already.
 
     Raises: Changed, Corruption, BackendUnavailable, OSError.
@@ -150,7 +172,7 @@ def store_file(target: Target, item: Item) -> tuple[File, int | None]:
     tail = b""
     stored = False
     try:
-        with item.place.open("rb") as source:
+        with source_of(item, objects) as source:
             for name, _ in target.file_of(item.path, item.bytes, 0, item.mark).pieces():
                 data = source.read(PIECE_BYTES)
                 crc32, size = zlib.crc32(data, crc32), size + len(data)
