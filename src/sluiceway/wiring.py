@@ -47,7 +47,7 @@ from sluiceway.processor.worker import Pace, unpaced
 from sluiceway.rollup.boundary import Boundary
 from sluiceway.rollup.cold import ColdMonths, ColdObjects, ErasedCold
 from sluiceway.rollup.merging import WarmMerger, WarmStripper
-from sluiceway.rollup.remote import RemoteTier
+from sluiceway.rollup.offload import RemoteTier
 from sluiceway.rollup.worker import Rollup
 from sluiceway.serve import budget
 from sluiceway.serve.alert_paths import AlertPaths, explaining

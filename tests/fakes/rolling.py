@@ -12,7 +12,7 @@ from sluiceway.rollup.boundary import Boundary
 from sluiceway.rollup.cold import OWN_ROWS_MIN, ColdMonths, ColdObjects, ErasedCold
 from sluiceway.rollup.config import TiersConfig
 from sluiceway.rollup.merging import WarmMerger, WarmStripper
-from sluiceway.rollup.remote import RemoteTier
+from sluiceway.rollup.offload import RemoteTier
 from sluiceway.rollup.worker import Rollup
 from sluiceway.tenants.limits import Limits, RetentionLimits
 from sluiceway.tenants.model import Snapshot, Tenant

@@ -37,7 +37,7 @@ from sluiceway.rollup.interface import (
     RollReport,
     Rules,
 )
-from sluiceway.rollup.remote import RemoteTier
+from sluiceway.rollup.offload import RemoteTier
 from sluiceway.rollup.schedule import cold_mark
 from sluiceway.rollup.tasks import (
     Compact,

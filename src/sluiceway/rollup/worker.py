@@ -30,7 +30,7 @@ from sluiceway.rollup.interface import (
     Merger,
     RollKernel,
 )
-from sluiceway.rollup.remote import RemoteTier
+from sluiceway.rollup.offload import RemoteTier
 from sluiceway.rollup.schedule import (
     TenantView,
     World,
