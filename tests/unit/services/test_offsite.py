@@ -368,6 +368,24 @@ def test_tiers_of_another_term_are_set_aside(tmp_path: Path, store: ObjectStore)
     assert held == {"hot", "journal", "tiers"}
 
 
+def test_an_outbox_stays_to_be_sent(tmp_path: Path, store: ObjectStore) -> None:
+    """Acked requests that no broker had when the machine went: they are in no other place."""
+    one = House(tmp_path / "one", store)
+    one.write(0, 3)
+    one.seal()
+    one.store()
+    one.hot.shard.close()
+    House(tmp_path / "two", store)
+    journal = tmp_path / "one" / "journal"
+    (journal / "outbox").mkdir()
+    kept = ("outbox/000000000000.segment", "outbox.position", "kafka.json")
+    for name in kept:
+        (journal / name).write_text("acked")
+    House(tmp_path / "one", store)
+    assert [(journal / name).read_text() for name in kept] == ["acked"] * 3
+    assert list((tmp_path / "one").glob("fenced-*/journal/metrics"))
+
+
 def test_two_that_take_it_from_each_other_come_to_an_end(
     tmp_path: Path, store: ObjectStore
 ) -> None:

@@ -16,7 +16,7 @@ import structlog
 from sluiceway.clock import Clock
 from sluiceway.errors import BackendUnavailable, Corruption
 from sluiceway.objects.interface import ObjectExists, ObjectStore
-from sluiceway.services.backup.inventory import HOT_DIRECTORY, file_crc
+from sluiceway.services.backup.inventory import HOT_DIRECTORY, JOURNAL_DIRECTORY, file_crc
 from sluiceway.services.backup.restore import sync_directory, write_file
 from sluiceway.services.offsite.document import (
     FORMAT_VERSION,
@@ -31,9 +31,10 @@ from sluiceway.tiers import two_copies
 OWNER = "offsite.json"
 MANIFESTS = f"{HOT_DIRECTORY}/manifest"
 HOT = "hot"
-OURS = (HOT, "journal", "tiers")
+OURS = (HOT, JOURNAL_DIRECTORY, "tiers")
 """What stands for records of one term: the catalog of the tiers says up to which record hours are
-rolled, and which raw points may go; beside another term's hot tier it would be wrong of both."""
+rolled, and which raw points may go; beside another term's hot tier it would be wrong of both. An
+outbox of acked requests that are not in Kafka yet is no term's: it stays, and is sent."""
 TAKING = "taking"
 """Where files are fetched to. A start that breaks off leaves them for the next."""
 FENCED_MAX = 8
@@ -190,7 +191,10 @@ def set_aside(data_dir: Path, number: int) -> None:
         at += 1
     place.mkdir()
     for name in there:
+        (place / name).parent.mkdir(exist_ok=True)
         (data_dir / name).rename(place / name)
+        sync_directory((place / name).parent)
+        sync_directory((data_dir / name).parent)
     sync_directory(place)
     sync_directory(data_dir)
     log.warning("shard_set_aside", place=str(place))
