@@ -1,10 +1,12 @@
 """Ack latency at peak ingest with and without rolling, in interleaved pairs.
 
-    python benches/rolling_beside.py DIRECTORY [--pairs 5] [--seconds 12] [--share 0.9]
+    python benches/rolling_beside.py DIRECTORY [--pairs 5] [--seconds 6] [--share 0.9]
 
-A server with tiers holds some hours of old points. "Rolling" is its own rollup without a pause: a
-late point in each old hour makes it due again, whole. Load is a share of the closed-loop rate that
-was measured first; bodies are made between the phases.
+A server with tiers holds two earlier hours of today. "Rolling" is its own rollup: a late point in
+each of these hours makes it due again, whole, every `--every` seconds; `rolled_per_s` says what
+that came to. Load is a share of the closed-loop rate that was measured first, of points of the
+current hour; bodies are made between the phases. Not to be run in the first three hours of a day:
+hours of yesterday would be made cold again as well.
 """
 
 from __future__ import annotations
@@ -35,26 +37,27 @@ SETTINGS = {
 SCRAPE_MS = 10_000
 CONNECTIONS = 8
 LOOK_S = 0.2
+SECONDS = itertools.count(1)
+"""No late point comes twice: it would be a duplicate."""
 
 
 class Rolling(threading.Thread):
     """Makes the old hours due again, as soon as they are rolled."""
 
-    def __init__(self, server: OwnServer, hours_ms: range) -> None:
+    def __init__(self, server: OwnServer, hours_ms: range, every_s: float) -> None:
         super().__init__(daemon=True)
-        self._server, self._hours_ms = server, hours_ms
+        self._server, self._hours_ms, self._every_s = server, hours_ms, every_s
         self._bodies = Bodies([{**labels_of("bench_late", 0), "hour": "late"}])
-        self._seconds = itertools.count(1)
         self.stopping = threading.Event()
 
     def run(self) -> None:
         while not self.stopping.is_set():
-            late_ms = next(self._seconds) * 1_000
+            late_ms = next(SECONDS) * 1_000
             for hour_ms in self._hours_ms:
                 for body, _ in self._bodies.at(hour_ms + late_ms, np.zeros(1)):
                     assert self._server.push(body) in (200, 204)
-            while not self.stopping.wait(LOOK_S) and status(self._server, "run")["running"]:
-                pass
+            status(self._server, "run")
+            self.stopping.wait(self._every_s)
 
 
 def status(server: OwnServer, action: str) -> dict[str, Any]:
@@ -78,7 +81,7 @@ class Load:
 
     def __init__(self, url: str, series: int, from_ms: int, until_ms: int) -> None:
         self._url = url
-        self._items = active_items(series, from_ms, until_ms)
+        self._items = active_items(series, from_ms, until_ms, 1_000)
 
     def run(self, points: float, rate: float) -> dict[str, Any]:
         """Send so many points; as fast as acks come where the rate is 0."""
@@ -107,10 +110,10 @@ def fill(server: OwnServer, series: int, hours_ms: range) -> None:
     server.call("/admin/v1/flush?merge=all", "POST")
 
 
-def phase(server: OwnServer, load: Load, rate: float, seconds: float, rolling: range | None) -> Any:
-    thread = None
-    if rolling is not None:
-        thread = Rolling(server, rolling)
+def phase(
+    server: OwnServer, load: Load, rate: float, seconds: float, thread: Rolling | None
+) -> dict[str, Any]:
+    if thread is not None:
         thread.start()
     before, began = rolled_points(server), time.perf_counter()
     told = load.run(rate * seconds, rate)
@@ -135,31 +138,38 @@ def main() -> None:
     parser.add_argument("directory", type=Path)
     parser.add_argument("--port", type=int, default=21_180)
     parser.add_argument("--pairs", type=int, default=5)
-    parser.add_argument("--seconds", type=float, default=12)
+    parser.add_argument("--seconds", type=float, default=6)
     parser.add_argument("--share", type=float, default=0.9)
+    parser.add_argument("--rate", type=float, default=0, help="points/s instead of the share")
     parser.add_argument("--old-series", type=int, default=10_000)
     parser.add_argument("--old-hours", type=int, default=2)
-    parser.add_argument("--series", type=int, default=20_000)
+    parser.add_argument("--series", type=int, default=100_000)
+    parser.add_argument("--every", type=float, default=5, help="seconds between two rolls")
+    parser.add_argument("--queries-run", default="idle", help="shared: at a lower nice alone")
     told = parser.parse_args()
     told.directory.mkdir()
-    server = OwnServer(told.directory, told.port, SETTINGS)
+    server = OwnServer(
+        told.directory, told.port, {**SETTINGS, "SLUICEWAY_QUERIES_RUN": told.queries_run}
+    )
     server.start()
     server.wait_ready()
     try:
         now_ms = int(time.time() * 1000)
-        until_ms = now_ms // HOUR_MS * HOUR_MS - 96 * HOUR_MS
+        hour_ms = now_ms // HOUR_MS * HOUR_MS
+        until_ms = hour_ms - HOUR_MS
         old = range(until_ms - told.old_hours * HOUR_MS, until_ms, HOUR_MS)
         fill(server, told.old_series, old)
         patched(server, f"/admin/v1/tenants/{TENANT}", {"limits": {"retention": RETENTION}})
         status(server, "pause")
-        # Steady points come in the order of their own time, days of which pass in a phase.
-        load = Load(f"{server.base}/api/v1/write", told.series, now_ms - 72 * HOUR_MS, now_ms)
-        load.run(4e6, 0)
-        peak = load.run(1e6 * told.seconds / 2, 0)["points_per_s"]
-        rate, pairs = peak * told.share, []
+        load = Load(f"{server.base}/api/v1/write", told.series, hour_ms, hour_ms + HOUR_MS)
+        load.run(2e6, 0)
+        peak = load.run(6e6, 0)["points_per_s"]
+        rate, pairs = told.rate or peak * told.share, []
         for number in range(told.pairs):
-            order = (None, old) if number % 2 == 0 else (old, None)
-            both = {o is not None: phase(server, load, rate, told.seconds, o) for o in order}
+            both: dict[bool, dict[str, Any]] = {}
+            for rolls in (False, True) if number % 2 == 0 else (True, False):
+                thread = Rolling(server, old, told.every) if rolls else None
+                both[rolls] = phase(server, load, rate, told.seconds, thread)
             pairs.append({"calm": both[False], "rolling": both[True]})
             ratio = both[True]["p99"] / both[False]["p99"]
             print(json.dumps({**pairs[-1], "ratio": round(ratio, 2)}), flush=True)

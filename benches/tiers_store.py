@@ -301,14 +301,16 @@ def selected_items(shape: Shape, until_ms: int) -> Iterator[openloop.Item]:
             yield from ((0.0, body, count) for body, count in bodies.at(time_ms, values))
 
 
-def active_items(series: int, from_ms: int, until_ms: int) -> Iterator[openloop.Item]:
-    """Requests of `series` further series (TSBS' tags, whole numbers), each 10 s."""
+def active_items(
+    series: int, from_ms: int, until_ms: int, scrape_ms: int = SCRAPE_MS
+) -> Iterator[openloop.Item]:
+    """Requests of `series` further series (TSBS' tags, whole numbers)."""
     sys.path.insert(0, str(openloop.SHARED))
     import gen
 
     bodies, draw = Bodies(list(gen.tsbs_series(series, 1))), np.random.default_rng(5)
     walk = draw.uniform(0, 100, series)
-    for time_ms in range(from_ms, until_ms, SCRAPE_MS):
+    for time_ms in range(from_ms, until_ms, scrape_ms):
         walk = np.clip(walk + draw.standard_normal(series), 0, 100)
-        for body, count in bodies.at(time_ms + 3_000, np.floor(walk)):
+        for body, count in bodies.at(time_ms + scrape_ms // 3, np.floor(walk)):
             yield 0.0, body, count
