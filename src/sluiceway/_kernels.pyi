@@ -160,10 +160,15 @@ def open_feed(shard: Shard, next_sequence: int) -> None:
     """Instead of `Shard.open_journal`: records come by `feed_records`, from `next_sequence` on."""
 
 def feed_records(
-    shard: Shard, partition: int, records: list[tuple[int, bytes]], wait_ms: int
+    shard: Shard,
+    partition: int,
+    records: list[tuple[int, bytes]],
+    wait_ms: int,
+    policy_version: int | None = None,
 ) -> tuple[int, str | None]:
-    """Hand over records (offset, value), ascending: how many of them need not come again, and why
-    the next one is poison. Waits at most `wait_ms` for room. One thread's."""
+    """Hand over records (offset, value), ascending, to be judged by `policy_version` (None: by
+    what each says): how many of them need not come again, and why the next one is poison. Waits
+    at most `wait_ms` for room. One thread's."""
 
 def skip_records(shard: Shard, next_sequence: int) -> None:
     """What was not fed before `next_sequence` never will be: it is counted as lost."""

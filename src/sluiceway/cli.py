@@ -62,7 +62,7 @@ def serve(
         typer.Option("--allow-insecure", help="Serve off loopback without TLS or keys."),
     ] = None,
     config: Annotated[File, typer.Option(help="Settings in TOML.")] = None,
-    roles: Annotated[Text, typer.Option(help="all, or query: asks shards elsewhere.")] = None,
+    roles: Annotated[Text, typer.Option(help="all, gateway, shard or query.")] = None,
     memory_max: Annotated[Text, typer.Option(help="As 8GiB; 60 % of what there is.")] = None,
     series_max: Annotated[Text, typer.Option(help="Series in memory.")] = None,
     disk_max: Annotated[Text, typer.Option(help="Bytes of the data directory.")] = None,
@@ -96,6 +96,10 @@ def serve(
             from sluiceway.wiring_query import serve_queries
 
             serve_queries(loaded)
+        elif loaded.roles == "gateway":
+            from sluiceway.wiring_gateway import serve_gateway
+
+            serve_gateway(loaded)
         else:
             from sluiceway.wiring import serve as run
 

@@ -65,8 +65,9 @@ class Config(BaseSettings):
     data_dir: Path = Path("sluiceway-data")
     http: str = "127.0.0.1:9090"
     otlp_grpc: str | None = None
-    roles: Literal["all", "query"] = "all"
-    """`query`: answers queries over the shards in `shards`, and takes no writes."""
+    roles: Literal["all", "gateway", "shard", "query"] = "all"
+    """`gateway`: takes writes into Kafka and keeps nothing; `shard`: reads its partition and takes
+    no writes; `query`: answers queries over the shards in `shards`, and takes no writes."""
     journal: Literal["embedded", "kafka"] = "embedded"
     """Where acked requests are durable: the data directory, or a topic (`kafka`, below)."""
     shard_listen: str | None = None
@@ -143,6 +144,8 @@ class Config(BaseSettings):
         self.kafka.check()
         if self.journal == "kafka" and not self.kafka.brokers:
             raise ValueError("journal = kafka needs kafka.brokers")
+        if self.roles in ("gateway", "shard") and self.journal != "kafka":
+            raise ValueError(f"--roles {self.roles} needs journal = kafka")
         if (self.tls_cert is None) != (self.tls_key is None):
             raise ValueError("--tls-cert and --tls-key go together")
         if self.tls_client_ca is not None and self.tls_cert is None:

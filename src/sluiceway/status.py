@@ -47,12 +47,25 @@ def judge_query(told: Mapping[str, Any]) -> list[Line]:
     return sorted(lines, key=lambda line: line.level == "ok")
 
 
+def judge_gateway(told: Mapping[str, Any]) -> list[Line]:
+    """Of a process with the role `gateway`: whether it acks, and what its outbox holds."""
+    waiting = told["metrics"].get("sluiceway_outbox_records", 0)
+    ready = Line("ok", "ready: acks")
+    if not told["ready"]:
+        ready = Line("error", f"not ready: {told['missing']}")
+    level: Level = "warning" if waiting else "ok"
+    lines = [ready, Line(level, f"outbox: {waiting:,.0f} requests wait for the brokers")]
+    return sorted(lines, key=lambda line: line.level == "ok")
+
+
 def judge(told: Mapping[str, Any]) -> list[Line]:
     """At most ten lines out of the answer of `/admin/v1/status`, one of budgets where there are
     any, one of the tenant that is worst off where one is in trouble; the worst first. A counter is
     judged by what it grew by lately: what was wrong once and is over is told, and is no alarm."""
     if told.get("role") == "query":
         return judge_query(told)
+    if told.get("role") == "gateway":
+        return judge_gateway(told)
     figures = told["metrics"]
     recent = told["recent"]
     window = f"in the last {told['recent_s'] / 60:.0f} min"

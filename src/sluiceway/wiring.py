@@ -162,7 +162,8 @@ async def write_side(config: Config, clock: Clock | None = None, pace: Pace = un
         stack.callback(deletion_paths.close)
         tables = (own, letter_paths, alert_paths, deletion_paths, rollup_paths)
         paths = {path: take for paths in tables for path, take in paths.table().items()}
-        app = GatewayApp(receiver, proxy, keyring, paths, metrics)
+        doors = None if config.roles == "shard" else receiver
+        app = GatewayApp(doors, proxy, keyring, paths, metrics)
         context = None if tls is None else tls.context
         server = http_server(app, config.gateway, context, config.drain_s_max)
         stop_grpc = await open_grpc(config, receiver)

@@ -92,6 +92,7 @@ fn open_feed(py: Python<'_>, shard: &Shard, next_sequence: u64) {
 
 /// (records taken, why the next one is poison).
 #[pyfunction]
+#[pyo3(signature = (shard, partition, records, wait_ms, policy_version=None))]
 #[expect(clippy::needless_pass_by_value, reason = "as pyo3 hands it over")]
 fn feed_records(
     py: Python<'_>,
@@ -99,11 +100,12 @@ fn feed_records(
     partition: u16,
     records: Vec<(u64, Bound<'_, PyBytes>)>,
     wait_ms: u64,
+    policy_version: Option<u32>,
 ) -> (usize, Option<String>) {
     let borrowed: Vec<(u64, &[u8])> =
         records.iter().map(|(offset, value)| (*offset, value.as_bytes())).collect();
     let wait = Duration::from_millis(wait_ms);
-    let fed = detached(py, || shard.inner.feed(partition, &borrowed, wait));
+    let fed = detached(py, || shard.inner.feed(partition, &borrowed, wait, policy_version));
     (fed.taken, fed.poison)
 }
 

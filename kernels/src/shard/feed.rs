@@ -31,9 +31,16 @@ impl Shard {
         self.inbox.open_feed(next_sequence);
     }
 
-    /// Take records (offset, value) of `partition`, ascending. Waits at most `wait` for room; comes
-    /// back early before a record that is poison.
-    pub fn feed(&self, partition: u16, records: &[(u64, &[u8])], wait: Duration) -> Fed {
+    /// Take records (offset, value) of `partition`, ascending, to be judged by `policy_version`, or
+    /// by the one that each names where it is None. Waits at most `wait` for room; comes back early
+    /// before a record that is poison.
+    pub fn feed(
+        &self,
+        partition: u16,
+        records: &[(u64, &[u8])],
+        wait: Duration,
+        policy_version: Option<u32>,
+    ) -> Fed {
         for (taken, &(offset, value)) in records.iter().enumerate() {
             if offset < self.inbox.fed_next() {
                 continue;
@@ -46,6 +53,7 @@ impl Shard {
                 Ok((mut header, decoded)) => {
                     self.skip(offset);
                     header.sequence = offset;
+                    header.policy_version = policy_version.unwrap_or(header.policy_version);
                     self.inbox.push_fed(header, decoded);
                 }
             }

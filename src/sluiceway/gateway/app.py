@@ -44,12 +44,12 @@ class GatewayApp:
     def __init__(
         self,
         receiver: Receiver | None,
-        proxy: ReadProxy,
+        proxy: ReadProxy | None,
         keyring: Keyring,
         own: dict[str, tuple[Own, KeyScope | None]],
         metrics: Metrics,
     ) -> None:
-        """`receiver` None: this process takes no writes."""
+        """`receiver` None: this process takes no writes; `proxy` None: it answers no queries."""
         self._receiver = receiver
         self._proxy = proxy
         self._keyring = keyring
@@ -104,6 +104,9 @@ class GatewayApp:
     ) -> None:
         status = "failed"
         try:
+            if self._proxy is None:
+                words = "this process has a role that answers no queries"
+                raise TenantFault(404, "sluiceway-role", words)
             if scope["method"] not in methods:
                 words = f"only {', '.join(methods)} are taken here"
                 raise TenantFault(405, "sluiceway-method", words)

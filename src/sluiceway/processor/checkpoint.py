@@ -209,6 +209,16 @@ class Checkpointer:
         gone = tuple(table.path for table in tables if table.version not in named)
         self._commit(Change("policy", policies=policies, tables=(entry,), tables_removed=gone))
 
+    def schedule(self, schedule: tuple[tuple[int, int], ...]) -> None:
+        """Commit from which record on which policy judges: durable before a record is judged so.
+        Entries that no later record needs are left out. Raises: OSError."""
+
+        def change(before: Version) -> Change:
+            begun = [at for at, (first, _) in enumerate(schedule) if first <= before.next_sequence]
+            return Change("policy", schedule=schedule[max(begun, default=0) :])
+
+        self._commit(change)
+
     def _commit(self, change: Change | Callable[[Version], Change], sealed: bool = False) -> None:
         with self._committing:
             if not isinstance(change, Change):

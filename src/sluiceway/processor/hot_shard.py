@@ -95,7 +95,8 @@ class HotShard:
         self._set_tables()
         self._set_policies()
         self._source: RecordSource = source or OwnJournal()
-        self._source.open(self.shard, self._opened.next_sequence, self._opened.fence)
+        opened = self._opened
+        self._source.open(self.shard, opened.next_sequence, opened.fence, opened.schedule)
         self._checkpointer = Checkpointer(disk, self.shard, self.manifests, directory)
         self._eraser = Eraser(disk, self.shard, self.manifests, self._checkpointer, clock)
         self._worker = Worker(
@@ -122,6 +123,7 @@ class HotShard:
         """Load registry and blocks: the start of the processor, or of a simulation's `step`s."""
         load_tier(self.shard, self._opened)
         self._loaded = True
+        self._judge()
 
     def start(self, on_unusable: Callable[[Exception], None] | None = None) -> None:
         """Start the threads; loading and replay happen on them. `on_unusable` is called, on one of
@@ -220,6 +222,7 @@ class HotShard:
             self._policies, self._tables = policies, {**kept, version: table}
             self._set_tables()
             self._set_policies()
+            self._judge()
         return version
 
     def note_replays(self, replays: tuple[Replay, ...], points: int) -> None:
@@ -305,6 +308,8 @@ class HotShard:
         try:
             if not self._loaded:
                 self.load()
+            else:
+                self._judge()  # the last try got no further
         except (SluicewayError, OSError, MemoryError) as error:
             if self._on_unusable is not None:
                 self._on_unusable(error)
@@ -345,6 +350,7 @@ class HotShard:
         with self._policy_lock:
             self._admission = admission
             self._set_policies()
+            self._judge()
 
     def _set_tables(self) -> None:
         self.shard.set_tables([table.decode() for table in self._tables.values()])
@@ -352,6 +358,12 @@ class HotShard:
     def _set_policies(self) -> None:
         current = self._policies.version(self._admission.new_series)
         self.shard.set_policies(encode_policies(self._policies), current, self._admission.refusing)
+
+    def _judge(self) -> None:
+        """From now on by the version in force, where records do not name one. Raises: OSError."""
+        if self._loaded:
+            current = self._policies.version(self._admission.new_series)
+            self._source.judge_by(current, self._checkpointer.schedule)
 
     def _durable_next(self) -> int:
         return self.shard.sequences()[0]

@@ -8,6 +8,9 @@ from typing import Any, Protocol
 
 from sluiceway.kernels import Shard
 
+Schedule = tuple[tuple[int, int], ...]
+"""(first sequence, policy version), ascending."""
+
 
 class ShardWorker(Protocol):
     """Drives `Shard.advance` and answers what it asks for: seals, merges, retention."""
@@ -41,9 +44,16 @@ class ShardWorker(Protocol):
 class RecordSource(Protocol):
     """Where a shard's durable records come from."""
 
-    def open(self, shard: Shard, next_sequence: int, fence: int) -> None:
+    def open(self, shard: Shard, next_sequence: int, fence: int, schedule: Schedule) -> None:
         """Records from `next_sequence` on are the shard's to apply. Before its state is loaded.
-        May block. Raises: BackendUnavailable, Corruption, OSError."""
+        `schedule` is what `judge_by` made durable. May block. Raises: BackendUnavailable,
+        Corruption, OSError."""
+        ...
+
+    def judge_by(self, policy_version: int, commit: Callable[[Schedule], None]) -> None:
+        """Records that come from now on are judged by this version, where they do not say it
+        themselves; `commit` makes the schedule durable before the first of them. Blocks for it.
+        Raises: OSError, BackendUnavailable; then nothing has changed."""
         ...
 
     def start(self, on_unusable: Callable[[Exception], None] | None) -> None:

@@ -86,7 +86,7 @@ class Life:
         self,
         server: HttpServer,
         listener: socket.socket,
-        watch: Coroutine[None, None, None],
+        watch: Coroutine[None, None, None] | None,
         drain: Callable[[], Awaitable[None]],
         files: Sequence[Reloadable],
     ) -> None:
@@ -95,8 +95,9 @@ class Life:
         tasks = [
             asyncio.ensure_future(self._reload(files)),
             asyncio.ensure_future(self._sample_lag()),
-            asyncio.ensure_future(watch),
         ]
+        if watch is not None:
+            tasks.append(asyncio.ensure_future(watch))
         gc.freeze()
         gc.enable()
         log.info("listening", http=self._config.http, data_dir=str(self._config.data_dir))

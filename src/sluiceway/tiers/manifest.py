@@ -203,6 +203,7 @@ class ManifestFile(msgspec.Struct, forbid_unknown_fields=True):
     deletions: list[Deletion] = []
     deleted: dict[str, int] = {}
     """Points deleted since the beginning, by tenant."""
+    schedule: list[tuple[int, int]] = []
 
 
 @dataclass(frozen=True, slots=True)
@@ -224,6 +225,9 @@ class Version:
     """In the order in which they were written."""
     deletions: tuple[Deletion, ...] = ()
     deleted: dict[str, int] = field(default_factory=dict)
+    schedule: tuple[tuple[int, int], ...] = ()
+    """(first sequence, policy version), ascending: what records of a log that others write too are
+    judged by. Empty where each record says it."""
 
     def pending(self) -> tuple[Deletion, ...]:
         return tuple(order for order in self.deletions if order.done_ms is None)
@@ -261,6 +265,7 @@ class Change:
     deletions: tuple[Deletion, ...] | None = None
     deleted: dict[str, int] = field(default_factory=dict)
     """Points that go, by tenant."""
+    schedule: tuple[tuple[int, int], ...] | None = None
 
     def made(self) -> list[str]:
         return paths_of(self)
@@ -312,6 +317,7 @@ def apply_change(version: Version, change: Change) -> Version:
         hours=(*hours, *change.hours),
         deletions=version.deletions if change.deletions is None else change.deletions,
         deleted=dict(Counter(version.deleted) + Counter(change.deleted)),
+        schedule=version.schedule if change.schedule is None else change.schedule,
     )
 
 
@@ -420,6 +426,7 @@ class ManifestStore:
                 tables_removed=[] if snapshot else list(change.tables_removed),
                 hours=list(after.hours if snapshot else change.hours),
                 hours_removed=[] if snapshot else list(change.hours_removed),
+                schedule=list(after.schedule),
             )
             self._uncertain = after.number
             self._write(self._path(after.number), encode(manifest), replace)
@@ -486,6 +493,7 @@ def replay(chain: list[ManifestFile]) -> Version:
             hours=tuple(manifest.hours),
             hours_removed=tuple(manifest.hours_removed),
             deletions=tuple(manifest.deletions),
+            schedule=tuple(manifest.schedule),
         )
         version = replace(
             apply_change(version, change),

@@ -29,6 +29,9 @@ RECORDS_MAX = 1_000
 WAIT_S = 0.2
 ROOM_WAIT_MS = 200
 RETRY_S = 0.5
+Schedule = tuple[tuple[int, int], ...]
+"""(first offset, policy version), ascending."""
+Records = list[tuple[int, bytes]]
 log = structlog.get_logger()
 
 
@@ -42,6 +45,11 @@ class KafkaFeed:
         self._parked = Parked(disk)
         self._shard: Shard | None = None
         self._next = 0
+        self._fed = 0
+        """The first offset that no policy version is given to yet."""
+        self._schedule: Schedule = ()
+        self._feeding = threading.Lock()
+        self._judged = threading.Event()
         self._replay_until: int | None = None
         self._on_unusable: Callable[[Exception], None] = lambda error: None
         self._on_bound: Callable[[], None] = lambda: None
@@ -50,10 +58,21 @@ class KafkaFeed:
         self._thread = threading.Thread(target=self._run, name="sluiceway-feed", daemon=True)
         self.failure = ""
 
-    def open(self, shard: Shard, next_sequence: int, fence: int) -> None:
+    def open(self, shard: Shard, next_sequence: int, fence: int, schedule: Schedule) -> None:
         """The shard's records come from here, from `next_sequence` on."""
-        self._shard, self._next = shard, next_sequence
+        self._shard, self._next, self._fed = shard, next_sequence, next_sequence
+        self._schedule = schedule
         open_feed(shard, next_sequence)
+
+    def judge_by(self, policy_version: int, commit: Callable[[Schedule], None]) -> None:
+        """As RecordSource says: gateways know nothing of this shard's versions, so that its own
+        manifest says from which offset on each of them judges, for every replay."""
+        with self._feeding:
+            if not self._schedule or self._schedule[-1][1] != policy_version:
+                schedule = (*self._schedule, (self._fed, policy_version))
+                commit(schedule)
+                self._schedule = schedule
+        self._judged.set()
 
     def on_bound(self, take: Callable[[], None]) -> None:
         """Called once the log is known to be ours: on the feed's thread, or at once."""
@@ -83,6 +102,8 @@ class KafkaFeed:
         reader = PartitionReader(self._config, self._partition)
         try:
             if self._again(lambda: self._begin(reader)):
+                while not (self._judged.wait(WAIT_S) or self._stopping.is_set()):
+                    continue
                 while not self._stopping.is_set():
                     self._again(lambda: self._step(reader))
         except Exception as error:
@@ -144,8 +165,7 @@ class KafkaFeed:
             return
         shard, at = self._held(), 0
         while at < len(found) and not self._stopping.is_set():
-            rest = found[at:] if at else found
-            taken, poison = feed_records(shard, self._partition, rest, ROOM_WAIT_MS)
+            taken, poison = self._feed(shard, found[at:] if at else found)
             at += taken
             if poison is not None:
                 offset, value = found[at]
@@ -154,6 +174,17 @@ class KafkaFeed:
                 at += 1
         if found and at == len(found):
             self._next = found[-1][0] + 1
+
+    def _feed(self, shard: Shard, records: Records) -> tuple[int, str | None]:
+        """As many as one version judges and there is room for."""
+        with self._feeding:
+            version, until = judge_of(self._schedule, records[0][0])
+            if until is not None and records[-1][0] >= until:
+                records = [record for record in records if record[0] < until]
+            taken, poison = feed_records(shard, self._partition, records, ROOM_WAIT_MS, version)
+            if taken:
+                self._fed = max(self._fed, records[taken - 1][0] + 1)
+        return taken, poison
 
     def _park(self, offset: int, value: bytes, why: str) -> None:
         while not self._stopping.is_set():
@@ -167,3 +198,11 @@ class KafkaFeed:
     def _held(self) -> Shard:
         assert self._shard is not None, "`open` comes first"
         return self._shard
+
+
+def judge_of(schedule: Schedule, offset: int) -> tuple[int, int | None]:
+    """(policy version of the record at `offset`, the first offset behind it that has another)."""
+    begun = [entry for entry in schedule if entry[0] <= offset]
+    later = [first for first, _ in schedule if first > offset]
+    # The first entry is as old as the directory: what lies before it was applied long ago.
+    return (begun or schedule)[-1 if begun else 0][1], min(later, default=None)

@@ -115,4 +115,5 @@ def snapshot_of(version: Version, committed_ms: int) -> ManifestFile:
         hours_removed=[],
         deletions=list(version.deletions),
         deleted=dict(version.deleted),
+        schedule=list(version.schedule),
     )
