@@ -87,6 +87,7 @@ MetricName = Literal[
     "sluiceway_rollup_windows_total",
     "sluiceway_rollup_failures_total",
     "sluiceway_rollup_lost_points_total",
+    "sluiceway_tier_files_damaged",
     "sluiceway_tier_objects_failing",
     "sluiceway_rollup_busy_seconds_total",
     "sluiceway_warm_bytes",
@@ -260,6 +261,9 @@ DEFINITIONS: dict[MetricName, Definition] = {
     "sluiceway_rollup_points_total": Definition("counter", "Raw points rolled to minutes"),
     "sluiceway_rollup_windows_total": Definition("counter", "Windows of a minute made"),
     "sluiceway_rollup_failures_total": Definition("counter", "Tasks of the rollup that failed"),
+    "sluiceway_tier_files_damaged": Definition(
+        "gauge", "Warm and cold files in the catalog that could not be read"
+    ),
     "sluiceway_tier_objects_failing": Definition(
         "gauge", "1 while the object store of the rollups cannot be used"
     ),

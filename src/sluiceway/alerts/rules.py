@@ -125,6 +125,23 @@ INSTALLATION = Group(
             for_s=300,
         ),
         Rule(
+            "SluicewayRollupFilesDamaged",
+            "critical",
+            by.over("tier_files_damaged", 0, "{0} files of rollups cannot be read"),
+            "sluiceway_tier_files_damaged > 0",
+            "other tiers answer where they can: tiers/damaged names the files, restore them from "
+            "a backup",
+        ),
+        Rule(
+            "SluicewayRollupStoreFails",
+            "warning",
+            by.over("tier_objects_failing", 0, "the object store of the rollups fails"),
+            "sluiceway_tier_objects_failing > 0",
+            "files wait here and nothing is lost: sluiceway rollup status has the error, mind the "
+            "disk",
+            for_s=300,
+        ),
+        Rule(
             "SluicewayDiskFills",
             "warning",
             by.share("disk_bytes", "disk_bytes_max", at.SHARE_WARNING, "disk: {0} of its limit"),

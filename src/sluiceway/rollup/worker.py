@@ -47,6 +47,7 @@ from sluiceway.tenants.limits import Limits
 from sluiceway.tenants.model import Snapshot
 from sluiceway.tiers.catalog import Change, TierFile, owned
 from sluiceway.tiers.catalog_store import CatalogStore
+from sluiceway.tiers.damage import Notes
 from sluiceway.tiers.hot import DISK_SHARE_SERIES, HotConfig, plan_expiry, runs_of_days
 from sluiceway.tiers.manifest import BlockEntry, Deletion
 from sluiceway.tiers.paths import DAY_MS, HOUR_MS, day_of_end_ms
@@ -126,6 +127,7 @@ class Rollup:
         self._replayed = False
         self._running: Task | None = None
         self._damage = DamageMet()
+        self._notes, self._damaged_files, self._swept_ms = Notes(disk), 0, 0
         self._last_error = broken
         self._counts: Counter[str] = Counter()
         self._busy_s = 0.0
@@ -197,6 +199,7 @@ class Rollup:
         self._let_raw_go(world)
         behind = any(any(first_rolls(view, world, self._config)) for view in views)
         self._hot.hold_merges(world.pressed and behind)
+        self._look_for_damage(world)
         avoided = self._avoided(world.now_ms)
         # What was deleted goes whatever the schedule says.
         ordered = next((task for task in deletions(world) if task not in avoided), None)
@@ -283,6 +286,12 @@ class Rollup:
                     for start, end in piece.ranges_ms:
                         through = piece.file.through_sequence
                         self._kernel.forget_dirty(tenant, start, end, through)
+
+    def _look_for_damage(self, world: World) -> None:
+        """How many files are noted as damaged; looked at as often as for work."""
+        if world.now_ms - self._swept_ms >= LOOK_S * 1000:
+            self._swept_ms = world.now_ms
+            self._damaged_files = self._notes.sweep({file.path for file in world.catalog.files})
 
     def _orders(self) -> tuple[Deletion, ...]:
         return self._hot.version().deletions
@@ -445,6 +454,7 @@ class Rollup:
             "rollup_windows_total": status.windows_total,
             "rollup_failures_total": status.failures_total,
             "rollup_lost_points_total": status.lost_points_total,
+            "tier_files_damaged": self._damaged_files,
             "tier_objects_failing": int(bool(self._remote and self._remote.failing)),
             "rollup_busy_seconds_total": status.busy_s_total,
             "warm_bytes": warm,

@@ -7,7 +7,7 @@ The read side leaves them, the rollup looks at them and clears them away.
 
 import hashlib
 import os
-from collections.abc import Callable
+from collections.abc import Callable, Collection
 from pathlib import Path
 
 import msgspec
@@ -77,13 +77,11 @@ class Notes:
             found[note.path] = note
         return found
 
-    def leave(self, note: Note) -> None:
-        """Raises: OSError."""
-        self._disk.create_directory(NOTES_DIRECTORY)
-        name = note_name(note.path)
-        if name not in self._disk.list(NOTES_DIRECTORY):
-            self._disk.write_new(f"{NOTES_DIRECTORY}/{name}", msgspec.json.encode(note))
-
-    def clear(self, path: str) -> None:
-        """The note of `path` goes. Raises: OSError."""
-        self._disk.remove(f"{NOTES_DIRECTORY}/{note_name(path)}")
+    def sweep(self, named: Collection[str]) -> int:
+        """Clear away notes of files that the catalog names no more; how many are left. Raises:
+        OSError."""
+        held = self.held()
+        gone = [path for path in held if path not in named]
+        for path in gone:
+            self._disk.remove(f"{NOTES_DIRECTORY}/{note_name(path)}")
+        return len(held) - len(gone)

@@ -1,8 +1,13 @@
 """A damaged raw page holds no hour up for ever, and no answer over its windows is called exact."""
 
+from pathlib import Path
+
+import msgspec
+
 from fakes.rolling import T0, Fleet, hour
 from sluiceway.kernels import Disk
 from sluiceway.rollup.damage import ROLL_TRIES_MAX
+from sluiceway.tiers.damage import NOTES_DIRECTORY, Note, Notes, NoteTaker, note_name
 
 STEP_MS = 60_000
 NAMES = tuple(f"m{number:02}" for number in range(8))
@@ -68,3 +73,27 @@ def test_hours_that_were_rolled_before_the_damage_keep_their_windows() -> None:
     assert [(f.path, f.points) for f in fleet.store.catalog.files] == before
     assert all(file.lost_points > 0 for file in fleet.store.catalog.files)
     fleet.close()
+
+
+def test_notes_of_damaged_files_are_counted_until_the_catalog_names_them_no_more() -> None:
+    fleet = filled(1)
+    fleet.clock.set_wall(hour(1) + 1)
+    fleet.steps()
+    (file,) = fleet.store.catalog.files
+    fleet.disk.create_directory(NOTES_DIRECTORY)
+    for path in (file.path, "tiers/warm/of/before.swm"):
+        note = msgspec.json.encode(Note(path, "checksum", T0))
+        fleet.disk.write_new(f"{NOTES_DIRECTORY}/{note_name(path)}", note)
+    fleet.clock.advance(20_000)
+    fleet.steps()
+    assert fleet.rollup.figures()["tier_files_damaged"] == 1
+    assert list(Notes(fleet.disk).held()) == [file.path]
+    fleet.close()
+
+
+def test_a_note_is_left_once(tmp_path: Path) -> None:
+    taker = NoteTaker(tmp_path, lambda: T0)
+    for what in ("checksum", "gone"):
+        taker.leave("tiers/warm/a.swm", what)
+    (note,) = Notes(Disk.real(str(tmp_path))).held().values()
+    assert note == Note("tiers/warm/a.swm", "checksum", T0)
