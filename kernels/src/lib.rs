@@ -9,6 +9,7 @@ pub mod disk;
 pub mod downsample;
 pub mod error;
 pub mod evaluate;
+pub mod exchange;
 pub mod journal;
 pub mod labels;
 pub mod model;

@@ -196,9 +196,11 @@ class WorkLane:
 
 def merge_warm(disk: Disk, request: str) -> str:
     """JSON {tenant, window_ms, path, parts: [{path, owned_ms: [[from, until]], taken: [{matchers,
-    before_ms}]}]}: one warm file of the windows that several own, without what was taken, durable
-    and read back whole; JSON {path, bytes, crc32, series, windows, points, ...}. Blocks for
-    seconds. Raises: Corruption, BackendUnavailable."""
+    before_ms}], tier: "warm" or "cold", replaces: false}]}: one warm file of the windows that
+    several own, without what was taken, durable and read back whole. A part that replaces stands,
+    of each of its series, for all from its first to its last window. JSON {path, bytes, crc32,
+    series, windows, points, ..., replaced: {windows, points}}. Blocks for seconds. Raises:
+    Corruption, BackendUnavailable."""
 
 class Shard:
     """One shard: journal, registry, buffer, blocks. `receive`, the acks and the figures may be
@@ -660,6 +662,48 @@ def decode_summary(body: bytes, format: int, encoding: int, received_ms: int) ->
     Raises: TenantFault (400 not this format, 413 past a limit).
     """
 
+# --- export and import (kernels/src/exchange) ---------------------------------------------------
+
+def remote_write_bodies(
+    labels: LabelTable,
+    offsets: NDArray[np.int64],
+    times_ms: NDArray[np.int64],
+    values: NDArray[np.float64],
+    points_max: int,
+    bytes_max: int,
+) -> list[tuple[bytes, int]]:
+    """The points as remote write 1.0 bodies in snappy, each with its points: cut behind the point
+    that reaches a limit (bytes as they are before compression)."""
+
+def read_openmetrics(
+    text: bytes, first_line: int, points_max: int, bytes_max: int
+) -> tuple[list[tuple[bytes, int]], int, int, bool]:
+    """Whole lines of OpenMetrics, each sample with its time, as such bodies, types and help among
+    them: (bodies, points, lines, was `# EOF` among them). Raises: TenantFault 400 with the line."""
+
+def write_openmetrics(
+    labels: LabelTable,
+    offsets: NDArray[np.int64],
+    times_ms: NDArray[np.int64],
+    values: NDArray[np.float64],
+) -> tuple[bytes, int]:
+    """OpenMetrics lines of the points, and how many; stale markers are left out."""
+
+def read_remote_answer(
+    answer: bytes, points_max: int, bytes_max: int
+) -> tuple[list[tuple[bytes, int]], int, int]:
+    """A Prometheus' answer to remote read (samples) as such bodies: (bodies, points, native
+    histograms left out). Raises: TenantFault 400."""
+
+def pack_snappy(data: bytes) -> bytes:
+    """snappy's block format."""
+
+def pack_bytes(data: bytes) -> bytes:
+    """zstd."""
+
+def unpack_bytes(data: bytes, bytes: int) -> bytes:
+    """Exactly so many bytes. Raises: Corruption."""
+
 # --- blocks (kernels/src/shard/block*.rs), for tests and tools ---------------------------------
 
 def write_block(
@@ -687,6 +731,10 @@ def read_block(
 ) -> tuple[NDArray[np.uint32], NDArray[np.int64], NDArray[np.int64], NDArray[np.float64]]:
     """(keys, offsets, times, values) as `write_block` takes them: everything, or of `keys` what
     lies in [from_ms, until_ms). Raises: Corruption."""
+
+def check_block(disk: Disk, path: str) -> str:
+    """Reads all pages of a block, one at a time: JSON {pages, damaged_pages, damaged_points, words
+    (of the first damaged one)}. Raises: Corruption (its directory), BackendUnavailable."""
 
 def warm_usage(disk: Disk, path: str) -> list[tuple[str, int, int, int]]:
     """(metric, data bytes, index bytes, series) of a warm file, ascending. Raises: Corruption."""
@@ -721,6 +769,21 @@ def write_warm_file(
 
     Raises: TenantFault (columns that do not fit), BackendUnavailable (disk, labels twice).
     """
+
+def write_warm_windows(
+    disk: Disk,
+    path: str,
+    tenant: str,
+    window_ms: int,
+    labels: LabelTable,
+    columns: dict[str, NDArray[Any]],
+    marks: NDArray[np.uint8],
+    taken: list[str],
+) -> str:
+    """A new file of windows as an export has them (`TierReader.windows`), synced and read back:
+    JSON as `write_warm_file`'s. Series in any order, labels twice only of two kinds.
+
+    Raises: TenantFault (windows that no points come to), BackendUnavailable, ValueError."""
 
 def verify_warm_file(disk: Disk, path: str) -> str:
     """Compares every checksum, decodes every page and counts anew; JSON as `write_warm_file`'s.
@@ -785,6 +848,18 @@ class TierReader:
     ) -> list[str]: ...
     def damaged(self) -> list[tuple[str, str]]:
         """(path, what was found last) of damaged files that were met, those gone among them."""
+    def windows(
+        self,
+        request: dict[str, Any],
+        files: list[tuple[str, str, list[tuple[int, int]]]],
+        cancel: CancelToken | None = None,
+        hidden: dict[str, str] = ...,
+    ) -> tuple[LabelTable, dict[str, NDArray[Any]], NDArray[np.uint8], list[str]]:
+        """Windows as they stand with an end in (start_ms, end_ms], of files of one tier: labels,
+        columns (offsets, kinds, end_ms, count, first_ms, first, last_ms, last, ends_stale, dropped,
+        sum, minimum, maximum), marks (1: a fold, and the digits that are left twice), names of
+        labels that series lost. `limits` needs series_max and points_max (windows). Raises:
+        TenantFault 422."""
     def keep_only(self, paths: set[str]) -> None:
         """Close kept files that are not among these."""
     def stats(self) -> dict[str, int]:

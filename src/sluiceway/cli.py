@@ -173,6 +173,8 @@ def add_commands() -> None:
     from sluiceway.commands.check import check
     from sluiceway.commands.cost import cost
     from sluiceway.commands.deadletters import deadletters_app
+    from sluiceway.commands.export import export
+    from sluiceway.commands.importing import import_
     from sluiceway.commands.ledger import ledger
     from sluiceway.commands.plan import apply, plan_app
     from sluiceway.commands.policy import policy_app
@@ -197,6 +199,8 @@ def add_commands() -> None:
     app.command()(backup)
     app.command()(restore)
     app.command()(check)
+    app.command()(export)
+    app.command("import")(import_)
 
 
 def main() -> None:

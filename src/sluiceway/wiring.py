@@ -46,6 +46,7 @@ from sluiceway.processor.policy_follower import PolicyFollower
 from sluiceway.processor.worker import Pace, unpaced
 from sluiceway.rollup.boundary import Boundary
 from sluiceway.rollup.cold import ColdMonths, ColdObjects, ErasedCold
+from sluiceway.rollup.imports import Imports
 from sluiceway.rollup.merging import WarmMerger, WarmStripper
 from sluiceway.rollup.offload import RemoteTier
 from sluiceway.rollup.worker import Rollup
@@ -58,6 +59,7 @@ from sluiceway.serve.directory import (
     open_disk,
     socket_directory,
 )
+from sluiceway.serve.import_paths import ImportPaths
 from sluiceway.serve.letter_paths import LetterPaths
 from sluiceway.serve.life import Life, Reloadable
 from sluiceway.serve.links import open_gate
@@ -158,9 +160,8 @@ async def write_side(config: Config, clock: Clock | None = None, pace: Pace = un
         alert_paths = open_alerts(stack, config, evaluate_socket, metrics, clock)
         own = OwnPaths(*watched, lambda: receiver.accepting, clock, alert_paths.grown)
         alert_paths.start(own.facts)
-        deletion_paths, rollup_paths = DeletionPaths(hot), start_rollup(stack, rollup)
-        stack.callback(deletion_paths.close)
-        tables = (own, letter_paths, alert_paths, deletion_paths, rollup_paths)
+        admin_paths = open_admin_paths(stack, config, disk, hot, rollup)
+        tables = (own, letter_paths, alert_paths, *admin_paths)
         paths = {path: take for paths in tables for path, take in paths.table().items()}
         doors = None if config.roles == "shard" else receiver
         app = GatewayApp(doors, proxy, keyring, paths, metrics)
@@ -409,12 +410,19 @@ def remote_tier(config: Config, disk: Disk) -> RemoteTier | None:
     return RemoteTier(store, disk, config.tiers.local_bytes_max)
 
 
-def start_rollup(stack: contextlib.AsyncExitStack, rollup: Rollup) -> RollupPaths:
-    """The paths of the rollup, whose thread runs from now on."""
+def open_admin_paths(
+    stack: contextlib.AsyncExitStack, config: Config, disk: Disk, hot: HotShard, rollup: Rollup
+) -> tuple[DeletionPaths, RollupPaths, ImportPaths]:
+    """The paths of deletions, of the rollup, whose thread runs from now on, and of imports."""
     rollup.start()
     stack.push_async_callback(asyncio.to_thread, rollup.stop)
-    paths = RollupPaths(rollup)
-    stack.callback(paths.close)
+    boundary = Boundary(disk, hot.policy, WarmStripper(disk))
+    cold = ColdObjects(disk)
+    imports = Imports(disk, hot.shard, rollup.store, cold, boundary, config.tiers)
+    import_paths = ImportPaths(rollup, imports, config.data_dir)
+    paths = DeletionPaths(hot), RollupPaths(rollup), import_paths
+    for one in paths:
+        stack.callback(one.close)
     return paths
 
 

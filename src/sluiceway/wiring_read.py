@@ -27,6 +27,7 @@ if TYPE_CHECKING:
     from sluiceway.admin.whatif import ReadQueries
     from sluiceway.objects.interface import ObjectStore
     from sluiceway.query.api.cost import CostApi
+    from sluiceway.query.api.prometheus import Endpoint
     from sluiceway.query.objects import ObjectFiles
     from sluiceway.query.promql.engine import Engine
     from sluiceway.query.querylog.entry import Entry
@@ -70,6 +71,7 @@ def read_side(settings: dict[str, Any]) -> None:
     told = QueryLogApi(queries_root, log, clock)
     series = CardinalityApi(reader, queries_root, log, clock)
     more = {"query_log": told.queries, "cardinality": series.cardinality}
+    more |= export_endpoint(reader, limits, clock)
     make_admin = None
     tenants.start()
     publisher = open_publisher(*tenants_at, tenants, clock)
@@ -89,6 +91,19 @@ def read_side(settings: dict[str, Any]) -> None:
     serve_until_told(paths, settings["http_socket"], connections_max, queries_run)
     if log is not None:
         log.stop()
+
+
+def export_endpoint(
+    reader: "ShardedReader | TieredReader", limits: QueryConfig, clock: Clock
+) -> "dict[str, Endpoint]":
+    """Export of the tiers, where this process reads them."""
+    from sluiceway.query.api.export import ExportApi
+    from sluiceway.query.extract import Extractor
+    from sluiceway.query.tiered import TieredReader
+
+    if not isinstance(reader, TieredReader):
+        return {}
+    return {"export": ExportApi(Extractor(reader.tiers), limits, clock).export}
 
 
 def open_shards(settings: dict[str, Any], limits: QueryConfig) -> "ShardedReader | None":

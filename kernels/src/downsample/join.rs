@@ -2,6 +2,9 @@
 //!
 //! Invariant: the outcome is a function of the windows and of who owns them, not of how they were
 //! cut into files. Memory holds a slice of each file's labels and a batch of series' windows.
+//!
+//! A part that *replaces* (an import) may share hours with the others: where it has a series, its
+//! windows take the place of all that the others have from its first window to its last.
 
 use super::columns::{Fields, Kind, WindowColumns};
 use super::file::{WindowFile, compare_labels};
@@ -9,6 +12,7 @@ use super::mark::Mark;
 use crate::error::{KernelError, Result};
 use crate::labels::{LabelTable, LabelTableBuilder};
 use std::cmp::Ordering;
+use std::ops::Range;
 use std::rc::Rc;
 
 /// Series of a file whose labels are held at once.
@@ -23,13 +27,24 @@ pub struct Part {
     pub owned_ms: Vec<(i64, i64)>,
     /// Windows in the file.
     pub windows: u64,
+    /// Its series take the place of the others' where it has windows.
+    pub replaces: bool,
+}
+
+/// What had to make room.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, serde::Serialize)]
+pub struct Replaced {
+    pub windows: u64,
+    /// Raw points that those windows counted.
+    pub points: u64,
 }
 
 /// Is handed series by labels, then kind, their windows, and what was done to each.
 pub type WindowSink<'a> = dyn FnMut(&LabelTable, &WindowColumns, &[Mark]) -> Result<()> + 'a;
 
-/// Hand all windows that the parts own to `sink`. Two parts must not own one hour.
-pub fn join(parts: &[Part], sink: &mut WindowSink) -> Result<()> {
+/// Hand all windows that the parts own to `sink`. Two parts must not have one window of a series,
+/// but for those that replace.
+pub fn join(parts: &[Part], sink: &mut WindowSink) -> Result<Replaced> {
     let window_ms = parts.first().map_or(0, |part| part.file.window_ms());
     if parts.iter().any(|part| part.file.window_ms() != window_ms) {
         return Err(KernelError::Backend("join: windows of several lengths".into()));
@@ -38,14 +53,17 @@ pub fn join(parts: &[Part], sink: &mut WindowSink) -> Result<()> {
     let series_max = batch_series_max(parts);
     let mut groups: Vec<Vec<(usize, u32)>> = Vec::new();
     let mut labels = LabelTableBuilder::default();
+    let mut replaced = Replaced::default();
     while let Some(group) = next_group(&mut cursors, &mut labels)? {
         groups.push(group);
         if groups.len() == series_max {
-            hand(parts, &groups, &std::mem::take(&mut labels).finish(), sink)?;
+            let labels = std::mem::take(&mut labels).finish();
+            hand(parts, &groups, &labels, sink, &mut replaced)?;
             groups.clear();
         }
     }
-    hand(parts, &groups, &labels.finish(), sink)
+    hand(parts, &groups, &labels.finish(), sink, &mut replaced)?;
+    Ok(replaced)
 }
 
 fn batch_series_max(parts: &[Part]) -> usize {
@@ -130,12 +148,13 @@ fn next_group(
 }
 
 /// A series' windows in one piece that was read.
-#[derive(Clone, Copy)]
-struct Stretch {
-    kind: Kind,
-    piece: usize,
-    series: usize,
-    mark: Mark,
+#[derive(Clone, Debug)]
+pub(super) struct Stretch {
+    pub kind: Kind,
+    pub piece: usize,
+    pub windows: Range<usize>,
+    pub mark: Mark,
+    pub replaces: bool,
 }
 
 /// Read what the parts own of a batch, each part once a range, and put the series together.
@@ -144,6 +163,7 @@ fn hand(
     groups: &[Vec<(usize, u32)>],
     labels: &LabelTable,
     sink: &mut WindowSink,
+    replaced: &mut Replaced,
 ) -> Result<()> {
     let mut pieces: Vec<WindowColumns> = Vec::new();
     let mut stretches: Vec<Vec<Stretch>> = vec![Vec::new(); groups.len()];
@@ -160,25 +180,72 @@ fn hand(
             let mut piece = WindowColumns::default();
             part.file.read(&series, from_ms + 1..until_ms + 1, Fields::ALL, &mut piece)?;
             for (place, &group) in owners.iter().enumerate() {
-                if !piece.series(place).is_empty() {
-                    let kind = piece.kinds[place];
-                    let (piece, mark) = (pieces.len(), marks[place]);
-                    stretches[group].push(Stretch { kind, piece, series: place, mark });
+                let windows = piece.series(place);
+                if !windows.is_empty() {
+                    let (kind, mark, replaces) = (piece.kinds[place], marks[place], part.replaces);
+                    let piece = pieces.len();
+                    stretches[group].push(Stretch { kind, piece, windows, mark, replaces });
                 }
             }
             pieces.push(piece);
         }
     }
+    for held in &mut stretches {
+        make_room(&pieces, held, replaced);
+    }
+    let (told, out, marks) = put_together(&pieces, stretches, labels);
+    if out.series_count() > 0 { sink(&told, &out, &marks) } else { Ok(()) }
+}
+
+/// Cut out of a series' stretches what those that replace stand for.
+fn make_room(pieces: &[WindowColumns], held: &mut Vec<Stretch>, replaced: &mut Replaced) {
+    let ends = |stretch: &Stretch| {
+        let ends = &pieces[stretch.piece].end_ms[stretch.windows.clone()];
+        (ends[0], ends[ends.len() - 1])
+    };
+    let hull = held.iter().filter(|stretch| stretch.replaces).map(ends);
+    let Some((first, last)) = hull.reduce(|a, b| (a.0.min(b.0), a.1.max(b.1))) else { return };
+    let mut kept = Vec::with_capacity(held.len() + 1);
+    for stretch in held.drain(..) {
+        if stretch.replaces {
+            kept.push(stretch);
+            continue;
+        }
+        let piece = &pieces[stretch.piece];
+        let own = &piece.end_ms[stretch.windows.clone()];
+        let start = stretch.windows.start;
+        let (from, until) = (
+            start + own.partition_point(|&end| end < first),
+            start + own.partition_point(|&end| end <= last),
+        );
+        replaced.windows += (until - from) as u64;
+        replaced.points += piece.count[from..until].iter().map(|&n| u64::from(n)).sum::<u64>();
+        for windows in [start..from, until..stretch.windows.end] {
+            if !windows.is_empty() {
+                kept.push(Stretch { windows, ..stretch.clone() });
+            }
+        }
+    }
+    *held = kept;
+}
+
+/// Series `i` of `labels` out of its stretches, in time order, once a kind: labels, windows, and
+/// what was done to each. A series without a stretch is left out.
+pub(super) fn put_together(
+    pieces: &[WindowColumns],
+    stretches: Vec<Vec<Stretch>>,
+    labels: &LabelTable,
+) -> (LabelTable, WindowColumns, Vec<Mark>) {
     let mut out = WindowColumns::default();
     let mut told = LabelTableBuilder::default();
     let mut marks = Vec::new();
     for (group, mut held) in stretches.into_iter().enumerate() {
-        let first_ms = |s: &Stretch| pieces[s.piece].end_ms[pieces[s.piece].series(s.series).start];
-        held.sort_by_key(|stretch| (stretch.kind, first_ms(stretch)));
+        held.sort_by_key(|stretch| {
+            (stretch.kind, pieces[stretch.piece].end_ms[stretch.windows.start])
+        });
         for of_kind in held.chunk_by(|a, b| a.kind == b.kind) {
             for stretch in of_kind {
-                let piece = &pieces[stretch.piece];
-                piece.series(stretch.series).for_each(|at| out.push(&piece.window(at)));
+                out.append(&pieces[stretch.piece], stretch.windows.clone());
             }
             out.end_series(of_kind[0].kind);
             let mut mark = Mark::NONE;
@@ -191,7 +258,7 @@ fn hand(
             told.end_series();
         }
     }
-    if out.series_count() > 0 { sink(&told.finish(), &out, &marks) } else { Ok(()) }
+    (told.finish(), out, marks)
 }
 
 #[cfg(test)]
@@ -226,7 +293,7 @@ mod tests {
             panic!("a file in memory");
         };
         let owned_ms = owned.iter().map(|(a, b)| (a * HOUR_MS, b * HOUR_MS)).collect();
-        Part { file: Box::new(file), owned_ms, windows: count }
+        Part { file: Box::new(file), owned_ms, windows: count, replaces: false }
     }
 
     type Told = (Vec<(String, String)>, Kind, Vec<(i64, f64)>);
@@ -244,6 +311,39 @@ mod tests {
         });
         assert!(told.is_ok());
         found
+    }
+
+    /// Of a series that both have, all between the first and the last window that came goes.
+    #[test]
+    fn what_replaces_stands_for_all_between_its_ends() {
+        let before = part(&[0, 1, 2], (0, 6), &[(0, 3), (3, 6)], 0.0);
+        let mut came = part(&[1, 4], (2, 4), &[(0, 6)], 0.5);
+        came.replaces = true;
+        let (from, until) = (2 * 60, 4 * 60);
+        let mut found = Vec::new();
+        let replaced = join(&[came, before], &mut |labels, windows, _| {
+            for i in 0..labels.len() {
+                let last: Vec<f64> = windows.series(i).map(|at| windows.last[at]).collect();
+                let ends: Vec<i64> = windows.series(i).map(|at| windows.end_ms[at]).collect();
+                found.push((labels.value(i, "i").to_owned(), ends, last));
+            }
+            Ok(())
+        });
+        assert_eq!(replaced.ok(), Some(Replaced { windows: 120, points: 120 }));
+        let minutes =
+            |range: std::ops::Range<i64>| range.map(|m| (m + 1) * 60_000).collect::<Vec<_>>();
+        let names: Vec<&str> = found.iter().map(|(name, ..)| name.as_str()).collect();
+        assert_eq!(names, ["00", "01", "04", "02"]);
+        for (name, ends, last) in &found {
+            let all = if name == "04" { from..until } else { 0..6 * 60 };
+            assert_eq!(ends, &minutes(all));
+            for (&end_ms, value) in ends.iter().zip(last) {
+                let minute = end_ms / 60_000 - 1;
+                let fresh = (from..until).contains(&minute) && (name == "01" || name == "04");
+                let salt = if fresh { 0.5 } else { 0.0 };
+                assert_eq!(*value, (minute * 60 + 30) as f64 + salt, "{name} {minute}");
+            }
+        }
     }
 
     proptest! {

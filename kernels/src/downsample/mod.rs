@@ -9,7 +9,8 @@
 //! `mark` what was done to series at the tiers' boundaries, with `hidden` what a file is silent about ·
 //! `file` windows at rest, in `memory_file`, `warm` and `cold` · `reader` plans over files, with `selection`
 //! and `scan` under it, `read_buffers` what they reuse, `open_files` those kept open, `watched` whose
-//! damage is noted, `masked` what orders to delete leave of one, `points_file` raw points beside windows.
+//! damage is noted, `masked` what orders to delete leave of one, `points_file` raw points beside windows ·
+//! `join` several files as one, `extract` windows as they stand.
 
 #[cfg(test)]
 mod boundary_tests;
@@ -17,6 +18,7 @@ pub mod cold;
 pub mod columns;
 pub mod evaluate;
 mod exactness;
+pub mod extract;
 pub mod file;
 mod folds;
 mod hidden;

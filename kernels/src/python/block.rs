@@ -174,9 +174,20 @@ fn warm_usage(py: Python<'_>, disk: &Disk, path: &str) -> PyResult<Vec<(String, 
     Ok(metrics.into_iter().map(told).collect())
 }
 
+/// Read all of a block, page by page: JSON of {pages, damaged_pages, damaged_points, words}.
+#[pyfunction]
+fn check_block(py: Python<'_>, disk: &Disk, path: &str) -> PyResult<String> {
+    let disk = &*disk.inner;
+    Ok(detached(py, || {
+        let found = BlockReader::open(disk, path, &PageCache::new(0))?.check()?;
+        serde_json::to_string(&found).map_err(|error| KernelError::Backend(error.to_string()))
+    })?)
+}
+
 pub fn register(module: &Bound<'_, PyModule>) -> PyResult<()> {
     module.add_function(wrap_pyfunction!(write_block, module)?)?;
     module.add_function(wrap_pyfunction!(read_block, module)?)?;
+    module.add_function(wrap_pyfunction!(check_block, module)?)?;
     module.add_function(wrap_pyfunction!(merge_blocks, module)?)?;
     module.add_function(wrap_pyfunction!(warm_usage, module)?)
 }

@@ -88,7 +88,7 @@ impl ColdFile {
     }
 }
 
-fn to_dict(py: Python<'_>, windows: WindowColumns) -> PyResult<Bound<'_, PyDict>> {
+pub(super) fn to_dict(py: Python<'_>, windows: WindowColumns) -> PyResult<Bound<'_, PyDict>> {
     let columns = PyDict::new(py);
     let offsets: Vec<i64> = windows.offsets.iter().map(|&offset| offset as i64).collect();
     let kinds: Vec<u8> = windows.kinds.iter().map(|&kind| kind as u8).collect();
@@ -116,7 +116,7 @@ fn column<T: numpy::Element + Copy>(columns: &Bound<'_, PyDict>, name: &str) -> 
     Ok(array.as_slice()?.to_vec())
 }
 
-fn from_dict(columns: &Bound<'_, PyDict>) -> PyResult<WindowColumns> {
+pub(super) fn from_dict(columns: &Bound<'_, PyDict>) -> PyResult<WindowColumns> {
     let kind = |code: u8| Kind::from_u8(code).ok_or_else(|| PyValueError::new_err("kind"));
     let windows = WindowColumns {
         offsets: column::<i64>(columns, "offsets")?.into_iter().map(|at| at as usize).collect(),

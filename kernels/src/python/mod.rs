@@ -8,6 +8,7 @@ mod columns;
 mod disk;
 mod errors;
 mod evaluate;
+mod exchange;
 mod gil;
 mod journal;
 mod labels;
@@ -52,6 +53,7 @@ fn _kernels(module: &Bound<'_, PyModule>) -> PyResult<()> {
     labels::register(module)?;
     shard::register(module)?;
     evaluate::register(module)?;
+    exchange::register(module)?;
     states::register(module)?;
     sketch::register(module)?;
     slices::register(module)?;

@@ -4,8 +4,10 @@ use super::disk::Disk;
 use super::gil::detached;
 use super::tiers::open_file;
 use crate::disk::Disk as DiskRole;
+use crate::downsample::cold::ColdFile;
 use crate::downsample::columns::WindowColumns;
-use crate::downsample::join::{Part, join};
+use crate::downsample::file::WindowFile;
+use crate::downsample::join::{Part, Replaced, join};
 use crate::downsample::mark::Mark;
 use crate::downsample::masked::{MaskedFile, Taken};
 use crate::downsample::warm::{WarmFile, WarmOptions, WarmReport, WarmWriter};
@@ -14,18 +16,35 @@ use crate::labels::LabelTable;
 use crate::priority::behind_acks;
 use pyo3::exceptions::PyValueError;
 use pyo3::prelude::*;
-use serde::Deserialize;
+use serde::{Deserialize, Serialize};
 use std::collections::BTreeSet;
 use std::sync::Arc;
 
-/// A warm file and the ranges (from_ms, until_ms] that it owns.
+/// A file of windows and the ranges (from_ms, until_ms] that it owns.
 #[derive(Deserialize)]
-struct WarmPart {
+struct FilePart {
     path: String,
     owned_ms: Vec<(i64, i64)>,
     /// What of it is left out.
     #[serde(default)]
     taken: Vec<Taken>,
+    /// `warm` or `cold`.
+    #[serde(default = "warm")]
+    tier: String,
+    /// Takes the place of what the others have (`downsample::join`).
+    #[serde(default)]
+    replaces: bool,
+}
+
+fn warm() -> String {
+    "warm".to_owned()
+}
+
+#[derive(Serialize)]
+struct Merged {
+    #[serde(flatten)]
+    file: WarmReport,
+    replaced: Replaced,
 }
 
 #[derive(Deserialize)]
@@ -33,24 +52,31 @@ struct MergeWarm {
     tenant: String,
     window_ms: i64,
     path: String,
-    parts: Vec<WarmPart>,
+    parts: Vec<FilePart>,
 }
 
-fn open_parts(disk: &dyn DiskRole, parts: &[WarmPart]) -> Result<Vec<Part>> {
-    let open = |part: &WarmPart| {
-        let file = WarmFile::open(disk, &part.path)?;
-        let windows = file.report().windows;
-        let owned_ms = part.owned_ms.clone();
-        if part.taken.is_empty() {
-            return Ok(Part { file: Box::new(file), owned_ms, windows });
-        }
-        let file = Box::new(MaskedFile::new(Arc::new(file), &part.taken)?);
-        Ok(Part { file, owned_ms, windows })
+fn open_parts(disk: &dyn DiskRole, parts: &[FilePart]) -> Result<Vec<Part>> {
+    let open = |part: &FilePart| {
+        let (file, windows): (Arc<dyn WindowFile>, u64) = match part.tier.as_str() {
+            "warm" => {
+                let file = WarmFile::open(disk, &part.path)?;
+                let windows = file.report().windows;
+                (Arc::new(file), windows)
+            }
+            _ => {
+                let file = ColdFile::open(disk, &part.path)?;
+                let windows = file.facts().windows;
+                (Arc::new(file), windows)
+            }
+        };
+        let (owned_ms, replaces) = (part.owned_ms.clone(), part.replaces);
+        let file = Box::new(MaskedFile::new(file, &part.taken)?);
+        Ok(Part { file, owned_ms, windows, replaces })
     };
     parts.iter().map(open).collect()
 }
 
-fn merge(disk: &dyn DiskRole, request: &MergeWarm) -> Result<WarmReport> {
+fn merge(disk: &dyn DiskRole, request: &MergeWarm) -> Result<Merged> {
     let parts = open_parts(disk, &request.parts)?;
     let mut options = WarmOptions::new(&request.tenant, request.window_ms);
     let taken: BTreeSet<&String> = parts.iter().flat_map(|part| part.file.taken()).collect();
@@ -60,11 +86,12 @@ fn merge(disk: &dyn DiskRole, request: &MergeWarm) -> Result<WarmReport> {
         writer.push_marked(labels, windows, marks)
     };
     let written = join(&parts, &mut push);
-    let report = written.and_then(|()| {
+    let report = written.and_then(|replaced| {
         writer.finish()?;
         let parent = request.path.rsplit_once('/').map_or("", |(parent, _)| parent);
         disk.sync_directory(parent)?;
-        WarmFile::open(disk, &request.path)?.verify()
+        let file = WarmFile::open(disk, &request.path)?.verify()?;
+        Ok(Merged { file, replaced })
     });
     if report.is_err() {
         // Best effort: what cannot be removed is a stray that no catalog names.
@@ -88,8 +115,8 @@ fn count_taken(
     Ok(detached(py, || behind_acks("count-taken", count))?)
 }
 
-/// {tenant, window_ms, path, parts: [{path, owned_ms, taken}]} in JSON: one warm file of several,
-/// without what was taken, durable and read back; its `WarmReport` in JSON.
+/// {tenant, window_ms, path, parts: [{path, owned_ms, taken, tier, replaces}]} in JSON: one warm file
+/// of several files, without what was taken, durable and read back; a `Merged` in JSON.
 #[pyfunction]
 fn merge_warm(py: Python<'_>, disk: &Disk, request: &str) -> PyResult<String> {
     let request: MergeWarm =

@@ -1,5 +1,6 @@
 //! Reading tiers from Python: plans over files of windows, and columns of several tiers made one.
 
+use super::cold::to_dict;
 use super::disk::Disk as PyDisk;
 use super::evaluate::{CancelToken, Columns, RawPoints, from_json, to_json};
 use super::gil::detached;
@@ -7,6 +8,7 @@ use super::labels::LabelTable;
 use super::stop::Stop;
 use crate::disk::Disk;
 use crate::downsample::cold::ColdFile;
+use crate::downsample::extract::{Extract, extract};
 use crate::downsample::file::WindowFile;
 use crate::downsample::masked::{MaskedFile, Taken};
 use crate::downsample::open_files::OpenFiles;
@@ -19,7 +21,9 @@ use crate::error::{KernelError, Result};
 use crate::evaluate::plan::{Limits, Plan, bad_plan};
 use crate::labels::stitch::{StepRows, stitch};
 use crate::shard::matcher::Matcher;
-use numpy::{IntoPyArray, PyArray2, PyArrayMethods, PyReadonlyArray2, PyUntypedArrayMethods};
+use numpy::{
+    IntoPyArray, PyArray1, PyArray2, PyArrayMethods, PyReadonlyArray2, PyUntypedArrayMethods,
+};
 use pyo3::exceptions::PyValueError;
 use pyo3::prelude::*;
 use pyo3::types::PyDict;
@@ -93,6 +97,7 @@ fn series_max(request: &Value) -> usize {
     limit.as_u64().map_or(usize::MAX, |most| usize::try_from(most).unwrap_or(usize::MAX))
 }
 
+type Windows<'py> = (LabelTable, Bound<'py, PyDict>, Bound<'py, PyArray1<u8>>, Vec<String>);
 type Cancel<'a, 'py> = Option<&'a Bound<'py, CancelToken>>;
 
 #[pymethods]
@@ -221,6 +226,35 @@ impl TierReader {
             let name = request["name"].as_str().unwrap_or_default();
             self.reader.label_values(&owned, name, &matchers, &|| stop.check())
         })?)
+    }
+
+    /// Windows as they stand, with an end in (start_ms, end_ms]: (labels, columns, marks, taken).
+    #[pyo3(signature = (request, files, cancel=None, hidden=Hidden::new()))]
+    #[allow(clippy::needless_pass_by_value)]
+    fn windows<'py>(
+        &self,
+        py: Python<'py>,
+        request: &Bound<'py, PyDict>,
+        files: Vec<FileArgument>,
+        cancel: Cancel<'_, 'py>,
+        hidden: Hidden,
+    ) -> PyResult<Windows<'py>> {
+        let request = to_json(request.as_any())?;
+        let stop = Stop::new(timeout_s(&request), cancel);
+        let found = detached(py, || {
+            let (owned, matchers) = (self.owned(files, &hidden)?, matchers(&request)?);
+            let number = |name: &str| request[name].as_i64().unwrap_or(0);
+            let asked = Extract {
+                matchers: &matchers,
+                range_ms: (number("start_ms"), number("end_ms")),
+                series_max: series_max(&request),
+                windows_max: request["limits"]["points_max"].as_u64().unwrap_or(0) as usize,
+            };
+            extract(&owned, &asked, &|| stop.check())
+        })?;
+        let columns = to_dict(py, found.windows)?;
+        let marks: Vec<u8> = found.marks.iter().map(|mark| mark.to_u8()).collect();
+        Ok((found.labels.into(), columns, marks.into_pyarray(py), found.taken))
     }
 
     /// Close files that are not among `paths`.

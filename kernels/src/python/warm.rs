@@ -1,18 +1,21 @@
 //! Warm files from Python: made of points, read back whole, and written anew without some labels
 //! or digits.
 
+use super::cold::from_dict;
 use super::disk::Disk;
 use super::gil::detached;
 use super::labels::LabelTable;
 use crate::disk::sync_parent;
 use crate::downsample::columns::{Kind, WindowColumns};
 use crate::downsample::file::compare_labels;
+use crate::downsample::mark::Mark;
 use crate::downsample::warm::{StripRequest, WarmFile, WarmOptions, WarmReport, WarmWriter, strip};
 use crate::downsample::window::downsample;
 use crate::error::{KernelError, Result};
 use crate::priority::behind_acks;
 use numpy::PyReadonlyArray1;
 use pyo3::prelude::*;
+use pyo3::types::PyDict;
 use serde::Serialize;
 
 fn json<T: Serialize>(report: &T) -> Result<String> {
@@ -125,8 +128,97 @@ fn write_warm_file<'py>(
     Ok(detached(py, || json(&points.write(disk, path, &options)?))?)
 }
 
+/// Windows as an export has them: series in any order, labels twice only of two kinds.
+struct Windows<'a> {
+    labels: &'a crate::labels::LabelTable,
+    columns: &'a WindowColumns,
+    marks: &'a [u8],
+}
+
+impl Windows<'_> {
+    fn write(
+        &self,
+        disk: &dyn crate::disk::Disk,
+        path: &str,
+        options: &WarmOptions,
+    ) -> Result<WarmReport> {
+        let (labels, kinds) = (self.labels, &self.columns.kinds);
+        if kinds.len() != labels.len() || self.marks.len() != labels.len() {
+            return Err(Points::bad("labels and columns do not fit"));
+        }
+        self.check(options.window_ms)?;
+        let mut order: Vec<usize> = (0..labels.len()).collect();
+        order.sort_by(|&i, &j| {
+            compare_labels(labels, i, labels, j).then_with(|| kinds[i].cmp(&kinds[j]))
+        });
+        let mut writer = WarmWriter::create(disk, path, options)?;
+        let mut windows = WindowColumns::default();
+        for batch in order.chunks(1_024) {
+            windows.clear();
+            for &i in batch {
+                windows.append(self.columns, self.columns.series(i));
+                windows.end_series(kinds[i]);
+            }
+            let mark = |&i: &usize| Mark::from_u8(self.marks[i]).ok_or_else(|| Points::bad("mark"));
+            let marks = batch.iter().map(mark).collect::<Result<Vec<_>>>()?;
+            writer.push_marked(&labels.take(batch)?, &windows, &marks)?;
+        }
+        writer.finish()?;
+        WarmFile::open(disk, path)?.verify()
+    }
+
+    /// Windows that a file may hold: ascending ends on the grid, points inside their windows.
+    fn check(&self, window_ms: i64) -> Result<()> {
+        let columns = self.columns;
+        for i in 0..columns.series_count() {
+            let own = columns.series(i);
+            if !columns.end_ms[own.clone()].is_sorted_by(|a, b| a < b) {
+                return Err(Points::bad("windows of a series must ascend"));
+            }
+            for at in own {
+                let window = columns.window(at);
+                let inside = |ms: i64| ms > window.end_ms - window_ms && ms <= window.end_ms;
+                let valued = window.count == 0
+                    || (inside(window.first_ms)
+                        && inside(window.last_ms)
+                        && window.first_ms <= window.last_ms);
+                let held = window.count > 0 || window.ends_stale;
+                if window.end_ms.rem_euclid(window_ms) != 0 || !valued || !held {
+                    return Err(Points::bad("a window that no points come to"));
+                }
+            }
+        }
+        Ok(())
+    }
+}
+
+/// Windows -> a file that is synced and read back: JSON of what it holds.
+#[pyfunction]
+#[allow(clippy::needless_pass_by_value, clippy::too_many_arguments)]
+fn write_warm_windows<'py>(
+    py: Python<'py>,
+    disk: &Disk,
+    path: &str,
+    tenant: &str,
+    window_ms: i64,
+    labels: &LabelTable,
+    columns: &Bound<'py, PyDict>,
+    marks: PyReadonlyArray1<'py, u8>,
+    mut taken: Vec<String>,
+) -> PyResult<String> {
+    let columns = from_dict(columns)?;
+    let windows = Windows { labels: &labels.inner, columns: &columns, marks: marks.as_slice()? };
+    let mut options = WarmOptions::new(tenant, window_ms);
+    taken.sort_unstable();
+    taken.dedup();
+    options.taken = taken;
+    let disk = &*disk.inner;
+    Ok(detached(py, || json(&windows.write(disk, path, &options)?))?)
+}
+
 pub fn register(module: &Bound<'_, PyModule>) -> PyResult<()> {
     module.add_function(wrap_pyfunction!(write_warm_file, module)?)?;
     module.add_function(wrap_pyfunction!(verify_warm_file, module)?)?;
+    module.add_function(wrap_pyfunction!(write_warm_windows, module)?)?;
     module.add_function(wrap_pyfunction!(strip_warm_file, module)?)
 }

@@ -57,6 +57,17 @@ fn read_exact(file: &dyn DiskFile, offset: u64, buffer: &mut [u8]) -> Result<()>
     Ok(())
 }
 
+/// What reading all pages of a block found.
+#[derive(Clone, Debug, Default, serde::Serialize)]
+pub struct BlockCheck {
+    pub pages: u64,
+    pub damaged_pages: u64,
+    /// Points and native histograms that stand in them.
+    pub damaged_points: u64,
+    /// Of the first damaged page.
+    pub words: String,
+}
+
 impl BlockReader {
     /// Open a block and check its directory; a page is checked when it is read.
     pub fn open(disk: &dyn Disk, path: &str, cache: &Arc<PageCache>) -> Result<BlockReader> {
@@ -94,6 +105,28 @@ impl BlockReader {
             }
             Ok(page)
         })
+    }
+
+    /// Read every page, one at a time, past the cache. Errors: only the disk's.
+    pub fn check(&self) -> Result<BlockCheck> {
+        let (mut found, mut buffer) = (BlockCheck::default(), Vec::new());
+        for kind in [Kind::Floats, Kind::Histograms] {
+            for (index, entry) in self.pages(kind).iter().enumerate() {
+                found.pages += 1;
+                match self.fill(kind, index, &mut buffer) {
+                    Ok(_) => {}
+                    Err(KernelError::Corruption(words)) => {
+                        found.damaged_pages += 1;
+                        found.damaged_points += u64::from(entry.points);
+                        if found.words.is_empty() {
+                            found.words = words;
+                        }
+                    }
+                    Err(error) => return Err(error),
+                }
+            }
+        }
+        Ok(found)
     }
 
     /// The series of a page and their points' numbers: read and checked, no point decoded.

@@ -49,6 +49,8 @@ pub struct Rolled {
     pub windows: u64,
     /// Raw points read, stale markers left out.
     pub points: u64,
+    /// Stale markers read.
+    pub stale: u64,
     /// Every record before it was seen.
     pub through_sequence: u64,
     /// Every order to delete up to it was followed.
@@ -144,7 +146,9 @@ impl Shard {
                 return Err(KernelError::Cancelled("roll".into()));
             }
             let kinds = self.kinds(keys);
-            rolled.points += batch.fill(&snapshot, keys, past, window_ms, &kinds)?;
+            let (points, stale) = batch.fill(&snapshot, keys, past, window_ms, &kinds)?;
+            rolled.points += points;
+            rolled.stale += stale;
             if batch.kept.is_empty() {
                 continue;
             }
@@ -245,7 +249,8 @@ struct Batch {
 }
 
 impl Batch {
-    /// Read the points of `keys` and make windows of them, in that order; returns the points.
+    /// Read the points of `keys` and make windows of them, in that order; returns how many points,
+    /// and stale markers.
     fn fill(
         &mut self,
         snapshot: &Snapshot,
@@ -253,7 +258,7 @@ impl Batch {
         past: Option<&LostPages>,
         window_ms: i64,
         kinds: &[Kind],
-    ) -> Result<u64> {
+    ) -> Result<(u64, u64)> {
         // Blocks are read along their keys, each page once.
         let mut places: Vec<usize> = (0..keys.len()).collect();
         places.sort_unstable_by_key(|&place| keys[place]);
@@ -266,7 +271,7 @@ impl Batch {
         snapshot.read_keys(&sorted, past, &mut self.points)?;
         self.windows.clear();
         self.kept.clear();
-        let mut count = 0;
+        let (mut count, mut stale) = (0, 0);
         for (place, key) in keys.iter().enumerate() {
             let part = self.points.offsets[stands[place]]..self.points.offsets[stands[place] + 1];
             if part.is_empty() {
@@ -274,10 +279,12 @@ impl Batch {
             }
             let (times_ms, values) =
                 (&self.points.times_ms[part.clone()], &self.points.values[part]);
-            count += values.iter().filter(|value| value.to_bits() != STALE_BITS).count() as u64;
+            let markers = values.iter().filter(|value| value.to_bits() == STALE_BITS).count();
+            count += (values.len() - markers) as u64;
+            stale += markers as u64;
             downsample(times_ms, values, window_ms, kinds[place], &mut self.windows);
             self.kept.push(*key);
         }
-        Ok(count)
+        Ok((count, stale))
     }
 }

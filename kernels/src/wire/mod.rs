@@ -23,6 +23,7 @@ mod rows;
 mod tests;
 
 pub use decoder::Decoder;
+pub use proto::{Cursor, put_varint};
 
 use crate::error::{KernelError, Result};
 use crate::model::{Batch, PayloadEncoding, PayloadFormat};

@@ -25,6 +25,8 @@ DOORS: dict[str, Door] = {
 }
 PRINCIPAL = "sluiceway.principal"
 """In the scope that a path of our own is handed: who asks, where a key's scope is needed."""
+RECEIVE = "sluiceway.receive"
+"""Likewise: the body, for those that take one."""
 READ_PREFIXES = ("/api/v1/", "/loki/api/v1/")
 READ_METHODS = ("GET", "POST")
 ADMIN_PREFIX = "/admin/v1/"
@@ -70,6 +72,7 @@ class GatewayApp:
                 handler, key_scope = own
                 if key_scope is not None:
                     scope[PRINCIPAL] = self._keyring.authorize(dict(scope["headers"]), key_scope)
+                    scope[RECEIVE] = receive
                 await respond(await handler(scope), send)
             elif path.startswith(READ_PREFIXES) and path not in DOORS:
                 await self._hand_on(scope, receive, send, "read", READ_METHODS)

@@ -17,7 +17,7 @@ class TieredReader:
     """Tiers as one shard; a TiersReader. Thread-safe; `pinned` is what a query reads through."""
 
     def __init__(self, tiers: Tiers) -> None:
-        self._tiers = tiers
+        self.tiers = self._tiers = tiers
         self._ownership = Ownership()
         self._number = 0
 

@@ -42,6 +42,8 @@ class RollReport(msgspec.Struct, frozen=True):
     lost_points: int = 0
     """Points of the damaged pages that were passed over."""
     lost_pages: tuple[str, ...] = ()
+    stale: int = 0
+    """Stale markers, which `points` leaves out."""
 
 
 class RollKernel(Protocol):

@@ -5,14 +5,22 @@ alone for a while and does not hold up the others. Time comes from the clock tha
 """
 
 import threading
-from collections import Counter
+from collections import Counter, deque
 from collections.abc import Callable, Sequence
+from concurrent.futures import CancelledError, Future
+from concurrent.futures import TimeoutError as FutureTimeout
 from typing import Any
 
 import structlog
 
 from sluiceway.clock import Clock
-from sluiceway.errors import BackendUnavailable, Cancelled, Corruption, SluicewayError
+from sluiceway.errors import (
+    BackendUnavailable,
+    Cancelled,
+    Corruption,
+    Overloaded,
+    SluicewayError,
+)
 from sluiceway.kernels import Disk
 from sluiceway.rollup import raw
 from sluiceway.rollup.boundary import Boundary
@@ -57,6 +65,9 @@ LOOK_S = 15.0
 FAILED_WAIT_MS = 60_000
 """Before a task that failed is tried again."""
 FAILED_MAX = 1_000
+JOB_RETRY_S = 5.0
+Job = Callable[[tuple[TenantView, ...], World], Any]
+"""What is done on the rollup's thread between two tasks; who waits for it bounds their number."""
 
 
 def nothing_to_bring(files: Sequence[TierFile]) -> None:
@@ -128,9 +139,14 @@ class Rollup:
         self._running: Task | None = None
         self._damage = DamageMet()
         self._notes, self._damaged_files, self._swept_ms = Notes(disk), 0, 0
+        self._jobs: deque[tuple[Job, Future[Any]]] = deque()
         self._last_error = broken
         self._counts: Counter[str] = Counter()
         self._busy_s = 0.0
+
+    @property
+    def store(self) -> CatalogStore:
+        return self._store
 
     # --- life ---------------------------------------------------------------------------------
 
@@ -156,6 +172,8 @@ class Rollup:
         self._kernel.cancel_merges()
         if self._thread is not None:
             self._thread.join()
+        while self._jobs:
+            self._jobs.popleft()[1].cancel()
 
     def run_now(self) -> None:
         """Do all that is due, whatever the schedule says."""
@@ -185,6 +203,23 @@ class Rollup:
             return None
         return sum(one.windows for one in catalog.erased if one.order == order.number)
 
+    def between_tasks(self, job: Job, timeout_s: float) -> Any:
+        """Have `job` done on the rollup's thread and return what it returns; any thread, blocks.
+        Raises: what it raises; Overloaded where that takes too long or the rollup ends."""
+        if self._broken:
+            raise BackendUnavailable(f"the catalog cannot be read: {self._broken}")
+        answer: Future[Any] = Future()
+        self._jobs.append((job, answer))
+        self._wake.set()
+        try:
+            return answer.result(timeout_s)
+        except FutureTimeout:
+            if answer.cancel():
+                raise Overloaded(JOB_RETRY_S, "the rollup is busy") from None
+            return answer.result()  # It runs: half of it would be no act.
+        except CancelledError:
+            raise Overloaded(JOB_RETRY_S, "the rollup ends") from None
+
     # --- one step -------------------------------------------------------------------------------
 
     def step(self) -> bool:
@@ -206,6 +241,8 @@ class Rollup:
         if ordered is not None:
             self._carry_out(ordered, world.now_ms)
             return True
+        if self._do_job(views, world):
+            return True
         if world.catalog.paused and not self._asked:
             return False
         if not self._due(world.now_ms):
@@ -215,6 +252,18 @@ class Rollup:
             self._begun, self._asked = self._cron is None, False
             return False
         self._carry_out(task, world.now_ms)
+        return True
+
+    def _do_job(self, views: tuple[TenantView, ...], world: World) -> bool:
+        """Do what waits for this thread; false where nothing does."""
+        if not self._jobs:
+            return False
+        job, answer = self._jobs.popleft()
+        if answer.set_running_or_notify_cancel():
+            try:
+                answer.set_result(job(views, world))
+            except BaseException as error:
+                answer.set_exception(error)
         return True
 
     def _run(self) -> None:

@@ -24,6 +24,7 @@ UNOWNED = {
     "keys.toml",
     "offsite.json",
     "lost+found",
+    "quarantine",
     "run",
     "tiers",
     CACHE,

@@ -14,7 +14,7 @@ import msgspec
 
 from sluiceway.clock import Clock
 from sluiceway.errors import SluicewayError
-from sluiceway.kernels import Disk, read_block, verify_warm_file
+from sluiceway.kernels import ColdFile, Disk, check_block, verify_warm_file
 from sluiceway.services.backup.inventory import (
     DATABASE,
     HOT_DIRECTORY,
@@ -30,7 +30,16 @@ from sluiceway.tiers import manifest as hot_manifest
 from sluiceway.tiers.manifest import ManifestStore
 from sluiceway.tiers.paths import MANIFEST_DIRECTORY as CATALOG_DIRECTORY
 
-BLOCK_SUFFIX, WARM_SUFFIX = ".block", ".swm"
+BLOCK_SUFFIX, WARM_SUFFIX, COLD_SUFFIX = ".block", ".swm", ".parquet"
+
+
+class BlockCheck(msgspec.Struct, frozen=True):
+    """What reading all pages of a block found."""
+
+    pages: int
+    damaged_pages: int
+    damaged_points: int
+    words: str
 
 
 @dataclass(frozen=True, slots=True)
@@ -94,9 +103,16 @@ def wrong_with(disk: Disk, item: Item) -> str:
         if mark != item.mark:
             return "its checksum is not the one that was written"
         if item.path.endswith(BLOCK_SUFFIX):
-            read_block(disk, item.path)  # every page of floats, by its checksum
+            found = msgspec.json.decode(check_block(disk, item.path), type=BlockCheck)
+            if found.damaged_pages:
+                return (
+                    f"{found.damaged_pages} of {found.pages} pages are damaged, with"
+                    f" {found.damaged_points:,} points; the first: {found.words}"
+                )
         elif item.path.endswith(WARM_SUFFIX):
             verify_warm_file(disk, item.path)
+        elif item.path.endswith(COLD_SUFFIX):
+            ColdFile(disk, item.path).verify()
     except FileNotFoundError:
         return "missing"
     except (SluicewayError, OSError) as error:

@@ -30,14 +30,20 @@ def encode(document: msgspec.Struct) -> bytes:
     return copy + copy
 
 
+def is_whole(copy: bytes) -> bool:
+    """Is it one copy, with the checksum that its line has?"""
+    line, trailer = copy[:-TRAILER_BYTES], copy[-TRAILER_BYTES:]
+    return bool(line) and trailer == b"\ncrc32 %08x\n" % zlib.crc32(line)
+
+
 def decode(data: bytes, kind: type[Document], version_max: int, name: str) -> Document | None:
     """The document, or None where neither copy is whole. Raises: Corruption (a newer format, or
     what no build has written), in which it is called `name`."""
     half = len(data) // 2
     # A copy's length is known while the file is whole; a torn second copy still has line ends.
     for copy in (data[:half], data[half:], b"\n".join(data.split(b"\n")[:2]) + b"\n"):
-        line, trailer = copy[:-TRAILER_BYTES], copy[-TRAILER_BYTES:]
-        if line and trailer == b"\ncrc32 %08x\n" % zlib.crc32(line):
+        if is_whole(copy):
+            line = copy[:-TRAILER_BYTES]
             try:
                 version = msgspec.json.decode(line, type=Versioned).version
                 if version > version_max:

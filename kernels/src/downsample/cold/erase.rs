@@ -25,7 +25,7 @@ pub fn erase_cold(
         let file = ColdFile::open(disk, &unit.whole_path(&part.path))?;
         let windows = file.facts().windows;
         let file = Box::new(MaskedFile::new(Arc::new(file), taken)?);
-        held.push(Part { file, owned_ms: part.owned_ms.clone(), windows });
+        held.push(Part { file, owned_ms: part.owned_ms.clone(), windows, replaces: false });
     }
     let names: BTreeSet<&String> = held.iter().flat_map(|part| part.file.taken()).collect();
     let names: Vec<String> = names.into_iter().cloned().collect();

@@ -518,6 +518,7 @@ fn files_joined_to_one_keep_what_is_folded() {
         file: Box::new(stripped),
         owned_ms: vec![(-1, 1 << 40)],
         windows: done.file.windows,
+        replaces: false,
     };
     let mut writer = WarmWriter::create(&disk, "joined", &WarmOptions::new("tenant", WINDOW_MS))
         .expect("create");

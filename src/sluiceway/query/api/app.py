@@ -32,7 +32,7 @@ from sluiceway.tenants.interface import TenantDirectory
 from sluiceway.tenants.limits import NO_QUOTA, QueryLimits
 
 PREFIX = "/api/v1/"
-GET_ONLY = frozenset({"label/*/values", "metadata", "query_log", "cost"})
+GET_ONLY = frozenset({"label/*/values", "metadata", "query_log", "cost", "export"})
 JSON_TYPE = (b"content-type", b"application/json")
 TEXT_TYPE = (b"content-type", b"text/plain; version=0.0.4; charset=utf-8")
 OWN_LIMITS = {

@@ -297,18 +297,11 @@ class PrometheusApi:
         if end_ms < start_ms:
             raise bad("end timestamp must not be before start time")
         common = {**self._common(request), "start_ms": start_ms, "end_ms": end_ms}
-        chosen = [self._matchers(text) for text in parameters.all("match[]")] or [[]]
+        chosen = [matchers_in(text) for text in parameters.all("match[]")] or [[]]
         own_max = request.asker.quota.series_max
         series_max = self._limits.series_max
         limits = {"series_max": series_max if own_max is None else min(series_max, own_max)}
         return [{**common, "matchers": matchers, "limits": limits} for matchers in chosen]
-
-    def _matchers(self, text: str) -> list[dict[str, str]]:
-        with _naming("match[]"):
-            selector = parse_selector(text)
-        if all(matches_empty(matcher) for matcher in selector.matchers):
-            raise bad("match[] must contain at least one non-empty matcher")
-        return matchers_of(selector)
 
     def _list(self, request: Request, asked: list[list[str]], warnings: list[str]) -> Data:
         limit = request.parameters.count("limit", self._limits.label_names_limit_max)
@@ -322,6 +315,15 @@ class PrometheusApi:
         if lookback_ms <= 0:
             raise invalid("lookback_delta", "must be positive")
         return lookback_ms
+
+
+def matchers_in(text: str) -> list[dict[str, str]]:
+    """The matchers of a selector in `match[]`. Raises: TenantFault 400."""
+    with _naming("match[]"):
+        selector = parse_selector(text)
+    if all(matches_empty(matcher) for matcher in selector.matchers):
+        raise bad("match[] must contain at least one non-empty matcher")
+    return matchers_of(selector)
 
 
 @contextmanager
