@@ -14,7 +14,7 @@ import msgspec
 
 from sluiceway.clock import Clock
 from sluiceway.errors import SluicewayError
-from sluiceway.kernels import ColdFile, Disk, check_block, verify_warm_file
+from sluiceway.kernels import Disk
 from sluiceway.services.backup.inventory import (
     DATABASE,
     HOT_DIRECTORY,
@@ -25,21 +25,11 @@ from sluiceway.services.backup.inventory import (
     tier_item,
     trailer_mark,
 )
+from sluiceway.services.backup.pages import wrong_inside
 from sluiceway.tiers import catalog_store
 from sluiceway.tiers import manifest as hot_manifest
 from sluiceway.tiers.manifest import ManifestStore
 from sluiceway.tiers.paths import MANIFEST_DIRECTORY as CATALOG_DIRECTORY
-
-BLOCK_SUFFIX, WARM_SUFFIX, COLD_SUFFIX = ".block", ".swm", ".parquet"
-
-
-class BlockCheck(msgspec.Struct, frozen=True):
-    """What reading all pages of a block found."""
-
-    pages: int
-    damaged_pages: int
-    damaged_points: int
-    words: str
 
 
 @dataclass(frozen=True, slots=True)
@@ -69,7 +59,7 @@ def check(data_dir: Path, clock: Clock) -> Iterator[Finding]:
     except (SluicewayError, OSError) as error:
         yield Finding("catalog", CATALOG_DIRECTORY, str(error))
     for item in items:
-        yield Finding(item.path.split("/")[-2], item.path, wrong_with(disk, item))
+        yield Finding(item.path.split("/")[-2], item.path, wrong_with(item))
     if (data_dir / DATABASE).is_file():
         yield Finding("tenants", DATABASE, wrong_with_database(data_dir / DATABASE))
 
@@ -90,7 +80,7 @@ def copies(
         yield Finding("manifest", f"{directory}/{place.name}", wrong)
 
 
-def wrong_with(disk: Disk, item: Item) -> str:
+def wrong_with(item: Item) -> str:
     """What is wrong with a file, in a few words."""
     try:
         size, mark = file_crc(item.place)
@@ -102,22 +92,11 @@ def wrong_with(disk: Disk, item: Item) -> str:
             return f"{size:,} bytes, not {item.bytes:,}"
         if mark != item.mark:
             return "its checksum is not the one that was written"
-        if item.path.endswith(BLOCK_SUFFIX):
-            found = msgspec.json.decode(check_block(disk, item.path), type=BlockCheck)
-            if found.damaged_pages:
-                return (
-                    f"{found.damaged_pages} of {found.pages} pages are damaged, with"
-                    f" {found.damaged_points:,} points; the first: {found.words}"
-                )
-        elif item.path.endswith(WARM_SUFFIX):
-            verify_warm_file(disk, item.path)
-        elif item.path.endswith(COLD_SUFFIX):
-            ColdFile(disk, item.path).verify()
+        return wrong_inside(item.place)
     except FileNotFoundError:
         return "missing"
     except (SluicewayError, OSError) as error:
         return str(error)
-    return ""
 
 
 def wrong_with_database(source: Path) -> str:

@@ -33,6 +33,7 @@ from sluiceway.services.backup.inventory import (
     take_inventory,
     trailer_mark,
 )
+from sluiceway.services.backup.pages import wrong_inside
 
 TRIES_MAX = 8
 """Of a set that the server changes while it is copied."""
@@ -185,8 +186,18 @@ def store_file(
     mark = trailer_mark(tail) if item.in_trailer else crc32
     if (size, mark) != (item.bytes, item.mark):
         raise Corruption(f"{item.path} is damaged: its size or checksum is not what was written")
+    if item.in_trailer and (wrong := wrong_inside(item.place)):
+        # Its objects stay, and no index names them.
+        raise gone_or_damaged(item, wrong)
     file = target.file_of(item.path, item.bytes, crc32, item.mark)
     return file, written if stored else None
+
+
+def gone_or_damaged(item: Item, wrong: str) -> Exception:
+    """A file that went while it was looked into is no damage."""
+    if not item.place.exists():
+        return Changed(f"{item.path} went meanwhile")
+    return Corruption(f"{item.path} is damaged: {wrong}")
 
 
 def store_piece(store: ObjectStore, name: str, data: bytes) -> bool:
