@@ -418,7 +418,8 @@ def open_admin_paths(
     stack.push_async_callback(asyncio.to_thread, rollup.stop)
     boundary = Boundary(disk, hot.policy, WarmStripper(disk))
     cold = ColdObjects(disk)
-    imports = Imports(disk, hot.shard, rollup.store, cold, boundary, config.tiers)
+    parts = (disk, hot.shard, rollup.store, cold, boundary)
+    imports = Imports(*parts, config.tiers, remote_tier(config, disk))
     import_paths = ImportPaths(rollup, imports, config.data_dir)
     paths = DeletionPaths(hot), RollupPaths(rollup), import_paths
     for one in paths:

@@ -4,19 +4,21 @@ Invariant: a time is told by one tier alone: raw points after the tenant's raw h
 before it as far as they are kept, hours before those. One catalog from beginning to end.
 """
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
+from sluiceway.errors import BackendUnavailable
 from sluiceway.kernels import CancelToken, LabelTable, RawPoints
 from sluiceway.query.api.interface import Ask
-from sluiceway.query.files import Orders, hidden_in
+from sluiceway.query.files import FileAway, Orders, hidden_in
 from sluiceway.query.pinned import COVERAGE_MS_MAX, WINDOWS_MS, Tiers, metric_of
-from sluiceway.tiers.catalog import Catalog
-from sluiceway.tiers.ownership import Ownership
+from sluiceway.tiers.catalog import Catalog, TierFile
+from sluiceway.tiers.ownership import FileRanges, Ownership
 
 
 @dataclass(frozen=True, slots=True)
@@ -86,11 +88,37 @@ class Extractor:
         owned = self._ownership.of(catalog, asked["tenant"], tier)
         from_ms, until_ms = asked["start_ms"], asked["end_ms"]
         files = owned.files(from_ms, until_ms, metric_of(asked["matchers"]))
-        hidden = hidden_in(files, orders, {file.path: file for file in catalog.files})
-        found = self._tiers.files.windows(asked, files, cancel, hidden)
+        by_path = {file.path: file for file in catalog.files}
+        hidden = hidden_in(files, orders, by_path)
+        with self._local(files, by_path, asked, cancel) as places:
+            here = [(places.get(path, path), held, ranges) for path, held, ranges in files]
+            gone = {places.get(path, path): told for path, told in hidden.items()}
+            found = self._tiers.files.windows(asked, here, cancel, gone)
         labels, columns, marks, taken = found
         window_ms = WINDOWS_MS[tier]
         return Windows(tier, window_ms, from_ms, until_ms, labels, columns, marks, taken)
+
+    @contextmanager
+    def _local(
+        self,
+        files: list[FileRanges],
+        by_path: Mapping[str, TierFile],
+        asked: Ask,
+        cancel: CancelToken | None,
+    ) -> Iterator[Mapping[str, str]]:
+        """Where the files of the object store are for now, by path. Raises: BackendUnavailable,
+        DeadlineExceeded, Cancelled."""
+        objects, clock = self._tiers.objects, self._tiers.clock
+        remote = {path: by_path[path] for path, _, _ in files if by_path[path].remote}
+        if objects is None or not remote:
+            yield {}
+            return
+        until_s = clock.monotonic_s() + asked["timeout_ms"] / 1000
+        try:
+            with objects.local(remote, lambda: until_s - clock.monotonic_s(), cancel) as places:
+                yield places
+        except FileAway as away:
+            raise BackendUnavailable(f"a file of rollups cannot be read: {away}") from None
 
 
 def pieces(catalog: Catalog, tenant: str, start_ms: int, end_ms: int) -> list[tuple[str, int, int]]:

@@ -15,6 +15,7 @@ from sluiceway.kernels import Disk, make_cold, merge_warm, verify_warm_file
 from sluiceway.rollup.boundary import Boundary
 from sluiceway.rollup.config import TiersConfig
 from sluiceway.rollup.interface import ColdMaker, RollKernel, WindowsReport
+from sluiceway.rollup.offload import RemoteTier
 from sluiceway.rollup.schedule import TenantView, World, colds, deletions
 from sluiceway.tiers.catalog import Catalog, Change, Marks, Owned, Tier, TierFile, owned
 from sluiceway.tiers.catalog_store import CatalogStore
@@ -146,12 +147,14 @@ class Imports:
         make_cold: ColdMaker,
         boundary: Boundary,
         config: TiersConfig,
+        remote: RemoteTier | None = None,
     ) -> None:
         self._disk = disk
         self._kernel = kernel
         self._store = store
         self._make_cold = make_cold
         self._boundary = boundary
+        self._remote = remote
         self._config = config
 
     def begin(self, view: TenantView | None, world: World) -> Horizon:
@@ -290,6 +293,8 @@ class Imports:
         path: str,
     ) -> Joined:
         """One warm file of what the day holds, and over it what came."""
+        if self._remote is not None:
+            self._remote.bring(part.file for part in parts)
         told: list[dict[str, object]] = [
             {"path": p.file.path, "owned_ms": p.ranges_ms, "tier": p.file.tier} for p in parts
         ]
