@@ -14,7 +14,8 @@ from sluiceway.kernels import Disk
 
 TENANTS_DATABASE = "tenants.db"
 TENANTS_SNAPSHOT = "tenants.snapshot"
-OURS = {"hot", "journal", "lock"}
+OURS = ("lock", "hot/metrics", "journal/metrics")
+"""A directory that holds one of these is ours, whatever else is in it."""
 TENANTS = {f"{TENANTS_DATABASE}{end}" for end in ("", "-wal", "-shm")} | {TENANTS_SNAPSHOT}
 QUERIES = "queries"
 COST = "cost"
@@ -53,8 +54,8 @@ def check_directory(data_dir: Path) -> None:
     if not data_dir.is_dir():
         raise NotADirectoryError(ENOTDIR, "not a directory", str(data_dir))
     names = {path.name for path in data_dir.iterdir() if not path.name.startswith(".")}
-    foreign = names - OURS - UNOWNED
-    if foreign and not names & OURS:
+    foreign = names - UNOWNED
+    if foreign and not any((data_dir / path).exists() for path in OURS):
         words = f"holds files of something else ({min(foreign)}): choose an empty directory"
         raise FileExistsError(EEXIST, words, str(data_dir))
 
