@@ -5,11 +5,13 @@ import os
 import subprocess
 import sys
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
+from functools import partial
 from typing import Any
 
 import pytest
 
+from fakes import waiting
 from fakes.keyed import Keyed
 from fakes.server import remote_write
 
@@ -24,14 +26,7 @@ budgets:
     active_series: {soft: 50, hard: 400}
     action: drop
 """
-
-
-def within(condition: Callable[[], Any], why: str) -> Any:
-    deadline_s = time.monotonic() + NAMED_S_MAX
-    while not (found := condition()):
-        assert time.monotonic() < deadline_s, why
-        time.sleep(0.1)
-    return found
+within = partial(waiting.within, seconds=NAMED_S_MAX)
 
 
 @pytest.fixture(scope="module")

@@ -5,6 +5,7 @@ import random
 import threading
 import time
 from collections.abc import Callable, Iterator
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -12,11 +13,13 @@ import pytest
 from confluent_kafka import Producer
 from confluent_kafka.admin import AdminClient
 
+from fakes import waiting
 from fakes.server import Server, free_port, remote_write
 from services.kafka import Broker, Kafka
 
 BACK_S_MAX = 40.0
 """Until a broker that was killed and started again has its partitions back."""
+within = partial(waiting.within, seconds=BACK_S_MAX)
 
 
 @pytest.fixture(scope="module")
@@ -36,13 +39,6 @@ def server(
     path = directory / "server.toml"
     path.write_text("\n".join(lines) + "\n")
     return Server(directory / "data", "--config", str(path))
-
-
-def within(condition: Callable[[], bool], why: str, seconds: float = BACK_S_MAX) -> None:
-    deadline_s = time.monotonic() + seconds
-    while not condition():
-        assert time.monotonic() < deadline_s, why
-        time.sleep(0.05)
 
 
 def ledger(served: Server) -> dict[str, Any]:

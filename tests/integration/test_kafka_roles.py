@@ -3,27 +3,24 @@
 import json
 import threading
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 import pytest
 
+from fakes import waiting
 from fakes.server import Server, free_port
 from services.kafka import Kafka
+
+within = partial(waiting.within, seconds=40)
 
 
 @pytest.fixture(scope="module")
 def kafka(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Kafka]:
     with Kafka(tmp_path_factory.mktemp("kafka")) as kafka:
         yield kafka
-
-
-def within(condition: Callable[[], bool], why: str, seconds: float = 40) -> None:
-    deadline_s = time.monotonic() + seconds
-    while not condition():
-        assert time.monotonic() < deadline_s, why
-        time.sleep(0.05)
 
 
 class House:

@@ -1,20 +1,14 @@
 """A shard that is taken over by another process while the first one still runs."""
 
 import json
-import time
-from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 
+from fakes import waiting
 from fakes.server import Server
 
 T = 1_700_000_000
-
-
-def within(condition: Callable[[], bool], why: str) -> None:
-    until_s = time.monotonic() + 20
-    while not condition():
-        assert time.monotonic() < until_s, why
-        time.sleep(0.05)
+within = partial(waiting.within, seconds=20)
 
 
 def served(place: Path, name: str) -> Server:
@@ -33,6 +27,8 @@ def test_the_overtaken_one_ends_and_its_successor_has_what_was_sealed(tmp_path: 
         series = [({"__name__": "m", "i": str(i)}, [(T * 1000, float(i))]) for i in range(100)]
         assert one.write(series) == 204
         assert one.call("POST", "/admin/v1/flush")[0] == 200
+        # Sealed is not offsite yet: the checkpoint follows, and only then may another take over.
+        within(lambda: one.metrics()["sluiceway_offsite_manifests_behind"] == 0, "offsite")
         before = checkpoints(tmp_path)
         with two:
             within(lambda: len(two.values("m", T)) == 100, "the successor has all")

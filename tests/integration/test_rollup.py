@@ -6,7 +6,7 @@ import os
 import subprocess
 import sys
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -14,6 +14,7 @@ import pytest
 
 from fakes.keyed import Keyed
 from fakes.server import remote_write
+from fakes.waiting import within
 from sluiceway.kernels import Disk
 from sluiceway.tiers.catalog import Catalog
 from sluiceway.tiers.catalog_store import follow
@@ -21,13 +22,6 @@ from sluiceway.tiers.paths import DAY_MS, HOUR_MS
 
 HOURS, SERIES = 5, 4
 PLAN = {"retention": {"minute_ms": 40 * DAY_MS, "hour_ms": 400 * DAY_MS}}
-
-
-def within(condition: Callable[[], bool], why: str, seconds: float = 30.0) -> None:
-    deadline_s = time.monotonic() + seconds
-    while not condition():
-        assert time.monotonic() < deadline_s, why
-        time.sleep(0.1)
 
 
 @pytest.fixture

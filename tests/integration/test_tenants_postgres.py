@@ -1,23 +1,18 @@
 """Two servers over one PostgreSQL: a change is in force at both, also while it is gone."""
 
 import json
-import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
+from functools import partial
 from pathlib import Path
 
 import pytest
 
+from fakes import waiting
 from fakes.keyed import Keyed
 from fakes.postgres import PostgresServer
 from fakes.server import Server
 
-
-def within(condition: Callable[[], bool], why: str, seconds: float = 20) -> float:
-    began_s = time.monotonic()
-    while not condition():
-        assert time.monotonic() < began_s + seconds, why
-        time.sleep(0.05)
-    return time.monotonic() - began_s
+within = partial(waiting.within, seconds=20)
 
 
 @pytest.fixture
@@ -47,9 +42,13 @@ def test_two_servers_over_one_database(tmp_path: Path, postgres: PostgresServer)
         within(lambda: one.call(one.root, "GET", "/admin/v1/tenants")[0] == 200, "it is open")
         key = one.tenant("acme")
         within(lambda: acked(one, key), "here")
-        within(lambda: acked(two, key), "and there", 5.0)
+        within(lambda: acked(two, key), "and there", seconds=5.0)
         other = two.tenant("globex", limits={"write": {"body_bytes_max": 100}})
-        within(lambda: acked(one, other) or one.write(other, "m", 50) == 413, "the limit too", 5.0)
+        within(
+            lambda: acked(one, other) or one.write(other, "m", 50) == 413,
+            "the limit too",
+            seconds=5.0,
+        )
 
         postgres.stop()  # cached keys and limits go on, also over a restart
         assert acked(one, key)
@@ -70,6 +69,6 @@ def test_two_servers_over_one_database(tmp_path: Path, postgres: PostgresServer)
                 "it is back",
             )
             key = one.key("late", "write")
-            within(lambda: acked(two, key), "and heard of", 10.0)
+            within(lambda: acked(two, key), "and heard of", seconds=10.0)
         finally:
             again.stop()

@@ -4,13 +4,13 @@ import json
 import os
 import subprocess
 import sys
-import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from typing import Any
 
 import pytest
 
 from fakes.keyed import Keyed
+from fakes.waiting import within
 
 
 @pytest.fixture(scope="module")
@@ -18,14 +18,6 @@ def keyed(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Keyed]:
     keyed = Keyed(tmp_path_factory.mktemp("unreadable") / "data")
     with keyed.server:
         yield keyed
-
-
-def within(condition: Callable[[], Any], why: str) -> Any:
-    deadline_s = time.monotonic() + 30
-    while not (found := condition()):
-        assert time.monotonic() < deadline_s, why
-        time.sleep(0.05)
-    return found
 
 
 def bodies(keyed: Keyed, key: str) -> list[Any]:

@@ -10,13 +10,14 @@ import threading
 from collections import Counter
 from dataclasses import dataclass, field
 from pathlib import Path
-from urllib.parse import quote, unquote
+from urllib.parse import unquote
 
 import msgspec
 import structlog
 
 from sluiceway.clock import Clock
 from sluiceway.errors import TenantFault
+from sluiceway.tenants.model import directory_name
 
 SUFFIX = ".body"
 WAITING_MAX = 32
@@ -179,21 +180,21 @@ class UnreadableBodies:
 
     def forget(self, tenant: str) -> None:
         """All of a tenant's: it is being deleted. Any thread; blocks. Raises: OSError."""
-        for place in (self._root / _directory(tenant)).glob(f"*{SUFFIX}"):
+        for place in (self._root / directory_name(tenant)).glob(f"*{SUFFIX}"):
             place.unlink(missing_ok=True)
 
     # --- telling --------------------------------------------------------------------------------
 
     def told(self, tenant: str | None, limit: int) -> list[UnreadBody]:
         """The newest, of one tenant or of all. Blocks."""
-        folder = "*" if tenant is None else _directory(tenant)
+        folder = "*" if tenant is None else directory_name(tenant)
         places = sorted(self._root.glob(f"{folder}/*{SUFFIX}"), key=lambda p: -int(p.stem))
         found = (_read(place) for place in places[:limit])
         return [one[0] for one in found if one is not None]
 
     def read(self, tenant: str | None, number: int) -> bytes:
         """The bytes that were kept of one. Blocks. Raises: TenantFault 404."""
-        folder = "*" if tenant is None else _directory(tenant)
+        folder = "*" if tenant is None else directory_name(tenant)
         for place in self._root.glob(f"{folder}/{number:012d}{SUFFIX}"):
             found = _read(place)
             if found is not None:
@@ -201,12 +202,7 @@ class UnreadableBodies:
         raise TenantFault(404, "sluiceway-deadletters-body", f"there is no body {number}")
 
     def _place(self, tenant: str, number: int) -> Path:
-        return self._root / _directory(tenant) / f"{number:012d}{SUFFIX}"
-
-
-def _directory(tenant: str) -> str:
-    """A name that stays in its directory and is no pattern, whatever the tenant is called."""
-    return quote(tenant, safe="").replace(".", "%2E").replace("~", "%7E")
+        return self._root / directory_name(tenant) / f"{number:012d}{SUFFIX}"
 
 
 def _read(place: Path) -> tuple[UnreadBody, bytes] | None:

@@ -272,7 +272,7 @@ class Rollup:
                 worked = self.step()
             except Cancelled:
                 worked = False
-            except (SluicewayError, OSError) as error:
+            except Exception as error:  # a bug of ours too: told and alarmed, tried again later
                 self._fail(None, error)
                 worked = False
             if not worked:

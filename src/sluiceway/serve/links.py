@@ -3,15 +3,19 @@
 Invariant: what the configuration does not ask for listens nowhere.
 """
 
+import asyncio
 import contextlib
 import secrets
 import ssl
+import threading
 from pathlib import Path
 
 from sluiceway.config import Config, split_address
 from sluiceway.gateway.server import TlsFiles
 from sluiceway.serve.shard_link import Cluster, ShardGate, ShardLink, read_secret
 from sluiceway.telemetry import Metrics
+
+STOP_S_MAX = 2.0
 
 
 def cluster_of(config: Config) -> Cluster:
@@ -26,13 +30,25 @@ async def open_gate(
     metrics: Metrics,
     tls: TlsFiles | None,
 ) -> None:
-    """The gate to the shard, where one is asked for. Raises: OSError, ValueError."""
+    """The gate to the shard, where one is asked for, on a thread and loop of its own: answers
+    that it hands on never stand before acks. Raises: OSError, ValueError."""
     if config.shard_listen is None:
         return
     context = None if tls is None else tls.context
     gate = ShardGate(cluster_of(config), evaluate_socket, metrics, context)
-    await gate.start(*split_address(config.shard_listen))
-    stack.callback(gate.stop)
+    host, port = split_address(config.shard_listen)
+    loop = asyncio.new_event_loop()
+    thread = threading.Thread(target=loop.run_forever, name="sluiceway-gate", daemon=True)
+    thread.start()
+
+    def stop() -> None:
+        loop.call_soon_threadsafe(gate.stop)
+        loop.call_soon_threadsafe(loop.stop)
+        thread.join(STOP_S_MAX)
+
+    stack.callback(stop)
+    started = asyncio.run_coroutine_threadsafe(gate.start(host, port), loop)
+    await asyncio.wrap_future(started)
 
 
 async def open_links(

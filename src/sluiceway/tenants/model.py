@@ -4,6 +4,7 @@ Invariant: nothing here holds a key that could be shown; a key is kept as its SH
 """
 
 from typing import Annotated, Any, Literal
+from urllib.parse import quote
 
 import msgspec
 
@@ -158,3 +159,8 @@ class Act(msgspec.Struct, frozen=True):
     subject: str
     before: Any = None
     after: Any = None
+
+
+def directory_name(tenant: str) -> str:
+    """A name that stays in its directory and is no pattern, whatever the tenant is called."""
+    return quote(tenant, safe="").replace(".", "%2E").replace("~", "%7E")

@@ -10,9 +10,10 @@ import shutil
 from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
-from urllib.parse import quote, unquote
+from urllib.parse import unquote
 
 from sluiceway.query.querylog.entry import VERSION, Head, encode_line
+from sluiceway.tenants.model import directory_name
 
 FILES_PER_TENANT = 16
 SUFFIX = ".log"
@@ -31,11 +32,6 @@ class LogLimits:
     @property
     def file_bytes_max(self) -> int:
         return max(1, self.tenant_bytes_max // FILES_PER_TENANT)
-
-
-def directory_name(tenant: str) -> str:
-    """A name that stays in its directory, whatever the tenant is called."""
-    return quote(tenant, safe="").replace(".", "%2E").replace("~", "%7E")
 
 
 def files_of(root: Path, tenant: str) -> list[Path]:
