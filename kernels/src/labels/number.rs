@@ -122,12 +122,47 @@ mod tests {
         }
     }
 
+    #[test]
+    fn halfway_between_two_shortest_goes_to_the_even_digit_as_go_does() {
+        // Go prints these; the standard library rounds such a half up ("...779.3").
+        for (bits, text) in [
+            (4_832_375_258_181_602_829, "1129114410107779.2"),
+            (4_832_375_258_181_602_831, "1129114410107779.8"),
+            (4_832_375_258_181_602_833, "1129114410107780.2"),
+        ] {
+            assert_eq!(float(f64::from_bits(bits)), text);
+        }
+    }
+
+    /// The two may differ in the last digit of a decimal that is as short and as near: an exact half.
+    fn is_the_same_but_for_a_half(value: f64, ours: &str, theirs: &str) -> bool {
+        let exact = format!("{value:.60}");
+        let digits = exact.trim_end_matches('0');
+        let cut = ours.len();
+        ours == theirs
+            || (ours.len() == theirs.len()
+                && ours.parse() == Ok(value)
+                && ours[..cut - 1] == theirs[..cut - 1]
+                && digits.len() == cut + 1
+                && digits.ends_with('5')
+                && ours.as_bytes()[cut - 1].is_multiple_of(2))
+    }
+
     proptest! {
         #[test]
         fn any_bits_print_as_the_standard_library(bits: u64) {
             let value = f64::from_bits(bits);
             prop_assume!(value.is_finite());
-            prop_assert_eq!(float(value), format!("{value}"));
+            let (ours, theirs) = (float(value), format!("{value}"));
+            prop_assert!(is_the_same_but_for_a_half(value, &ours, &theirs), "{ours} {theirs}");
+        }
+
+        #[test]
+        fn halves_too(whole in (1u64 << 49)..(1 << 51), negative: bool) {
+            // In this range neighbours are 1/8 to 1/4 apart: most quarters are halves of a digit.
+            let value = (whole as f64 + 0.25) * if negative { -1.0 } else { 1.0 };
+            let (ours, theirs) = (float(value), format!("{value}"));
+            prop_assert!(is_the_same_but_for_a_half(value, &ours, &theirs), "{ours} {theirs}");
         }
 
         #[test]
