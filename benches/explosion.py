@@ -1,10 +1,12 @@
 """A tenant's series explode beside a steady one (FAULTS C1): what the steady tenant notices.
 
-    python benches/explosion.py [--minutes 5] [--series-per-minute 1000000] [--hard 100000]
+    python benches/explosion.py [--pairs 5] [--seconds 60] [--series-per-minute 1000000]
+        [--hard 100000]
 
-Calm and stormy minutes alternate, a pair each, on one server. Tenant B sends and asks all along;
-in stormy minutes tenant A sends new series only, and its known ones all along. Told are B's ack and
-query latencies of both kinds of minute with their ratio pair by pair, how soon the budget said that
+Calm and stormy spans of `--seconds` alternate, a pair each, on one server; `TMPDIR=/dev/shm` takes
+a disk that others share out of it. Tenant B sends and asks all along;
+in stormy spans tenant A sends new series only, and its known ones all along. Told are B's ack and
+query latencies of both kinds of span with their ratio pair by pair, how soon the budget said that
 it is full, the server's memory, and whether the ledger balances with every row counted.
 """
 
@@ -36,7 +38,10 @@ from fakes.server import remote_write  # noqa: E402
 STEADY_SERIES, STEADY_REQUEST, STEADY_REQUESTS_PER_S = 1_000, 100, 50
 KNOWN_SERIES = 500
 STORM_REQUEST = 2_000
-STORM_S = 58.0
+REST_S = 2.0
+"""Of a stormy span's end: the storm is over, what it left is worked off."""
+SETTLE_S = 3.0
+"""Of a calm span's begin that is not counted: the storm before it is still felt."""
 QUERIES_PER_S = 10
 POLICY = """
 stage: enforce
@@ -54,7 +59,12 @@ class Storm:
     """How many new series, and how often."""
 
     per_minute: int
-    minutes: int
+    spans: int
+    span_s: float
+
+    @property
+    def span_requests(self) -> int:
+        return int(self.per_minute * (self.span_s - REST_S) / 60 / STORM_REQUEST)
 
 
 def steady(seconds: float, first: float) -> Iterator[openloop.Item]:
@@ -81,18 +91,18 @@ def storm_body(number: int, stamp: int) -> bytes:
 
 
 def storm(base: str, key: str, plan: Storm, ready: Any, go: Any) -> None:
-    """A's new series, each once, in every stormy minute; a process of its own. The bodies are made
+    """A's new series, each once, in every stormy span; a process of its own. The bodies are made
     beforehand, or making them would take the processor from those who are measured."""
     os.nice(5)
-    count = int(plan.per_minute * STORM_S / 60 / STORM_REQUEST)
+    count = plan.span_requests
     stamp = int(time.time() * 1000)
-    bodies = [storm_body(number, stamp) for number in range(count * plan.minutes)]
+    bodies = [storm_body(number, stamp) for number in range(count * plan.spans)]
     ready.set()
-    for minute in range(plan.minutes):
+    for span in range(plan.spans):
         go.acquire()
         began = time.perf_counter()
         items: list[openloop.Item] = [
-            (began + i * STORM_S / count, bodies[minute * count + i], STORM_REQUEST)
+            (began + i * (plan.span_s - REST_S) / count, bodies[span * count + i], STORM_REQUEST)
             for i in range(count)
         ]
         sender = openloop.Sender(base, iter(items), 8, f"Authorization: Bearer {key}\r\n")
@@ -161,7 +171,7 @@ def p99(pairs: list[tuple[float, float]], since: float, until: float) -> float:
     return openloop.percentiles([took for at, took in pairs if since <= at < until])["p99"]
 
 
-def run(minutes: int, per_minute: int, hard: int, place: Path) -> dict[str, Any]:
+def run(plan: Storm, hard: int, place: Path) -> dict[str, Any]:
     keyed = Keyed(place / "data")
     keyed.server.start()
     keys = {name: keyed.tenant(name) for name in ("acme", "globex")}
@@ -171,25 +181,25 @@ def run(minutes: int, per_minute: int, hard: int, place: Path) -> dict[str, Any]
     base = f"http://127.0.0.1:{keyed.server.port}/api/v1/write"
     context, spans, named_s = multiprocessing.get_context("spawn"), [], 0.0
     ready, go = context.Event(), context.Semaphore(0)
-    told = (base, keys["acme"], Storm(per_minute, minutes), ready, go)
+    told = (base, keys["acme"], plan, ready, go)
     process = context.Process(target=storm, args=told, daemon=True)
     process.start()
     assert ready.wait(600)
-    seconds = minutes * 120.0
+    seconds = plan.spans * plan.span_s * 2
     items = steady(seconds + 5, time.time())
     sender = openloop.Sender(base, items, 8, f"Authorization: Bearer {keys['globex']}\r\n")
     asker, watch = Asker(keyed.server.port, keys["globex"]), Watch(keyed, keys["acme"])
     for thread in (sender, asker, watch):
         thread.start()
-    for number in range(minutes):
+    for number in range(plan.spans):
         calm = time.perf_counter()
-        time.sleep(60)
+        time.sleep(plan.span_s)
         stormy = time.perf_counter()
         go.release()
-        time.sleep(60)
+        time.sleep(plan.span_s)
         if not number:
             named_s = watch.full_at - stormy
-        spans.append((calm + 3, stormy, stormy + 60))
+        spans.append((calm + SETTLE_S, stormy, stormy + plan.span_s))
     process.join(120)
     assert process.exitcode == 0
     sender.join()
@@ -212,11 +222,16 @@ def run(minutes: int, per_minute: int, hard: int, place: Path) -> dict[str, Any]
     ledger = json.loads(keyed.call(keyed.root, "GET", "/api/v1/ledger?raw_scan=true")[1])["data"]
     keyed.server.stop()
 
+    def ratios(name: str) -> list[float]:
+        return [round(p[name][1] / p[name][0], 2) for p in pairs]
+
     def ratio(name: str) -> float:
-        return round(statistics.median(p[name][1] / p[name][0] for p in pairs), 2)
+        return round(statistics.median(ratios(name)), 2)
 
     return {
         "pairs": pairs,
+        "ack_p99_ratios": ratios("ack_p99_ms"),
+        "query_p99_ratios": ratios("query_p99_ms"),
         "ack_p99_ratio_median": ratio("ack_p99_ms"),
         "query_p99_ratio_median": ratio("query_p99_ms"),
         "steady": {"refused": sender.refused, "errors": sender.errors, "asked": asker.failures},
@@ -230,12 +245,14 @@ def run(minutes: int, per_minute: int, hard: int, place: Path) -> dict[str, Any]
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--minutes", type=int, default=5, help="pairs of a calm and a stormy one")
+    parser.add_argument("--pairs", type=int, default=5, help="of a calm and a stormy span")
+    parser.add_argument("--seconds", type=float, default=60, help="of a span")
     parser.add_argument("--series-per-minute", type=int, default=1_000_000)
     parser.add_argument("--hard", type=int, default=100_000)
     arguments = parser.parse_args()
     with tempfile.TemporaryDirectory(prefix="sluiceway-explosion-") as place:
-        found = run(arguments.minutes, arguments.series_per_minute, arguments.hard, Path(place))
+        plan = Storm(arguments.series_per_minute, arguments.pairs, arguments.seconds)
+        found = run(plan, arguments.hard, Path(place))
     print(json.dumps(found, indent=1))
 
 

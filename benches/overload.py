@@ -7,6 +7,10 @@ from many agents with an interval: a connection each, a batch each interval, and
 comes back, after Retry-After or (`ignore`) at once. Each run has a server of its own, on a core of
 its own: where `offered` stays below what was wanted, the agents are the limit.
 Bodies repeat, so most are dropped as duplicates once they are durable.
+
+Latency of what is admitted is told twice: as the agents saw it (`acked_ms`; thousands of them wait
+in one process for its core too), and as one more client saw it that sends a small new batch 50
+times a second from a thread that goes before the agents (`beside_ms`).
 """
 
 from __future__ import annotations
@@ -17,6 +21,7 @@ import os
 import sys
 import tempfile
 import time
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -25,13 +30,15 @@ sys.path[:0] = [str(ROOT), str(ROOT / "tests"), str(ROOT / "src")]
 from tests.faults import swarm  # noqa: E402
 from tests.faults.server import ServerUnderTest  # noqa: E402
 
-from openloop import percentiles  # noqa: E402
+from fakes.server import remote_write  # noqa: E402
+from openloop import Item, Sender, percentiles  # noqa: E402
 
 SERIES = 500
 """Points of a batch: decoding them is most of the work, as in life."""
 CLOSED_AGENTS = 64
 AGENTS_MAX = 4000
 WARM_S = 3
+BESIDE_PER_S, BESIDE_SERIES, BESIDE_CONNECTIONS = 50, 10, 16
 SERVER_CORE, AGENTS_CORE = 0, 1
 """Apart, so that more agents do not leave the server less."""
 
@@ -45,6 +52,15 @@ def run_on(core: int) -> None:
     """This process, and what it starts from now on."""
     if (os.cpu_count() or 1) > core and hasattr(os, "sched_setaffinity"):
         os.sched_setaffinity(0, {core})
+
+
+def beside(seconds: float) -> Iterator[Item]:
+    """A small batch of its own each time, on a clock."""
+    began, first_ms = time.perf_counter() + WARM_S, int(time.time() * 1000)
+    for number in range(int((seconds - WARM_S) * BESIDE_PER_S)):
+        stamp = first_ms + number * 1000 // BESIDE_PER_S
+        rows = (({"__name__": "beside", "i": str(i)}, [(stamp, 1.0)]) for i in range(BESIDE_SERIES))
+        yield began + number / BESIDE_PER_S, remote_write(rows), BESIDE_SERIES
 
 
 def measure(seconds: float, plan: dict[str, Any]) -> dict[str, Any]:
@@ -61,7 +77,11 @@ def measure(seconds: float, plan: dict[str, Any]) -> dict[str, Any]:
             told = {"series": SERIES, "drain_s_max": 0.0, "bodies_repeat": True, "warm_s": WARM_S}
             told |= plan
             process = swarm.start(swarm.Plan(server.port, seconds=seconds, **told))
+            url = f"http://127.0.0.1:{server.port}/api/v1/write"
+            sender = Sender(url, beside(seconds), BESIDE_CONNECTIONS)
+            sender.start()
             seen = swarm.finish(process, seconds + 120)
+            sender.join(seconds + 60)
             spent_s = cpu_s(pid) - before_s
     window = range(WARM_S, int(seconds))
     goodput = sum(seen.acked[s] for s in window) / len(window)
@@ -74,6 +94,8 @@ def measure(seconds: float, plan: dict[str, Any]) -> dict[str, Any]:
         "broken": sum(seen.broken.values()),
         "no_retry_after": seen.no_retry_after,
         "acked_ms": percentiles(seen.latencies_ms),
+        "beside_ms": percentiles([took for _, took in sender.latencies_ms]),
+        "beside_refused": sender.refused,
         "cpu_s": round(spent_s, 1),
         "cpu_us_per_request": round(spent_s / max(1, sum(seen.offered.values())) * 1e6),
     }
