@@ -60,6 +60,7 @@ MetricName = Literal[
     "sluiceway_parked_records_total",
     "sluiceway_outbox_records",
     "sluiceway_outbox_bytes",
+    "sluiceway_outbox_bytes_max",
     "sluiceway_quarantined_files",
     "sluiceway_series",
     "sluiceway_series_max",
@@ -218,6 +219,7 @@ DEFINITIONS: dict[MetricName, Definition] = {
         "gauge", "Acked requests that wait on the local disk for the brokers"
     ),
     "sluiceway_outbox_bytes": Definition("gauge", "Bytes of the outbox's segments"),
+    "sluiceway_outbox_bytes_max": Definition("gauge", "Its limit: past it writes get 503"),
     "sluiceway_quarantined_files": Definition(
         "gauge", "Files of the hot tier set aside when the newest manifest was damaged"
     ),

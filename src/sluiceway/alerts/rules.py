@@ -142,6 +142,30 @@ INSTALLATION = Group(
             for_s=300,
         ),
         Rule(
+            "SluicewayOutboxWaits",
+            "warning",
+            by.over("outbox_records", 0, "{0} acked requests wait here for the brokers"),
+            "sluiceway_outbox_records > 0",
+            "no broker takes records: acks go on from the local disk and answers lack these points "
+            "until Kafka is back; look at the brokers",
+            for_s=300,
+        ),
+        Rule(
+            "SluicewayOutboxFills",
+            "critical",
+            by.share("outbox_bytes", "outbox_bytes_max", at.SHARE_WARNING, "outbox: {0} full"),
+            f"sluiceway_outbox_bytes / sluiceway_outbox_bytes_max > {at.SHARE_WARNING}",
+            "at its cap writes get 503: bring Kafka back, or raise kafka.outbox_bytes_max",
+        ),
+        Rule(
+            "SluicewayRecordsParked",
+            "critical",
+            by.grew("parked_records_total", f"{{0}} records of Kafka broke the format {GROWN}"),
+            "increase(sluiceway_parked_records_total[5m]) > 0",
+            "kept in journal/parked with their offsets: somebody else writes to the topic, or a "
+            "gateway of a newer version",
+        ),
+        Rule(
             "SluicewayDiskFills",
             "warning",
             by.share("disk_bytes", "disk_bytes_max", at.SHARE_WARNING, "disk: {0} of its limit"),

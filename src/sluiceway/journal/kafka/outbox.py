@@ -58,6 +58,7 @@ class Outbox:
         """Blocks while what is there is read. Raises: BackendUnavailable, Corruption."""
         self._disk = disk
         self._clock = clock
+        self.bytes_max = bytes_max
         self._position = read_position(disk)
         segment_bytes = min(bytes_max // SEGMENTS_MIN, SEGMENT_BYTES_MAX)
         self._journal = Journal(

@@ -214,7 +214,8 @@ class KafkaWriter:
 
     def figures(self) -> dict[str, int]:
         records, size = (0, 0) if self._outbox is None else self._outbox.size()
-        return {"outbox_records": records, "outbox_bytes": size}
+        most = 0 if self._outbox is None else self._outbox.bytes_max
+        return {"outbox_records": records, "outbox_bytes": size, "outbox_bytes_max": most}
 
     def close(self, timeout_s: float) -> None:
         """Wait for what is on its way. Blocks."""
