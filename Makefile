@@ -15,7 +15,7 @@ RUST_SOURCES = $(shell find kernels/src -name '*.rs') kernels/Cargo.toml
 CARGO_HINT = cargo not found: install Rust 1.90 or newer (rustup, or your distribution's packages) and run make again
 
 .DEFAULT_GOAL := help
-.PHONY: help build kernels test test-scaleout test-rust check format demo bench faults fuzz mutants wheel clean
+.PHONY: help build kernels test test-scaleout test-spark test-trino test-rust check format demo bench faults fuzz mutants wheel clean
 
 help: ## list the verbs
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | awk -F':.*## ' '{printf "  make %-12s %s\n", $$1, $$2}'
@@ -66,6 +66,12 @@ faults: build ## long fault runs: kill -9 cycles, crash images, full disk (minut
 test-scaleout: build ## Kafka, fetched by Maven, and all over it: the contract, kills, three brokers
 	$(BIN)/python -m pytest tests/contract/test_journal.py tests/integration/test_kafka.py tests/integration/test_kafka_errors.py
 	$(BIN)/python -m pytest -s -m faults --timeout 7200 tests/faults/test_kafka.py
+
+test-spark: build ## Spark (from the package index, fetched once) reads cold objects as our API does
+	SLUICEWAY_ENGINES=spark $(BIN)/python -m pytest -rs -s -k spark --timeout 1200 tests/engines
+
+test-trino: build ## Trino (from Maven Central, fetched once) reads cold objects as our API does
+	SLUICEWAY_ENGINES=trino $(BIN)/python -m pytest -rs -s -k trino --timeout 1200 tests/engines
 
 fuzz: build ## every reader of foreign bytes, SECONDS (60) each
 	RUSTFLAGS="$(FUZZ_FLAGS)" cargo build --release --target $(HOST) --manifest-path kernels/fuzz/Cargo.toml \

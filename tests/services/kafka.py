@@ -4,7 +4,6 @@ The jars are fetched once by the machine's own Maven into the user's cache direc
 Java is absent, `jars` says why, and tests skip with these words.
 """
 
-import os
 import shutil
 import signal
 import socket
@@ -15,6 +14,8 @@ from base64 import urlsafe_b64encode
 from pathlib import Path
 
 import pytest
+
+from services.cache import fetched
 
 VERSION = "4.1.0"
 HEAP_MB = 384
@@ -38,13 +39,10 @@ def jars() -> Path:
     for command in ("java", "mvn"):
         if shutil.which(command) is None:
             pytest.skip(f"no {command} on this machine: Kafka is not tested")
-    cache = Path(os.environ.get("XDG_CACHE_HOME", Path.home() / ".cache")) / "sluiceway-tests"
-    directory = cache / f"kafka-{VERSION}"
-    if directory.is_dir():
-        return directory
-    cache.mkdir(parents=True, exist_ok=True)
-    fresh = cache / f"fetching-{os.getpid()}"
-    fresh.mkdir(exist_ok=True)
+    return fetched(f"kafka-{VERSION}", _fetch)
+
+
+def _fetch(fresh: Path) -> Path:
     (fresh / "pom.xml").write_text(POM)
     command_line = ["mvn", "-q", "-B", "-f", str(fresh / "pom.xml")]
     command_line += ["dependency:copy-dependencies", f"-DoutputDirectory={fresh / 'jars'}"]
@@ -53,14 +51,8 @@ def jars() -> Path:
         command_line, capture_output=True, text=True, timeout=FETCH_S_MAX, check=False
     )
     if ran.returncode != 0:
-        shutil.rmtree(fresh, ignore_errors=True)
         pytest.skip(f"Maven cannot fetch Kafka: it is not tested\n{ran.stdout[-1500:]}")
-    try:
-        (fresh / "jars").rename(directory)
-    except OSError:
-        pass  # another test process was first
-    shutil.rmtree(fresh, ignore_errors=True)
-    return directory
+    return fresh / "jars"
 
 
 def free_ports(count: int) -> list[int]:
