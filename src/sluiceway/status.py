@@ -16,6 +16,7 @@ from sluiceway.alerts.thresholds import (
     DISK_ERROR,
     JOURNAL_LAG_RECORDS,
     MEMORY_WARNING,
+    OBJECTS_STALLED_S,
     PARTS_WARNING,
     SHARE_WARNING,
 )
@@ -60,8 +61,9 @@ def judge_gateway(told: Mapping[str, Any]) -> list[Line]:
 
 def judge(told: Mapping[str, Any]) -> list[Line]:
     """At most ten lines out of the answer of `/admin/v1/status`, one of budgets where there are
-    any, one of the tenant that is worst off where one is in trouble; the worst first. A counter is
-    judged by what it grew by lately: what was wrong once and is over is told, and is no alarm."""
+    any, one of the rollups' object store where there is one, one of the tenant that is worst off
+    where one is in trouble; the worst first. A counter is judged by what it grew by lately: what
+    was wrong once and is over is told, and is no alarm."""
     if told.get("role") == "query":
         return judge_query(told)
     if told.get("role") == "gateway":
@@ -95,6 +97,8 @@ def judge(told: Mapping[str, Any]) -> list[Line]:
         errors("processor errors", "processor_errors_total"),
         _points(told["points"], recent.get("points_rejected", 0), window),
     ]
+    if told.get("tier_objects"):
+        lines.append(_objects(told["tier_objects"]))
     if told.get("budgets"):
         lines.append(_budgets(told["budgets"], figure("policy_pending")))
     if told.get("worst"):
@@ -114,6 +118,16 @@ def _damage(figure: Callable[[str], float], recent: Mapping[str, float], window:
         f"damage: {records:.0f} records, {pages:.0f} pages {window}; {files:.0f} files set aside; "
         f"{figure('journal_lost_records_total'):.0f} records lost ever",
     )
+
+
+def _objects(objects: Mapping[str, Any]) -> Line:
+    """The rollups' object store: a warning while it fails, or takes nothing of what waits."""
+    stalled = objects["stalled_s"] > OBJECTS_STALLED_S
+    waiting = f"{objects['waiting_files']:,} files ({_amount(objects['waiting_bytes'], 'GiB')})"
+    state = f"does not answer ({objects['error']})" if objects["error"] else "answers"
+    since = f", none sent for {objects['stalled_s'] / 3600:.1f} h" if stalled else ""
+    level: Level = "warning" if objects["error"] or stalled else "ok"
+    return Line(level, f"rollups' object store: {state}; {waiting} wait{since}")
 
 
 def _budgets(budgets: Sequence[Mapping[str, Any]], pending: float) -> Line:

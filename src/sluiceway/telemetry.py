@@ -90,6 +90,8 @@ MetricName = Literal[
     "sluiceway_rollup_lost_points_total",
     "sluiceway_tier_files_damaged",
     "sluiceway_tier_objects_failing",
+    "sluiceway_tier_objects_waiting_bytes",
+    "sluiceway_tier_objects_stalled_seconds",
     "sluiceway_rollup_busy_seconds_total",
     "sluiceway_warm_bytes",
     "sluiceway_cold_bytes",
@@ -268,6 +270,12 @@ DEFINITIONS: dict[MetricName, Definition] = {
     ),
     "sluiceway_tier_objects_failing": Definition(
         "gauge", "1 while the object store of the rollups cannot be used"
+    ),
+    "sluiceway_tier_objects_waiting_bytes": Definition(
+        "gauge", "Bytes of files of rollups that are to go to the object store"
+    ),
+    "sluiceway_tier_objects_stalled_seconds": Definition(
+        "gauge", "For how long files have waited for the object store and none was sent"
     ),
     "sluiceway_rollup_lost_points_total": Definition(
         "counter", "Points of damaged raw pages that windows may lack"

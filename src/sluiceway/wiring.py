@@ -419,7 +419,7 @@ def open_admin_paths(
     boundary = Boundary(disk, hot.policy, WarmStripper(disk))
     cold = ColdObjects(disk)
     parts = (disk, hot.shard, rollup.store, cold, boundary)
-    imports = Imports(*parts, config.tiers, remote_tier(config, disk))
+    imports = Imports(*parts, config.tiers, rollup.remote)
     import_paths = ImportPaths(rollup, imports, config.data_dir)
     paths = DeletionPaths(hot), RollupPaths(rollup), import_paths
     for one in paths:

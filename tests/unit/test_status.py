@@ -50,6 +50,25 @@ def test_the_worst_comes_first(figures: dict[str, float], level: str, words: str
     assert words in first.text
 
 
+@pytest.mark.parametrize(
+    ("error", "stalled_s", "level", "words"),
+    [
+        ("", 0.0, "ok", "store: answers; 2 files (1.0 GiB) wait"),
+        ("no route", 60.0, "warning", "does not answer (no route)"),
+        ("", 5 * 3600.0, "warning", "wait, none sent for 5.0 h"),
+    ],
+)
+def test_the_object_store_of_the_rollups(
+    error: str, stalled_s: float, level: str, words: str
+) -> None:
+    waiting = {"waiting_files": 2, "waiting_bytes": GIB, "sent_total": 1}
+    objects = {**waiting, "error": error, "stalled_s": stalled_s}
+    (line,) = (
+        one for one in judge({**told(), "tier_objects": objects}) if "object store" in one.text
+    )
+    assert line.level == level and words in line.text
+
+
 def test_losses_of_earlier_runs_are_told_and_no_alarm() -> None:
     lines = judge(told(journal_lost_records_total=4))
     assert {line.level for line in lines} == {"ok"}

@@ -166,6 +166,18 @@ INSTALLATION = Group(
             "gateway of a newer version",
         ),
         Rule(
+            "SluicewayRollupsNotOffloaded",
+            "warning",
+            by.over(
+                "tier_objects_stalled_seconds",
+                at.OBJECTS_STALLED_S,
+                "no file of rollups has gone to the object store for {0} s",
+            ),
+            f"sluiceway_tier_objects_stalled_seconds > {at.OBJECTS_STALLED_S}",
+            "files wait on this disk and fill it: sluiceway rollup status has their bytes and the "
+            "store's last error, or says that the rollup is paused or behind",
+        ),
+        Rule(
             "SluicewayDiskFills",
             "warning",
             by.share("disk_bytes", "disk_bytes_max", at.SHARE_WARNING, "disk: {0} of its limit"),

@@ -55,6 +55,15 @@ def rollup_resume(
     act(http, key, tls_ca, as_json, "resume")
 
 
+def objects_line(objects: dict[str, Any]) -> str:
+    """Of the object store: whether it answers, and what it has not yet."""
+    waiting = f"{objects['waiting_files']:,} files ({objects['waiting_bytes']:,} bytes) wait"
+    if objects["stalled_s"] >= 60:
+        waiting += f", none sent for {objects['stalled_s'] / 60:.0f} min"
+    state = f"does not answer: {objects['error']}" if objects["error"] else "answers"
+    return f"object store {state}; {waiting}; {objects['sent_total']:,} sent since the start"
+
+
 def status_lines(told: dict[str, Any]) -> list[str]:
     """The status for people: one row a tenant."""
     if not told["tiers_on"] and not told["tenants"]:
@@ -66,6 +75,8 @@ def status_lines(told: dict[str, Any]) -> list[str]:
     ]
     if told["failures_total"]:
         lines.append(f"{told['failures_total']} failures; last: {told['last_error']}")
+    if told.get("objects"):
+        lines.append(objects_line(told["objects"]))
     rows = [
         (
             row["tenant"],

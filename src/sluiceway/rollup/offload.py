@@ -6,7 +6,7 @@ written here; a local copy goes only after that. An object's name is the file's 
 """
 
 import zlib
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 
 import msgspec
@@ -18,9 +18,22 @@ from sluiceway.objects.interface import ObjectExists, ObjectMissing, ObjectStore
 from sluiceway.tiers.catalog import Catalog, TierFile
 
 
+class ObjectsStatus(msgspec.Struct, frozen=True):
+    """What a rollup says of its object store."""
+
+    error: str
+    """Why the last call failed; empty: it did not."""
+    waiting_files: int
+    """Settled files that are here and not on the store yet."""
+    waiting_bytes: int
+    stalled_s: float
+    """For how long files have waited and none was sent; 0 where none waits."""
+    sent_total: int
+
+
 @dataclass(slots=True)
 class RemoteTier:
-    """One data directory's store. Used by the rollup's thread; `failing` is read by any."""
+    """One data directory's store. Used by the rollup's thread; `status` is read by any."""
 
     store: ObjectStore
     disk: Disk
@@ -28,6 +41,11 @@ class RemoteTier:
     """Of local copies of files that are on the store."""
     failing: str = ""
     """Why the last call failed; empty: it did not."""
+    _waiting: tuple[int, int] = (0, 0)
+    """Files and bytes."""
+    _sent: int = 0
+    _moved: tuple[int, float] = (-1, 0.0)
+    """How many were sent, and when (monotonic) that grew or nothing waited."""
     _local: dict[str, int] = field(default_factory=dict)
     """Local copies that we know of, and their bytes."""
 
@@ -62,6 +80,7 @@ class RemoteTier:
             self.failing = str(error)
             raise
         self.failing = ""
+        self._sent += 1
         self._local[file.path] = file.bytes
         return msgspec.structs.replace(file, remote=True, object_crc32=zlib.crc32(data))
 
@@ -90,9 +109,29 @@ class RemoteTier:
         try:
             for path in paths:
                 self.store.delete(path)
+                self.failing = ""
         except BackendUnavailable as error:
             self.failing = str(error)
             raise
+
+    def look(self, waiting: Sequence[TierFile], now_s: float) -> None:
+        """Take note of what waits to be sent, and see whether a store that failed answers again:
+        nothing else may want it for hours. Blocks for one call then."""
+        self._waiting = (len(waiting), sum(file.bytes for file in waiting))
+        if not waiting or self._sent != self._moved[0]:
+            self._moved = (self._sent, now_s)
+        if self.failing:
+            try:
+                self.store.facts("tiers/none")
+            except ObjectMissing:
+                self.failing = ""
+            except BackendUnavailable as error:
+                self.failing = str(error)
+
+    def status(self, now_s: float) -> ObjectsStatus:
+        files, size = self._waiting
+        stalled_s = max(0.0, now_s - self._moved[1]) if files else 0.0
+        return ObjectsStatus(self.failing, files, size, round(stalled_s, 1), self._sent)
 
     def _make_sure(self, file: TierFile) -> None:
         """The store has it: another store than the one it was sent to may not."""

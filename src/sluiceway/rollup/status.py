@@ -4,6 +4,7 @@ from collections.abc import Sequence
 
 import msgspec
 
+from sluiceway.rollup.offload import ObjectsStatus
 from sluiceway.tiers.catalog import Catalog, TierFile
 
 
@@ -49,6 +50,8 @@ class Status(msgspec.Struct, frozen=True):
     raw_held_by: list[str]
     """Tenants without tiers whose points keep old raw blocks."""
     tenants: list[TenantStatus]
+    objects: ObjectsStatus | None = None
+    """Of the object store, where there is one."""
 
 
 def tenant_status(

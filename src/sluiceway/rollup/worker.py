@@ -11,6 +11,7 @@ from concurrent.futures import CancelledError, Future
 from concurrent.futures import TimeoutError as FutureTimeout
 from typing import Any
 
+import msgspec
 import structlog
 
 from sluiceway.clock import Clock
@@ -38,7 +39,7 @@ from sluiceway.rollup.interface import (
     Merger,
     RollKernel,
 )
-from sluiceway.rollup.offload import RemoteTier
+from sluiceway.rollup.offload import ObjectsStatus, RemoteTier
 from sluiceway.rollup.schedule import (
     TenantView,
     World,
@@ -48,6 +49,7 @@ from sluiceway.rollup.schedule import (
     first_rolls,
     made_before,
     plan,
+    uploads,
 )
 from sluiceway.rollup.status import Status, TenantStatus, tenant_status
 from sluiceway.rollup.tasks import LetRawGo, Roll, Task
@@ -148,6 +150,11 @@ class Rollup:
     def store(self) -> CatalogStore:
         return self._store
 
+    @property
+    def remote(self) -> RemoteTier | None:
+        """The one that knows which local copies there are: for jobs on the rollup's thread."""
+        return self._remote
+
     # --- life ---------------------------------------------------------------------------------
 
     def attach(self) -> None:
@@ -234,7 +241,7 @@ class Rollup:
         self._let_raw_go(world)
         behind = any(any(first_rolls(view, world, self._config)) for view in views)
         self._hot.hold_merges(world.pressed and behind)
-        self._look_for_damage(world)
+        self._look_around(world)
         avoided = self._avoided(world.now_ms)
         # What was deleted goes whatever the schedule says.
         ordered = next((task for task in deletions(world) if task not in avoided), None)
@@ -336,11 +343,23 @@ class Rollup:
                         through = piece.file.through_sequence
                         self._kernel.forget_dirty(tenant, start, end, through)
 
-    def _look_for_damage(self, world: World) -> None:
-        """How many files are noted as damaged; looked at as often as for work."""
-        if world.now_ms - self._swept_ms >= LOOK_S * 1000:
-            self._swept_ms = world.now_ms
-            self._damaged_files = self._notes.sweep({file.path for file in world.catalog.files})
+    def _look_around(self, world: World) -> None:
+        """How many files are noted as damaged, and wait for the store; as often as for work."""
+        if world.now_ms - self._swept_ms < LOOK_S * 1000:
+            return
+        self._swept_ms = world.now_ms
+        by_path = {file.path: file for file in world.catalog.files}
+        self._damaged_files = self._notes.sweep(set(by_path))
+        if self._remote is not None:
+            files = files_by_tenant(world.catalog)
+            tasks = [
+                one for view in world.tenants for one in uploads(view, world, files[view.name])
+            ]
+            now_s = self._clock.monotonic_s()
+            self._remote.look([by_path[task.path] for task in tasks], now_s)
+
+    def _objects(self) -> ObjectsStatus | None:
+        return None if self._remote is None else self._remote.status(self._clock.monotonic_s())
 
     def _orders(self) -> tuple[Deletion, ...]:
         return self._hot.version().deletions
@@ -488,6 +507,7 @@ class Rollup:
             grace_bytes=sum(held.bytes for held in catalog.grace),
             raw_held_by=held,
             tenants=tenants,
+            objects=self._objects(),
         )
 
     def figures(self) -> dict[str, Any]:
@@ -495,7 +515,9 @@ class Rollup:
         status = self.status()
         warm = sum(tenant.warm_bytes for tenant in status.tenants)
         cold = sum(tenant.cold_bytes for tenant in status.tenants)
+        objects = status.objects
         return {
+            "tier_objects": None if objects is None else msgspec.to_builtins(objects),
             "rollup_lag_seconds": status.lag_s if status.tiers_on else 0.0,
             "rollup_paused": int(status.paused),
             "rollup_units_total": status.units_total,
@@ -504,7 +526,9 @@ class Rollup:
             "rollup_failures_total": status.failures_total,
             "rollup_lost_points_total": status.lost_points_total,
             "tier_files_damaged": self._damaged_files,
-            "tier_objects_failing": int(bool(self._remote and self._remote.failing)),
+            "tier_objects_failing": int(bool(objects and objects.error)),
+            "tier_objects_waiting_bytes": objects.waiting_bytes if objects else 0,
+            "tier_objects_stalled_seconds": objects.stalled_s if objects else 0,
             "rollup_busy_seconds_total": status.busy_s_total,
             "warm_bytes": warm,
             "cold_bytes": cold,

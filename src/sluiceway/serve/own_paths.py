@@ -39,6 +39,7 @@ from sluiceway.telemetry import (
 )
 
 PREFIX = "sluiceway_"
+READY = b"Sluiceway is ready.\n"
 RECOVERY_LOOK_S = 0.5
 LABELLED: dict[str, MetricName] = {
     "points": "sluiceway_points_total",
@@ -107,7 +108,10 @@ class OwnPaths:
         missing = await self._missing(parameter(scope, "for") != "write")
         if missing:
             return Answer(503, TEXT, f"{missing}\n".encode())
-        return Answer(200, TEXT, b"Sluiceway is ready.\n")
+        # As of the last look: acks and most answers do without it.
+        if self._metrics.unlabelled().get("sluiceway_tier_objects_failing"):
+            return Answer(200, TEXT, READY + b"The rollups' object store does not answer.\n")
+        return Answer(200, TEXT, READY)
 
     async def _missing(self, to_answer: bool) -> str:
         """What keeps it from acking or, where it is `to_answer` too, from answering."""
@@ -173,6 +177,7 @@ class OwnPaths:
             "recent_s": WINDOW_S,
             "memory": await self._memory(),
             "budgets": told(self._near, tenant_of(scope)),
+            "tier_objects": None if tenant_of(scope) else stats.get("tier_objects"),
             "worst": msgspec.to_builtins(worst(self._grown(), self._near, tenant_of(scope))),
         }
         return Answer(200, JSON, json.dumps(answer).encode())

@@ -77,6 +77,11 @@ def test_all_well() -> None:
         ({"figures": {"outbox_records": 1}}, 22, "SluicewayOutboxWaits"),
         ({"figures": {"outbox_bytes": 81, "outbox_bytes_max": 100}}, 1, "SluicewayOutboxFills"),
         ({"recent": {"parked_records_total": 1}}, 1, "SluicewayRecordsParked"),
+        (
+            {"figures": {"tier_objects_stalled_seconds": 14_401}},
+            1,
+            "SluicewayRollupsNotOffloaded",
+        ),
         ({"figures": {"disk_bytes": 81, "disk_bytes_max": 100}}, 1, "SluicewayDiskFills"),
         ({"memory": {"read": [91, 100], "write": [5, 100]}}, 6, "SluicewayMemory"),
         ({"figures": {"series": 91, "series_max": 100}}, 1, "SluicewaySeries"),

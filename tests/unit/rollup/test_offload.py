@@ -4,7 +4,7 @@ from pathlib import Path
 
 import pytest
 
-from fakes.rolling import T0, Fleet, hour
+from fakes.rolling import DAY_MS, T0, Fleet, hour
 from sluiceway.errors import BackendUnavailable
 from sluiceway.kernels import Disk
 from sluiceway.objects.embedded import EmbeddedObjects
@@ -90,11 +90,39 @@ def test_while_the_store_is_down_rolling_goes_on_and_uploads_wait(tmp_path: Path
     assert fleet.store.catalog.rolled("default").warm == hour(30)
     assert not settled(fleet.store.catalog)
     assert fleet.rollup.figures()["tier_objects_failing"] == 1
+    fleet.clock.advance(5 * 3_600_000)
+    fleet.steps()
+    told = fleet.rollup.status().objects
+    assert told is not None and told.error == "object: down" and told.sent_total == 0
+    waiting = [file for file in fleet.store.catalog.files if file.until_ms <= DAY_MS + T0]
+    assert told.waiting_files >= 2 and told.waiting_bytes > 0 and waiting
+    assert told.stalled_s >= 5 * 3_600
     assert all(here(fleet, file.path) for file in fleet.store.catalog.files)
     store.down = False
     fleet.clock.advance(61_000)
     fleet.steps()
     assert settled(fleet.store.catalog) == names(store) != set()
+    fleet.clock.advance(16_000)
+    fleet.steps()
+    figures = fleet.rollup.figures()
+    stalled = figures["tier_objects_stalled_seconds"], figures["tier_objects_waiting_bytes"]
+    assert (figures["tier_objects_failing"], stalled) == (0, (0, 0))
+    fleet.close()
+
+
+def test_a_store_that_nothing_wants_is_seen_to_answer_again(tmp_path: Path) -> None:
+    store = Flaky(tmp_path)
+    fleet = filled(Disk.memory(), store)
+    fleet.steps()
+    remote = fleet.rollup.remote
+    assert remote is not None
+    store.down = True
+    with pytest.raises(BackendUnavailable):
+        remote.delete(["tiers/none"])
+    assert fleet.rollup.figures()["tier_objects_failing"] == 1
+    store.down = False
+    fleet.clock.advance(16_000)
+    fleet.steps()
     assert fleet.rollup.figures()["tier_objects_failing"] == 0
     fleet.close()
 
