@@ -64,8 +64,8 @@ faults: build ## long fault runs: kill -9 cycles, crash images, full disk (minut
 	$(BIN)/python -m pytest -m faults --timeout 7200 tests/faults
 
 test-scaleout: build ## Kafka, fetched by Maven, and all over it: the contract, kills, three brokers
-	$(BIN)/python -m pytest tests/contract/test_journal.py tests/integration/test_kafka.py tests/integration/test_kafka_errors.py
-	$(BIN)/python -m pytest -s -m faults --timeout 7200 tests/faults/test_kafka.py
+	$(BIN)/python -m pytest tests/contract/test_journal.py tests/integration/test_kafka.py tests/integration/test_kafka_errors.py tests/integration/test_kafka_roles.py
+	$(BIN)/python -m pytest -s -m faults --timeout 7200 tests/faults/test_kafka.py tests/faults/test_kafka_group.py
 
 test-spark: build ## Spark (from the package index, fetched once) reads cold objects as our API does
 	SLUICEWAY_ENGINES=spark $(BIN)/python -m pytest -rs -s -k spark --timeout 1200 tests/engines

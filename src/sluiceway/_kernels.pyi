@@ -4,7 +4,7 @@ Unless said otherwise a call drops the GIL, may raise the tree of `sluiceway.err
 its arguments for the call only.
 """
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from os import PathLike
 from typing import Any
 
@@ -42,6 +42,9 @@ class Disk:
         | "allocate" | "sync" | "sync_directory" | "rename" | "remove", "path": prefix,
         "after": good ones first, "times": absent = for ever, "error": "EIO" | "ENOSPC" |
         "EMFILE" | "EINTR", "short_bytes": written all the same}], "bytes_max": a full disk}."""
+    def elsewhere(self, files: dict[str, int], fetch: Callable[[str, int, int], bytes]) -> Disk:
+        """This disk with files (bytes by path) that are not here: `fetch` is asked for (path,
+        offset, length) of them, on any thread. What it raises is an OSError of the read."""
     def set_faults(self, plan: dict[str, Any]) -> None:
         """Follow another plan from now on ({} = no faults)."""
     def fault_count(self) -> int: ...

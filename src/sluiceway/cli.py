@@ -100,6 +100,10 @@ def serve(
             from sluiceway.wiring_gateway import serve_gateway
 
             serve_gateway(loaded)
+        elif loaded.roles == "shard" and loaded.kafka.group:
+            from sluiceway.wiring_member import serve_member
+
+            serve_member(loaded)
         else:
             from sluiceway.wiring import serve as run
 
@@ -108,7 +112,8 @@ def serve(
         about = f"{error.filename}: " if error.filename else ""
         raise fail(f"{about}{error.strerror or error}") from None
     except SluicewayError as error:
-        raise fail(str(error)) from None
+        fail(str(error))
+        raise typer.Exit(error.exit_status) from None
 
 
 @app.command()
@@ -181,12 +186,14 @@ def add_commands() -> None:
     from sluiceway.commands.queries import queries
     from sluiceway.commands.rollup import rollup_app
     from sluiceway.commands.series import series_app
+    from sluiceway.commands.shard import shard_app
     from sluiceway.commands.sql import sql
     from sluiceway.commands.tenant import tenant_app
 
     app.add_typer(tenant_app, name="tenant")
     app.add_typer(rollup_app, name="rollup")
     app.add_typer(series_app, name="series")
+    app.add_typer(shard_app, name="shard")
     app.add_typer(plan_app, name="plan")
     app.add_typer(policy_app, name="policy")
     app.add_typer(deadletters_app, name="deadletters")

@@ -72,8 +72,12 @@ class Config(BaseSettings):
     """Where acked requests are durable: the data directory, or a topic (`kafka`, below)."""
     shard_listen: str | None = None
     """HOST:PORT where processes with the role `query` reach this one's shard."""
+    shard_address: str | None = None
+    """HOST:PORT that others reach `shard_listen` at, where it is another one. With kafka.group both
+    are the first partition's: the one of partition N is N above."""
     shards: tuple[str, ...] = ()
-    """NAME=HOST:PORT of each shard that the role `query` asks."""
+    """NAME=HOST:PORT of each shard that the role `query` asks; found through Kafka where it is
+    empty and kafka.brokers is not."""
     shards_since_s: int = 0
     """Unix time since when each series has been sent to one shard: what reads older points is
     aggregated by the role `query` itself, series by series."""
@@ -85,6 +89,9 @@ class Config(BaseSettings):
     """Where the shard's checkpoints are kept: a directory, or s3://BUCKET/PREFIX."""
     offsite_options: dict[str, str] = {}
     """For the object store, as its client names them (endpoint, region)."""
+    offsite_cache_bytes_max: Bytes = 1 << 30
+    """Of blocks that a takeover left there, and that were asked for since; 0 fetches all of them
+    before the start."""
     tenants_url: str | None = None
     """postgresql://USER:PASSWORD@HOST/DATABASE, for processes on several machines; in the directory
     unless set."""
@@ -168,9 +175,10 @@ class Config(BaseSettings):
     def _check_links(self) -> None:
         """Shards are reached with a secret, and off loopback in TLS."""
         links = dict(self.shard_addresses())
-        if self.roles == "query" and not links:
-            raise ValueError("--roles query needs shards: NAME=HOST:PORT, ...")
-        if (links or self.shard_listen is not None) and self.shard_secret is None:
+        if self.roles == "query" and not links and not self.finds_shards():
+            raise ValueError("--roles query needs shards: NAME=HOST:PORT, ..., or kafka.brokers")
+        asks = links or self.finds_shards()
+        if (asks or self.shard_listen is not None) and self.shard_secret is None:
             raise ValueError("shard_listen and shards need shard_secret, a file")
         if self.shard_listen is not None:
             split_address(self.shard_listen)
@@ -180,6 +188,22 @@ class Config(BaseSettings):
             split_address(address)
             if not (is_loopback(address) or self.shards_ca or self.allow_insecure):
                 raise ValueError(f"refusing to ask shard {name} at {address} without shards_ca")
+
+        if self.finds_shards() and self.kafka.partitions > SHARDS_MAX:
+            raise ValueError(
+                f"{self.kafka.partitions} partitions, the most shards are {SHARDS_MAX}"
+            )
+        if self.shard_address is not None:
+            split_address(self.shard_address)
+        if self.kafka.group and self.roles == "shard":
+            if self.shard_listen is None or self.offsite_url is None:
+                raise ValueError("kafka.group needs shard_listen and offsite_url")
+            if split_address(self.http)[1] == 0 or split_address(self.shard_listen)[1] == 0:
+                raise ValueError("kafka.group needs ports that are known")
+
+    def finds_shards(self) -> bool:
+        """Does the role `query` learn from Kafka where shards are?"""
+        return self.roles == "query" and not self.shards and bool(self.kafka.brokers)
 
     def shard_addresses(self) -> list[tuple[str, str]]:
         """(name, HOST:PORT) of `shards`. Raises: ValueError."""

@@ -13,6 +13,9 @@ SluicewayError
 class SluicewayError(Exception):
     """Root of the tree; never raised itself."""
 
+    exit_status = 1
+    """Of a process that it ends."""
+
 
 class TenantFault(SluicewayError):
     """The client must change something. `id` is stable and immutable; `message` names the limit."""

@@ -33,6 +33,11 @@ MetricName = Literal[
     "sluiceway_read_side_restarts_total",
     "sluiceway_shard_links_refused_total",
     "sluiceway_shard_up",
+    # A member of the shards' group.
+    "sluiceway_partitions_assigned",
+    "sluiceway_partitions_answered",
+    "sluiceway_partitions_leaving",
+    "sluiceway_partition_starts_total",
     "sluiceway_offsite_manifests_behind",
     # The read side itself.
     "sluiceway_query_requests_total",
@@ -171,6 +176,10 @@ DEFINITIONS: dict[MetricName, Definition] = {
         "gauge", "Manifests of the shard that are not on the object store yet"
     ),
     "sluiceway_shard_up": Definition("gauge", "1 while the shard was reached", ("shard",)),
+    "sluiceway_partitions_assigned": Definition("gauge", "Partitions that the group gave us"),
+    "sluiceway_partitions_answered": Definition("gauge", "Of these, those that we answer for"),
+    "sluiceway_partitions_leaving": Definition("gauge", "Partitions that we hand over right now"),
+    "sluiceway_partition_starts_total": Definition("counter", "Processes begun for a partition"),
     "sluiceway_query_requests_total": Definition(
         "counter", "API requests by endpoint and status", ("endpoint", "status")
     ),

@@ -39,6 +39,8 @@ from sluiceway.gateway.receive import Receiver
 from sluiceway.gateway.server import TlsFiles, http_server, listen
 from sluiceway.governance.nearness import Nearness, nearness
 from sluiceway.journal.binding import refuse_foreign
+from sluiceway.journal.owners import FORMAT_VERSION as OWNERS_VERSION
+from sluiceway.journal.owners import Owner
 from sluiceway.kernels import Disk, EvaluateServer, ShardClient
 from sluiceway.processor.deletions import Deletions
 from sluiceway.processor.hot_shard import HotShard
@@ -68,7 +70,11 @@ from sluiceway.serve.own_paths import OwnPaths
 from sluiceway.serve.priority import lane_behind, start_behind
 from sluiceway.serve.read_process import ReadProcess
 from sluiceway.serve.rollup_paths import RollupPaths
+from sluiceway.serve.shard_link import ShardGate
+from sluiceway.serve.succession import Succession
 from sluiceway.services.culprits import Culprits
+from sluiceway.services.offsite.elsewhere import DIRECTORY as BLOCKS_CACHE
+from sluiceway.services.offsite.elsewhere import BlocksElsewhere, is_lazy
 from sluiceway.services.offsite.follower import Offsite
 from sluiceway.services.offsite.takeover import take_shard
 from sluiceway.services.replays import Replays
@@ -123,11 +129,12 @@ async def write_side(config: Config, clock: Clock | None = None, pace: Pace = un
 
         # The shard, with its journal and tier: acks are possible, the replay goes on behind.
         disk_bytes_max = budget.disk_bytes_max(config, disk)
-        offsite = await asyncio.to_thread(open_offsite, config, clock)
+        offsite, disk = await asyncio.to_thread(open_offsite, config, clock, disk)
         log = open_log(stack, config, disk, clock)
         hot = await asyncio.to_thread(open_hot, config, disk, disk_bytes_max, clock, pace, log)
         rollup = await asyncio.to_thread(open_rollup, config, disk, hot, tenants, clock)
-        follow_hot(stack, offsite, hot, life)
+        heirs = open_succession(stack, config, offsite, hot, log, life, clock)
+        follow_hot(stack, offsite, hot, life.give_up if heirs is None else heirs.fenced)
         hot.start(life.give_up)
         stack.push_async_callback(life.seal, hot)
         evaluate_socket = sockets / "evaluate.sock"
@@ -135,7 +142,8 @@ async def write_side(config: Config, clock: Clock | None = None, pace: Pace = un
         evaluate = EvaluateServer(hot.shard, str(evaluate_socket), budget.evaluate_options(config))
         start_behind(evaluate.start, config.queries_run)
         stack.callback(evaluate.stop)
-        await open_gate(stack, config, evaluate_socket, metrics, tls)
+        gate = await open_gate(stack, config, evaluate_socket, metrics, tls)
+        begin_succession(stack, heirs, gate, log)
 
         deletions, follower = open_followers(stack, hot, tenants, clock)
 
@@ -339,21 +347,33 @@ def open_hot(
     )
 
 
-def open_offsite(config: Config, clock: Clock) -> Offsite | None:
-    """The shard, taken: none else may write its checkpoints from now on. None where it has none
-    offsite. Blocks for the store. Raises: Corruption, BackendUnavailable, OSError, ValueError."""
+def open_offsite(config: Config, clock: Clock, disk: Disk) -> tuple[Offsite | None, Disk]:
+    """The shard, taken: none else may write its checkpoints from now on; None where it has none
+    offsite. And the disk, with the blocks that come when they are asked for. Blocks for the store.
+    Raises: Corruption, BackendUnavailable, OSError, ValueError."""
     if config.offsite_url is None:
-        return None
+        return None, disk
     store = open_objects(config.offsite_url, config.offsite_options)
-    last = take_shard(store, config.data_dir, clock, os.urandom)
-    return Offsite(store, config.data_dir, last, clock)
+    lazy, in_kafka = config.offsite_cache_bytes_max > 0, config.journal == "kafka"
+    later = is_lazy if lazy else lambda file: False
+    last = take_shard(store, config.data_dir, clock, os.urandom, later, in_kafka)
+    offsite = Offsite(store, config.data_dir, last, clock)
+    gone = [file for file in last.files if not (config.data_dir / file.path).exists()]
+    if gone:
+        cache = config.data_dir / BLOCKS_CACHE
+        elsewhere = BlocksElsewhere(store, cache, gone, config.offsite_cache_bytes_max)
+        disk = elsewhere.disk(disk)
+    return offsite, disk
 
 
 def follow_hot(
-    stack: contextlib.AsyncExitStack, offsite: Offsite | None, hot: HotShard, life: Life
+    stack: contextlib.AsyncExitStack,
+    offsite: Offsite | None,
+    hot: HotShard,
+    on_fenced: Callable[[Exception], None],
 ) -> None:
     """Bring each manifest offsite, and the last one after the last seal; when another process has
-    taken the shard, this one ends."""
+    taken the shard, `on_fenced` is told."""
     if offsite is None:
         return
 
@@ -361,7 +381,43 @@ def follow_hot(
         await asyncio.to_thread(offsite.stop, hot.version(), OFFSITE_STOP_S_MAX)
 
     stack.push_async_callback(stop)
-    offsite.start(hot.version, life.give_up)
+    offsite.start(hot.version, on_fenced)
+
+
+def open_succession(
+    stack: contextlib.AsyncExitStack,
+    config: Config,
+    offsite: Offsite | None,
+    hot: HotShard,
+    log: "KafkaLog | None",
+    life: Life,
+    clock: Clock,
+) -> Succession | None:
+    """What says where this shard is, and hands it over; None where nobody looks for it."""
+    listen, kafka = config.shard_address or config.shard_listen, config.kafka
+    if log is None or config.roles != "shard" or listen is None:
+        return None
+    from sluiceway.journal.kafka.owners import KafkaOwners
+
+    owners = KafkaOwners(kafka)
+    owners.start()
+    stack.callback(owners.stop)
+    term = 0 if offsite is None else offsite.last.term
+    member = kafka.member or listen
+    told = (kafka.partition, term, member, listen, config.http, clock.now_ms())
+    own = Owner(OWNERS_VERSION, *told)
+    return Succession(own, owners, hot, offsite, life, clock, kafka.hand_over_s_max)
+
+
+def begin_succession(
+    stack: contextlib.AsyncExitStack,
+    heirs: Succession | None,
+    gate: ShardGate | None,
+    log: "KafkaLog | None",
+) -> None:
+    if heirs is not None and gate is not None and log is not None:
+        heirs.begin(gate.links, log.feed.near_end)
+        stack.push_async_callback(asyncio.to_thread, heirs.stop)
 
 
 def open_rollup(

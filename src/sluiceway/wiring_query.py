@@ -3,25 +3,33 @@
 Invariant: as wiring.py's: opened in the order of dependence, closed in its reverse.
 """
 
+import asyncio
 import contextlib
 
+import structlog
 import uvloop
 
 from sluiceway.clock import SystemClock
-from sluiceway.config import Config, split_address
+from sluiceway.config import Config, is_loopback, split_address
 from sluiceway.gateway.app import GatewayApp
 from sluiceway.gateway.keys import Keyring
 from sluiceway.gateway.proxy import ReadProxy
 from sluiceway.gateway.server import http_server, listen
+from sluiceway.journal.owners import Owner
 from sluiceway.serve.directory import open_disk, socket_directory
 from sluiceway.serve.life import Life, Reloadable
 from sluiceway.serve.links import open_links
 from sluiceway.serve.logs import set_up_logs
 from sluiceway.serve.query_paths import QueryPaths
 from sluiceway.serve.read_process import ReadProcess
+from sluiceway.serve.shard_link import ShardLink
 from sluiceway.telemetry import Metrics
 from sluiceway.wiring import READ_SIDE, read_settings, tls_files
 from sluiceway.wiring_read import open_directory
+
+FIND_S_MAX = 5.0
+"""That the start waits for Kafka to say where shards are; later is not too late."""
+log = structlog.get_logger()
 
 
 async def query_side(config: Config) -> None:
@@ -39,6 +47,7 @@ async def query_side(config: Config) -> None:
         stack.callback(lambda: disk)  # its lock is held until the end
         sockets = stack.enter_context(socket_directory(config.data_dir))
         links = await open_links(stack, config, sockets)
+        await find_shards(stack, config, links)
         proxy = ReadProxy(str(sockets / "read.sock"), config.gateway)
         stack.callback(proxy.close)
         shards = [[link.name, str(sockets / f"shard-{n}.sock")] for n, link in enumerate(links)]
@@ -58,6 +67,31 @@ async def query_side(config: Config) -> None:
             """Nothing is taken that must be kept."""
 
         await life.serve_until_told(server, listener, paths.watch(), drain, files)
+
+
+async def find_shards(
+    stack: contextlib.AsyncExitStack, config: Config, links: list[ShardLink]
+) -> None:
+    """Point the links at whoever answers for each partition, now and later."""
+    if not config.finds_shards():
+        return
+    from sluiceway.journal.kafka.owners import KafkaOwners
+
+    owners, loop = KafkaOwners(config.kafka), asyncio.get_running_loop()
+    tls = config.shards_ca is not None or config.allow_insecure
+
+    def found(owner: Owner) -> None:
+        if tls or is_loopback(owner.address):
+            link, address = links[owner.partition], split_address(owner.address)
+            with contextlib.suppress(RuntimeError):  # the loop has ended
+                loop.call_soon_threadsafe(link.point_at, address)
+        else:
+            log.error("shard_not_asked", address=owner.address, why="shards_ca is not set")
+
+    owners.watch(found)
+    owners.start()
+    stack.push_async_callback(asyncio.to_thread, owners.stop)
+    await asyncio.to_thread(owners.wait_known, FIND_S_MAX)
 
 
 def serve_queries(config: Config) -> None:

@@ -1,7 +1,7 @@
 """Each role in a process of its own, over a real Kafka: a gateway, two shards, what asks them."""
 
 import json
-import threading
+import signal
 import time
 from collections.abc import Iterator
 from functools import partial
@@ -13,6 +13,8 @@ import pytest
 from fakes import waiting
 from fakes.server import Server, free_port
 from services.kafka import Kafka
+from services.shard_group import House as Group
+from services.shard_group import Sender, Watcher, counted
 
 within = partial(waiting.within, seconds=40)
 
@@ -58,38 +60,6 @@ outbox_after_s = 0.5
         named = ", ".join(f'"s{number}=127.0.0.1:{gate}"' for number, gate in enumerate(gates))
         asking = f'roles = "query"\nshards = [{named}]\nshard_secret = "{secret}"'
         self.query = role("query", asking)
-
-
-class Sender(threading.Thread):
-    """A series a request, over 17 metrics, again until it is acked."""
-
-    def __init__(self, gateway: Server, time_ms: int) -> None:
-        super().__init__(daemon=True)
-        self.gateway, self.time_ms = gateway, time_ms
-        self.acked = 0
-        self.stopping = False
-
-    def run(self) -> None:
-        while not self.stopping:
-            at = self.acked
-            labels = {"__name__": f"sent_{at % 17}", "i": str(at)}
-            try:
-                status = self.gateway.write([(labels, [(self.time_ms, float(at))])])
-            except OSError:
-                status = 0
-            if status == 204:
-                self.acked += 1
-            else:
-                time.sleep(0.05)
-
-    def goes_on(self, requests: int) -> None:
-        target = self.acked + requests
-        within(lambda: self.acked >= target, "requests are acked")
-
-
-def counted(query: Server, time_ms: int) -> float:
-    told = query.values('count({__name__=~"sent_.*"})', time_ms / 1000)
-    return told.get("", 0.0)
 
 
 @pytest.mark.timeout(400)
@@ -144,3 +114,43 @@ def balanced(house: House, acked: int, *instead: Server) -> None:
     stored = sum(ledger["tenants"]["default"]["stored"] for ledger in told)
     assert acked <= stored <= acked + 1
     assert all(ledger["lost_records"] == 0 for ledger in told)
+
+
+@pytest.mark.timeout(180)
+def test_a_planned_move_leaves_no_gap(kafka: Kafka, tmp_path: Path) -> None:
+    house, now_ms = (
+        Group(kafka, tmp_path, "group", members=2, partitions=1),
+        int(time.time() * 1000),
+    )
+    one, two = house.members
+    with house.gateway, one, two, house.query:
+        sender = Sender(house.gateway, now_ms)
+        sender.start()
+        sender.goes_on(40)
+        within(lambda: len(house.owners()) == 1, "somebody answers")
+        owner = house.members[int(house.owners()[0][1:])]
+        spare = two if owner is one else one
+        within(lambda: counted(house.query, now_ms) >= 40, "it is found")
+
+        # A planned move: asked all along.
+        watcher = Watcher(house.query, sender)
+        watcher.start()
+        time.sleep(1)
+        began_s = time.monotonic()
+        owner.process.send_signal(signal.SIGTERM)  # type: ignore[union-attr]
+        within(lambda: spare.serves() == [0], "the spare has it")
+        moved_s = time.monotonic() - began_s
+        assert owner.process is not None
+        assert owner.process.wait(30) == 0
+        gone_s = time.monotonic() - began_s
+        time.sleep(1)
+        watcher.stopping = True
+        watcher.join(20)
+        late_s = sorted(watcher.late_s)
+        print(f"moved {moved_s:.1f} s, gone {gone_s:.1f} s, asked {watcher.asked}")
+        print(f"ack to queryable p50 {late_s[len(late_s) // 2]:.3f} max {late_s[-1]:.3f} s")
+        assert not watcher.wrong, watcher.wrong[:3]
+        assert late_s[-1] < 2
+        within(lambda: counted(house.query, now_ms) >= sender.acked - 1, "nothing is missing")
+        sender.stopping = True
+        sender.join(40)

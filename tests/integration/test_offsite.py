@@ -41,7 +41,7 @@ def test_the_overtaken_one_ends_and_its_successor_has_what_was_sealed(tmp_path: 
             assert one.process is not None
             process = one.process
             within(lambda: process.poll() is not None, "the overtaken one ends")
-            assert process.returncode == 1
+            assert process.returncode == 3
             assert "taken over" in one.log_path.read_text()
             assert two.values("late", T) == {}
             told = json.loads(two.call("GET", "/api/v1/ledger")[1])["data"]

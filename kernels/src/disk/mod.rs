@@ -4,11 +4,13 @@
 //! Paths are relative to the data directory, `/`-separated, never empty, never with `..`. The
 //! empty path names the data directory itself, where a directory is asked for.
 
+pub mod elsewhere;
 pub mod faulty;
 pub mod memory;
 pub mod real;
 mod volatile;
 
+pub use elsewhere::ElsewhereDisk;
 pub use faulty::{FaultPlan, FaultyDisk};
 pub use memory::MemoryDisk;
 pub use real::RealDisk;

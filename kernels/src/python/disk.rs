@@ -2,11 +2,12 @@
 //! the same object as what Rust makes durable, so that crash images cover both.
 
 use super::gil::detached;
-use crate::disk::{self, FaultPlan, FaultyDisk, MemoryDisk, RealDisk};
+use crate::disk::{self, ElsewhereDisk, FaultPlan, FaultyDisk, MemoryDisk, RealDisk};
 use crate::error::KernelError;
 use pyo3::exceptions::{PyOSError, PyTypeError};
 use pyo3::prelude::*;
 use pyo3::types::PyBytes;
+use std::collections::BTreeMap;
 use std::io;
 use std::sync::Arc;
 
@@ -76,6 +77,18 @@ impl Disk {
             .map_err(|error| os_error(&error, ""))?;
         let disk = Arc::new(disk);
         Ok(Disk { inner: disk.clone(), memory: self.memory.clone(), faulty: Some(disk) })
+    }
+
+    fn elsewhere(&self, files: BTreeMap<String, u64>, fetch: Py<PyAny>) -> Disk {
+        let fetch = move |path: &str, offset: u64, length: usize| {
+            Python::attach(|py| -> PyResult<Vec<u8>> {
+                let found = fetch.call1(py, (path, offset, length))?;
+                Ok(found.bind(py).cast::<PyBytes>()?.as_bytes().to_vec())
+            })
+            .map_err(|error| io::Error::other(error.to_string()))
+        };
+        let disk = ElsewhereDisk::new(self.inner.clone(), files, Arc::new(fetch));
+        Disk { inner: Arc::new(disk), memory: None, faulty: None }
     }
 
     fn set_faults(&self, plan: &Bound<'_, PyAny>) -> PyResult<()> {

@@ -23,6 +23,10 @@ OURS = frozenset(
         "metadata.broker.list",
         "partitioner",
         "check.crcs",
+        "group.id",
+        "group.instance.id",
+        "partition.assignment.strategy",
+        "session.timeout.ms",
     )
 )
 """Settings of the client that are not for the operator."""
@@ -40,6 +44,16 @@ class KafkaConfig:
     """Of the topic; never changed while a data directory lives."""
     partition: int = 0
     """The one that this process' shard serves; its gateway writes to all of them."""
+    group: str = ""
+    """The consumer group that gives out the partitions; a shard with one has no `partition`."""
+    member: str = ""
+    """This process' name in the group, its own for life; host and port of its gate unless set."""
+    session_s: float = 6.0
+    """Without a sign of a member, until the group gives its partitions to others."""
+    member_partitions_max: int = 2
+    """That one member serves; memory and disk are shared out among so many."""
+    hand_over_s_max: float = 60.0
+    """That a shard which was given to another member goes on until that one answers."""
     replication: int = 3
     """Of a topic that is made here; with 3, two replicas must have a record before it is acked."""
     adopt: bool = False
@@ -75,7 +89,10 @@ class KafkaConfig:
             raise ValueError("kafka.linger_ms: not below 0")
         if self.outbox_bytes_max != 0 and self.outbox_bytes_max < OUTBOX_BYTES_MIN:
             raise ValueError("kafka.outbox_bytes_max: 0, or at least 1 MiB")
-        for name in ("delivery_s_max", "in_flight_bytes_max", "outbox_after_s"):
+        if self.member_partitions_max < 1:
+            raise ValueError("kafka.member_partitions_max: at least 1")
+        above_0 = ("delivery_s_max", "in_flight_bytes_max", "outbox_after_s", "session_s")
+        for name in (*above_0, "hand_over_s_max"):
             if getattr(self, name) <= 0:
                 raise ValueError(f"kafka.{name}: above 0")
         for name in self.settings:

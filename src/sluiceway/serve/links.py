@@ -29,11 +29,11 @@ async def open_gate(
     evaluate_socket: Path,
     metrics: Metrics,
     tls: TlsFiles | None,
-) -> None:
+) -> ShardGate | None:
     """The gate to the shard, where one is asked for, on a thread and loop of its own: answers
     that it hands on never stand before acks. Raises: OSError, ValueError."""
     if config.shard_listen is None:
-        return
+        return None
     context = None if tls is None else tls.context
     gate = ShardGate(cluster_of(config), evaluate_socket, metrics, context)
     host, port = split_address(config.shard_listen)
@@ -49,19 +49,24 @@ async def open_gate(
     stack.callback(stop)
     started = asyncio.run_coroutine_threadsafe(gate.start(host, port), loop)
     await asyncio.wrap_future(started)
+    return gate
 
 
 async def open_links(
     stack: contextlib.AsyncExitStack, config: Config, sockets: Path
 ) -> list[ShardLink]:
-    """A socket for each shard. Raises: OSError, ValueError."""
+    """A socket for each shard: of those that the configuration names, or of each partition, which
+    nobody has been found for yet. Raises: OSError, ValueError."""
     cluster = cluster_of(config)
     context = None
     if config.shards_ca is not None:
         context = ssl.create_default_context(cafile=config.shards_ca)
     links = []
-    for number, (name, address) in enumerate(config.shard_addresses()):
-        link = ShardLink(cluster, name, split_address(address), context)
+    named: list[tuple[str, str | None]] = [*config.shard_addresses()]
+    if config.finds_shards():
+        named = [(f"p{partition}", None) for partition in range(config.kafka.partitions)]
+    for number, (name, address) in enumerate(named):
+        link = ShardLink(cluster, name, split_address(address) if address else None, context)
         await link.start(sockets / f"shard-{number}.sock")
         stack.callback(link.stop)
         links.append(link)

@@ -33,8 +33,12 @@ STALL_S_MAX = 30.0
 """A peer that takes nothing for so long is gone."""
 KEEPALIVE_S, KEEPALIVE_TRIES = 15, 4
 """A machine that went without a word is noticed after a minute, also while nothing is due."""
+IDLE_S = 0.5
+"""Without a byte behind an answer's last: its pieces come without a pause."""
 REST_S = 10.0
 """After a shard was silent, queries do not wait for it again until a look finds it."""
+LEAVE_LOOK_S = 0.1
+UNKNOWN = "nobody has said yet that it answers for this partition"
 log = structlog.get_logger()
 
 Nonce = Callable[[int], bytes]
@@ -109,18 +113,52 @@ def close(writer: asyncio.StreamWriter) -> None:
     asyncio.get_running_loop().call_later(STALL_S_MAX, writer.transport.abort)
 
 
-async def relay(one: Streams, other: Streams) -> None:
-    """Hand on bytes both ways until either side ends, or takes nothing; both are closed then."""
+@dataclass(slots=True, eq=False)
+class Talk:
+    """What goes on over one connection of a link, as far as it can be told without reading it."""
 
-    async def hand_on(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+    gate: asyncio.StreamWriter
+    asked: bool = False
+    """The last word was the reader's: an answer is due."""
+    moving: int = 0
+    heard_s: float = 0.0
+    begun: bool = False
+    leaving: bool = False
+    """The shard is elsewhere by now: no other question is to be asked here."""
+
+    def ends(self) -> bool:
+        """May the reader's next word, a question, end the connection instead of being asked? Only
+        of one that was used before: its reader asks again over another."""
+        return self.leaving and self.begun and not self.asked
+
+    def idle(self, now_s: float) -> bool:
+        """Nothing is asked, and no part of an answer is under way."""
+        return not self.asked and not self.moving and now_s - self.heard_s > IDLE_S
+
+
+async def relay(asking: Streams, gate: Streams, talk: Talk | None = None) -> None:
+    """Hand on bytes both ways until either side ends, or takes nothing; both are closed then."""
+    talk = talk or Talk(gate[1])
+    clock = asyncio.get_running_loop().time
+
+    async def hand_on(
+        reader: asyncio.StreamReader, writer: asyncio.StreamWriter, asked: bool
+    ) -> None:
         while piece := await reader.read(PIECE_BYTES):
+            if asked and talk.ends():
+                return
+            talk.asked, talk.begun, talk.heard_s = asked, True, clock()
+            talk.moving += 1
             writer.write(piece)
             async with asyncio.timeout(STALL_S_MAX):
                 await writer.drain()
+            talk.moving -= 1
+            talk.heard_s = clock()
 
+    one, other = asking, gate
     ways = [
-        asyncio.ensure_future(hand_on(one[0], other[1])),
-        asyncio.ensure_future(hand_on(other[0], one[1])),
+        asyncio.ensure_future(hand_on(one[0], other[1], True)),
+        asyncio.ensure_future(hand_on(other[0], one[1], False)),
     ]
     try:
         await asyncio.wait(ways, return_when=asyncio.FIRST_COMPLETED)
@@ -167,6 +205,10 @@ class ShardGate:
         if self._server is not None:
             self._server.close()
 
+    def links(self) -> int:
+        """Connections that are open. Any thread."""
+        return self._open
+
     async def _serve(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         if self._open >= CONNECTIONS_MAX:
             writer.close()
@@ -192,19 +234,21 @@ class ShardGate:
 
 
 class ShardLink:
-    """A local socket that stands for a shard elsewhere."""
+    """A local socket that stands for a shard elsewhere. Its loop's, but for `failure`."""
 
     def __init__(
-        self, cluster: Cluster, name: str, address: tuple[str, int], tls: Any = None
+        self, cluster: Cluster, name: str, address: tuple[str, int] | None, tls: Any = None
     ) -> None:
+        """`address`: None until `point_at` is told one."""
         self._cluster = cluster
         self.name = name
         self._address = address
         self._tls: ssl.SSLContext | None = tls
         self._server: asyncio.Server | None = None
         self._rests_until_s = 0.0
-        self._gates: set[asyncio.StreamWriter] = set()
-        self.failure: str | None = None
+        self._talks: set[Talk] = set()
+        self._leaving: asyncio.Task[None] | None = None
+        self.failure: str | None = None if address else UNKNOWN
         """Why the last connection failed; None where it did not."""
 
     async def start(self, path: Path) -> None:
@@ -216,6 +260,29 @@ class ShardLink:
     def stop(self) -> None:
         if self._server is not None:
             self._server.close()
+        if self._leaving is not None:
+            self._leaving.cancel()
+
+    def point_at(self, address: tuple[str, int]) -> None:
+        """The shard is there from now on. Questions that are asked already are answered where
+        they were asked; connections without one are closed, and readers make new ones."""
+        if address == self._address:
+            return
+        self._address, self._rests_until_s, self.failure = address, 0.0, None
+        log.info("shard_found", shard=self.name, address=f"{address[0]}:{address[1]}")
+        if self._leaving is not None:
+            self._leaving.cancel()
+        self._leaving = asyncio.ensure_future(self._leave(set(self._talks)))
+
+    async def _leave(self, talks: set[Talk]) -> None:
+        clock = asyncio.get_running_loop().time
+        for talk in talks:
+            talk.leaving = True
+        while talks := talks & self._talks:
+            for talk in talks:
+                if talk.idle(clock()):
+                    talk.gate.transport.abort()
+            await asyncio.sleep(LEAVE_LOOK_S)
 
     async def look(self) -> None:
         """Is the shard there? `failure` says. Where it is silent, what waits for it is let go:
@@ -224,8 +291,8 @@ class ShardLink:
         if gate is not None:
             close(gate[1])
         elif asyncio.get_running_loop().time() < self._rests_until_s:
-            for writer in tuple(self._gates):
-                writer.transport.abort()
+            for talk in tuple(self._talks):
+                talk.gate.transport.abort()
 
     async def _serve(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         resting = asyncio.get_running_loop().time() < self._rests_until_s
@@ -233,25 +300,30 @@ class ShardLink:
         if gate is None:
             writer.close()
             return
-        self._gates.add(gate[1])
+        talk = Talk(gate[1])
+        self._talks.add(talk)
         try:
             with contextlib.suppress(OSError):
-                await relay((reader, writer), gate)
+                await relay((reader, writer), gate, talk)
         finally:
-            self._gates.discard(gate[1])
+            self._talks.discard(talk)
 
     async def _reach(self) -> Streams | None:
         """A connection that has shaken hands; None, and `failure`, where there is none."""
         gate: Streams | None = None
+        address = self._address
+        if address is None:
+            return None
         try:
             async with asyncio.timeout(HANDSHAKE_S_MAX):
-                host, port = self._address
-                gate = await asyncio.open_connection(host, port, ssl=self._tls, limit=PIECE_BYTES)
+                gate = await asyncio.open_connection(*address, ssl=self._tls, limit=PIECE_BYTES)
                 watch_peer(gate[1])
                 await meet_gate(*gate, self._cluster.secret, self._cluster.nonce(NONCE_BYTES))
         except (LinkRefused, TimeoutError, EOFError, OSError) as error:
             if gate is not None:
                 gate[1].transport.abort()
+            if address != self._address:
+                return await self._reach()  # it has moved meanwhile
             if isinstance(error, TimeoutError):
                 self._rests_until_s = asyncio.get_running_loop().time() + REST_S
             self._told(f"{type(error).__name__}: {error}" if str(error) else "no answer in time")

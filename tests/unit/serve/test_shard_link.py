@@ -254,3 +254,58 @@ def test_a_secret_is_long_and_its_owners_alone(tmp_path: Path) -> None:
     path.write_bytes(b"x" * 31)
     with pytest.raises(ValueError, match="32 or more"):
         read_secret(path)
+
+
+def test_a_link_that_is_pointed_elsewhere_ends_no_answer(tmp_path: Path) -> None:
+    """What is asked is answered where it was asked; an idle connection is closed, the next one
+    goes to the new place."""
+
+    async def whole() -> None:
+        answers = {name: asyncio.Event() for name in ("old", "new")}
+        ports = {}
+        gates = []
+        for name, may in answers.items():
+
+            async def shard(
+                reader: asyncio.StreamReader,
+                writer: asyncio.StreamWriter,
+                name: str = name,
+                may: asyncio.Event = may,
+            ) -> None:
+                while await reader.read(1 << 20):
+                    await may.wait()
+                    writer.write(name.encode())
+
+            server = await asyncio.start_unix_server(shard, tmp_path / f"{name}.sock")
+            gate = ShardGate(ONE, tmp_path / f"{name}.sock", Metrics())
+            ports[name] = await gate.start("127.0.0.1", 0)
+            gates += [gate, server.close]
+        link = ShardLink(ONE, "p0", None)
+        await link.start(tmp_path / "link.sock")
+        reader, _ = await asyncio.open_unix_connection(tmp_path / "link.sock")
+        assert await reader.read(10) == b""  # nobody is known yet
+        assert link.failure
+        link.point_at(("127.0.0.1", ports["old"]))
+        busy, idle = [await asyncio.open_unix_connection(tmp_path / "link.sock") for _ in "12"]
+        answers["old"].set()
+        idle[1].write(b"?")
+        assert await idle[0].read(10) == b"old"
+        answers["old"].clear()
+        busy[1].write(b"?")
+        await asyncio.sleep(0.1)
+        link.point_at(("127.0.0.1", ports["new"]))
+        assert await asyncio.wait_for(idle[0].read(10), 5) == b""
+        answers["new"].set()
+        fresh = await asyncio.open_unix_connection(tmp_path / "link.sock")
+        fresh[1].write(b"?")
+        assert await fresh[0].read(10) == b"new"
+        assert gates[0].links() == 1
+        answers["old"].set()
+        assert await busy[0].read(10) == b"old"
+        busy[1].write(b"?")  # at once, before it is idle
+        assert await asyncio.wait_for(busy[0].read(10), 0.4) == b""
+        link.stop()
+        for gate in gates:
+            gate.stop() if isinstance(gate, ShardGate) else gate()
+
+    asyncio.run(asyncio.wait_for(whole(), 20))

@@ -55,6 +55,14 @@ class PartitionReader:
             raise BackendUnavailable("kafka: no answer")
         return int(found[0]), int(found[1])
 
+    def known_end(self) -> int:
+        """The offset behind the last record that the brokers have told of; asks nobody."""
+        try:
+            found = self._consumer.get_watermark_offsets(self._place, cached=True)
+        except KafkaException:
+            return 0
+        return max(0, int(found[1])) if found else 0
+
     def seek(self, offset: int) -> None:
         """Read from here on. Raises: BackendUnavailable."""
         place = TopicPartition(self._place.topic, self._place.partition, offset)

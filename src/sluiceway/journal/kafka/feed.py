@@ -51,6 +51,7 @@ class KafkaFeed:
         self._feeding = threading.Lock()
         self._judged = threading.Event()
         self._replay_until: int | None = None
+        self._log_end = 0
         self._on_unusable: Callable[[Exception], None] = lambda error: None
         self._on_bound: Callable[[], None] = lambda: None
         self._bound = threading.Event()
@@ -88,6 +89,13 @@ class KafkaFeed:
     def replay_until(self) -> int | None:
         """Where what was durable at the start ends; None while nobody knows."""
         return self._replay_until
+
+    def near_end(self) -> bool:
+        """Is all applied that the brokers have told of? Any thread."""
+        until = self._replay_until
+        if until is None:
+            return False
+        return self._held().sequences()[1] >= max(until, self._log_end)
 
     def stop(self) -> None:
         """Blocks until the thread has ended."""
@@ -163,6 +171,7 @@ class KafkaFeed:
                 raise Corruption(f"the log ends at {end}, before {self._next}") from None
             self._stand(reader, first)
             return
+        self._log_end = reader.known_end()
         shard, at = self._held(), 0
         while at < len(found) and not self._stopping.is_set():
             taken, poison = self._feed(shard, found[at:] if at else found)

@@ -21,7 +21,7 @@ def open_topic(config: KafkaConfig, partition: int) -> Binding:
         cluster_id = admin.describe_cluster(request_timeout=CALL_S_MAX).result().cluster_id
         found = admin.list_topics(timeout=CALL_S_MAX).topics
         if config.topic not in found:
-            _make(admin, config)
+            _make(admin, config, config.topic, config.partitions, records_settings(config))
         asked = TopicCollection([config.topic])
         told = admin.describe_topics(asked, request_timeout=CALL_S_MAX)[config.topic].result()
     except KafkaException as error:
@@ -33,20 +33,36 @@ def open_topic(config: KafkaConfig, partition: int) -> Binding:
     return Binding(1, str(cluster_id), config.topic, str(told.topic_id), partition, held)
 
 
-def _make(admin: AdminClient, config: KafkaConfig) -> None:
-    in_sync_min = 2 if config.replication >= 3 else 1
-    new = NewTopic(
-        config.topic,
-        config.partitions,
-        config.replication,
-        config={
-            "cleanup.policy": "delete",
-            "min.insync.replicas": str(in_sync_min),
-            "max.message.bytes": str(config.record_bytes_max + 65_536),
-        },
-    )
+def owners_topic(config: KafkaConfig) -> str:
+    """Beside the records' topic: who answers for which partition."""
+    return f"{config.topic}.owners"
+
+
+def make_owners_topic(config: KafkaConfig) -> None:
+    """Made if absent. Blocks. Raises: BackendUnavailable."""
+    admin, topic = AdminClient(own_settings(config)), owners_topic(config)
     try:
-        admin.create_topics([new], request_timeout=CALL_S_MAX)[config.topic].result()
+        if topic not in admin.list_topics(timeout=CALL_S_MAX).topics:
+            _make(admin, config, topic, 1, {"cleanup.policy": "compact"})
+    except KafkaException as error:
+        raise BackendUnavailable(f"kafka: {error}") from error
+
+
+def records_settings(config: KafkaConfig) -> dict[str, str]:
+    return {
+        "cleanup.policy": "delete",
+        "max.message.bytes": str(config.record_bytes_max + 65_536),
+    }
+
+
+def _make(
+    admin: AdminClient, config: KafkaConfig, topic: str, partitions: int, settings: dict[str, str]
+) -> None:
+    in_sync_min = 2 if config.replication >= 3 else 1
+    settings = {**settings, "min.insync.replicas": str(in_sync_min)}
+    new = NewTopic(topic, partitions, config.replication, config=settings)
+    try:
+        admin.create_topics([new], request_timeout=CALL_S_MAX)[topic].result()
     except KafkaException as error:
         if error.args[0].code() != KafkaError.TOPIC_ALREADY_EXISTS:
             raise

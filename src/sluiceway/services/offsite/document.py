@@ -25,6 +25,8 @@ FILE_NAME = re.compile(rf"{FILES_PREFIX}/(\d{{6,}})/.")
 class Fenced(SluicewayError):
     """Another process has taken the shard over: this one must write nothing more."""
 
+    exit_status = 3
+
 
 class TermFile(File, frozen=True):
     """A file, whose objects stand below the term that stored them: what one term stores or

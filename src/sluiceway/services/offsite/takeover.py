@@ -21,6 +21,7 @@ from sluiceway.services.backup.restore import sync_directory, write_file
 from sluiceway.services.offsite.document import (
     FORMAT_VERSION,
     Checkpoint,
+    TermFile,
     name_of,
     newest,
     numbers,
@@ -71,9 +72,18 @@ def owner_of(data_dir: Path, random: Random) -> str:
     return owner
 
 
-def take_shard(store: ObjectStore, data_dir: Path, clock: Clock, random: Random) -> Checkpoint:
+def take_shard(
+    store: ObjectStore,
+    data_dir: Path,
+    clock: Clock,
+    random: Random,
+    later: Callable[[TermFile], bool] = lambda file: False,
+    log_has_all: bool = False,
+) -> Checkpoint:
     """The newest checkpoint, which is this directory's own when it returns. Blocks for the store.
 
+    Files that may come `later` are not fetched. With `log_has_all`, points of another term that
+    are here need not be set aside: their records are where the successor reads them.
     Each start is a term of its own: a copy of this directory, or an earlier process whose request
     comes late, is another. The directory's lock is held, and the shard in it is not open.
     Raises: Corruption, BackendUnavailable, OSError.
@@ -85,7 +95,7 @@ def take_shard(store: ObjectStore, data_dir: Path, clock: Clock, random: Random)
         if last is not None and fetched:
             check_aside(data_dir)
             try:
-                fetch_hot(store, data_dir, last)
+                fetch_hot(store, data_dir, last, later)
             except Corruption:
                 if numbers(store)[-1:] == [last.number]:
                     raise
@@ -96,6 +106,8 @@ def take_shard(store: ObjectStore, data_dir: Path, clock: Clock, random: Random)
             continue  # somebody was faster, and what they made is what we must begin from
         if fetched:
             put_in_place(data_dir)
+            if log_has_all:
+                drop_aside(data_dir)
         log.info("shard_taken", term=taken.term, checkpoint=taken.number)
         return taken
     raise BackendUnavailable(f"{TRIES_MAX} others took the shard while we tried")
@@ -131,12 +143,17 @@ def behind(data_dir: Path, last: Checkpoint) -> bool:
     return last.manifest is not None and held < last.manifest.number
 
 
-def fetch_hot(store: ObjectStore, data_dir: Path, last: Checkpoint) -> None:
+def fetch_hot(
+    store: ObjectStore,
+    data_dir: Path,
+    last: Checkpoint,
+    later: Callable[[TermFile], bool] = lambda file: False,
+) -> None:
     """Bring the checkpoint's hot tier beside the directory's own; what an earlier try has brought
     is taken. Raises: Corruption, BackendUnavailable, OSError."""
     taking = data_dir / TAKING
     shutil.rmtree(taking / MANIFESTS, ignore_errors=True)
-    wanted = {taking / file.path: file for file in last.files}
+    wanted = {taking / file.path: file for file in last.files if not later(file)}
     for place in [place for place in taking.rglob("*") if place.is_file()]:
         file = wanted.get(place)
         if file is not None and file_crc(place) == (file.bytes, file.crc32):
@@ -153,6 +170,7 @@ def fetch_hot(store: ObjectStore, data_dir: Path, last: Checkpoint) -> None:
         out.write(hot_manifest.encode(last.manifest))
         out.flush()
         os.fsync(out.fileno())
+    (taking / HOT_DIRECTORY).mkdir(parents=True, exist_ok=True)
     for directory, _, _ in os.walk(taking):
         sync_directory(Path(directory))
 
@@ -164,6 +182,17 @@ def put_in_place(data_dir: Path) -> None:
         (taking / HOT).rename(data_dir / HOT)
         sync_directory(data_dir)
     shutil.rmtree(taking, ignore_errors=True)
+
+
+def drop_aside(data_dir: Path) -> None:
+    """Remove what the log has of directories that were set aside; windows of minutes and hours,
+    which nobody else may have, stay, and with them the directory."""
+    for place in aside(data_dir):
+        for name in (HOT, JOURNAL_DIRECTORY):
+            shutil.rmtree(place / name, ignore_errors=True)
+        tiers = (place / "tiers" / name for name in ("warm", "cold"))
+        if not any(path.is_file() for folder in tiers for path in folder.rglob("*")):
+            shutil.rmtree(place, ignore_errors=True)
 
 
 def aside(data_dir: Path) -> list[Path]:
