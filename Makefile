@@ -63,8 +63,11 @@ format: ## format Python and Rust
 faults: build ## long fault runs: kill -9 cycles, crash images, full disk (minutes to hours)
 	$(BIN)/python -m pytest -m faults --timeout 7200 tests/faults
 
-test-scaleout: build ## Kafka, fetched by Maven, and all over it: the contract, kills, three brokers
-	$(BIN)/python -m pytest tests/contract/test_journal.py tests/integration/test_kafka.py tests/integration/test_kafka_errors.py tests/integration/test_kafka_roles.py
+test-scaleout: build ## Kafka (fetched by Maven) and SeaweedFS (by pip), and all over them: contracts, roles, kills
+	$(BIN)/python -m pytest tests/contract/test_journal.py tests/integration/test_kafka.py tests/integration/test_kafka_errors.py \
+	  tests/integration/test_kafka_roles.py tests/integration/test_tenants_postgres.py
+	$(BIN)/python -m pytest tests/contract/test_objects.py tests/integration/test_offsite.py \
+	  tests/integration/test_backup_s3.py tests/integration/test_tier_objects.py
 	$(BIN)/python -m pytest -s -m faults --timeout 7200 tests/faults/test_kafka.py tests/faults/test_kafka_group.py
 
 test-spark: build ## Spark (from the package index, fetched once) reads cold objects as our API does

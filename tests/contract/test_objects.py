@@ -1,5 +1,5 @@
 """The contract of the role `ObjectStore`, over every backend: a directory of ours, and through
-obstore memory, a directory and an S3 server (moto)."""
+obstore memory, a directory, and S3 as two servers speak it (moto; SeaweedFS, the real one)."""
 
 from __future__ import annotations
 
@@ -7,10 +7,12 @@ import socket
 import threading
 import uuid
 from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import pytest
 
+from services.seaweed import Seaweed
 from sluiceway.errors import BackendUnavailable
 from sluiceway.objects.embedded import EmbeddedObjects
 from sluiceway.objects.interface import (
@@ -24,7 +26,15 @@ from sluiceway.objects.interface import (
 pytest.importorskip("obstore", reason="obstore is not installed: pip install sluiceway[objects]")
 from sluiceway.objects.remote import RemoteObjects
 
-BACKENDS = ("embedded", "memory", "file", "s3")
+BACKENDS = ("embedded", "memory", "file", "moto", "seaweedfs")
+PART_BYTES = 5 * 2**20
+"""Longer objects go to S3 in parts."""
+
+
+@pytest.fixture(scope="session")
+def seaweed(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Seaweed]:
+    with Seaweed(tmp_path_factory.mktemp("s3") / "seaweed") as seaweed:
+        yield seaweed
 
 
 @pytest.fixture(scope="session")
@@ -70,6 +80,9 @@ def store(request: pytest.FixtureRequest, tmp_path: Path) -> ObjectStore:
         return RemoteObjects("memory:///")
     if request.param == "file":
         return RemoteObjects(f"file://{tmp_path}")
+    if request.param == "seaweedfs":
+        seaweed: Seaweed = request.getfixturevalue("seaweed")
+        return RemoteObjects(f"s3://{seaweed.make_bucket('objects')}/below", seaweed.options)
     endpoint = request.getfixturevalue("s3_endpoint")
     return s3(endpoint, make_bucket(endpoint))
 
@@ -141,6 +154,30 @@ def test_lists_ascend_below_whole_parts(store: ObjectStore) -> None:
     ]
     store.delete("b/2")
     assert [facts.name for facts in store.list("b")] == ["b/10", "b/c/1"]
+
+
+def test_what_is_long_is_whole(store: ObjectStore) -> None:
+    """Put in parts, created in one request; and what is there is not replaced."""
+    data = bytes(range(256)) * (3 * PART_BYTES // 256)
+    store.put("long", data)
+    assert store.get("long") == data
+    assert store.get_range("long", PART_BYTES - 3, 6) == data[PART_BYTES - 3 : PART_BYTES + 3]
+    with pytest.raises(ObjectExists):
+        store.create("long", data[::-1])
+    store.create("long-too", data)
+    with pytest.raises(ObjectExists):
+        store.create("long-too", data[::-1])
+    assert store.get("long-too") == data
+    store.delete("long")
+    store.create("long", b"again")
+    assert store.get("long") == b"again"
+
+
+def test_more_than_a_page_of_a_list(store: ObjectStore) -> None:
+    names = [f"many/{number:05d}" for number in range(1_050)]
+    with ThreadPoolExecutor(8) as pool:
+        list(pool.map(lambda name: store.put(name, b"x"), names))
+    assert [facts.name for facts in store.list("many")] == names
 
 
 @pytest.mark.parametrize("name", ["", "/a", "a//b", "../a", "a/./b", "a/", "a\0b"])

@@ -1,4 +1,4 @@
-"""Backup to an S3 server and restore from it: as to a directory; a damaged page stops it."""
+"""Backup to S3 (SeaweedFS) and restore from it: as to a directory; a damaged page stops it."""
 
 from collections.abc import Iterator
 from pathlib import Path
@@ -7,35 +7,25 @@ import pytest
 
 from fakes.server import Server
 from fakes.transfer import run
+from services.seaweed import Seaweed
 
-KEYS = {"access_key_id": "test", "secret_access_key": "test", "region": "us-east-1"}
-BUCKET = "backups"
+Place = tuple[str, tuple[str, ...]]
 
 
 @pytest.fixture
-def store() -> Iterator[tuple[str, ...]]:
-    """The options that reach a bucket on loopback."""
-    moto = pytest.importorskip("moto.server", reason="moto[server] is not installed")
-    boto3 = pytest.importorskip("boto3")
-    server = moto.ThreadedMotoServer(ip_address="127.0.0.1", port=0, verbose=False)
-    server.start()
-    host, port = server.get_host_and_port()
-    endpoint = f"http://{host}:{port}"
-    client = boto3.client(
-        "s3",
-        endpoint_url=endpoint,
-        region_name=KEYS["region"],
-        aws_access_key_id=KEYS["access_key_id"],
-        aws_secret_access_key=KEYS["secret_access_key"],
-    )
-    client.create_bucket(Bucket=BUCKET)
-    pairs = {**KEYS, "endpoint": endpoint}
-    yield tuple(part for name, value in pairs.items() for part in ("--store", f"{name}={value}"))
-    server.stop()
+def place_on_s3(tmp_path: Path) -> Iterator[Place]:
+    """A place in a bucket, and the options that reach it."""
+    with Seaweed(tmp_path / "seaweed") as server:
+        words = [f"{name}={value}" for name, value in server.options.items()]
+        given = tuple(part for word in words for part in ("--store", word))
+        yield f"s3://{server.make_bucket('backups')}/below", given
 
 
-def test_a_backup_on_s3_is_restored(tmp_path: Path, store: tuple[str, ...]) -> None:
-    live, place = tmp_path / "live", f"s3://{BUCKET}/below"
+def test_a_backup_on_s3_is_restored(
+    tmp_path: Path, place_on_s3: tuple[str, tuple[str, ...]]
+) -> None:
+    live = tmp_path / "live"
+    place, store = place_on_s3
     points = [(k * 1000, float(k)) for k in range(1, 500)]
     with Server(live) as server:
         asked = ("--data-dir", str(live), "--to", place, "--http", f"127.0.0.1:{server.port}")

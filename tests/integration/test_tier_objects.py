@@ -1,17 +1,17 @@
-"""A real server whose rollups lie on S3 (moto): answered from there, while it is down told so."""
+"""A real server whose rollups lie on S3 (SeaweedFS): answered from there, and told so
+while it is down."""
 
 import json
 import os
 import time
-import uuid
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
 
 import pytest
 
 from fakes.server import Server
 from integration import test_tiers as tiers
+from services.seaweed import Seaweed
 from sluiceway.clock import SystemClock
 from sluiceway.errors import BackendUnavailable
 from sluiceway.objects.embedded import EmbeddedObjects
@@ -19,38 +19,27 @@ from sluiceway.objects.remote import RemoteObjects
 from sluiceway.services.backup.take import take_backup
 from sluiceway.tiers.catalog_store import follow
 
-moto = pytest.importorskip("moto.server", reason="moto[server] is not installed")
-boto3 = pytest.importorskip("boto3")
 UPLOADED_S_MAX = 60.0
-OPTIONS = {"region": "us-east-1", "access_key_id": "test", "secret_access_key": "test"}
 
 
 @pytest.fixture(scope="module")
-def s3() -> Iterator[Any]:
-    server = moto.ThreadedMotoServer(ip_address="127.0.0.1", port=0, verbose=False)
-    server.start()
-    yield server
-    server.stop()
+def s3(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Seaweed]:
+    with Seaweed(tmp_path_factory.mktemp("s3") / "seaweed") as running:
+        yield running
 
 
 @pytest.fixture(scope="module")
-def server(s3: Any, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
+def server(s3: Seaweed, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
     directory: Path = tmp_path_factory.mktemp("objects") / "data"
-    host, port = s3.get_host_and_port()
-    endpoint, bucket = f"http://{host}:{port}", f"tiers-{uuid.uuid4().hex[:8]}"
-    keys = {"aws_access_key_id": "test", "aws_secret_access_key": "test"}
-    client = boto3.client("s3", endpoint_url=endpoint, region_name="us-east-1", **keys)
-    client.create_bucket(Bucket=bucket)
+    bucket = s3.make_bucket("tiers")
+    told = {f"SLUICEWAY_TIERS__OBJECTS_OPTIONS__{k.upper()}": v for k, v in s3.options.items()}
     before = dict(os.environ)
     os.environ.update(
         SLUICEWAY_TIERS__RAW_MS=str(tiers.DAY_MS),
         SLUICEWAY_TIERS__DELAY_S="0",
         SLUICEWAY_TIERS__GRACE_S="0",
         SLUICEWAY_TIERS__OBJECTS_URL=f"s3://{bucket}/one",
-        SLUICEWAY_TIERS__OBJECTS_OPTIONS__ENDPOINT=endpoint,
-        SLUICEWAY_TIERS__OBJECTS_OPTIONS__REGION="us-east-1",
-        SLUICEWAY_TIERS__OBJECTS_OPTIONS__ACCESS_KEY_ID="test",
-        SLUICEWAY_TIERS__OBJECTS_OPTIONS__SECRET_ACCESS_KEY="test",
+        **told,
         SLUICEWAY_TIERS__LOCAL_BYTES_MAX="0",
         SLUICEWAY_SEAL_S_MAX="1",
     )
@@ -63,11 +52,9 @@ def server(s3: Any, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server
     os.environ.update(before)
 
 
-def backed_up(server: Server, s3: Any, place: Path) -> None:
+def backed_up(server: Server, s3: Seaweed, place: Path) -> None:
     """A backup has the files that are on the store alone."""
-    host, port = s3.get_host_and_port()
-    told = {**OPTIONS, "endpoint": f"http://{host}:{port}"}
-    objects = RemoteObjects(os.environ["SLUICEWAY_TIERS__OBJECTS_URL"], told)
+    objects = RemoteObjects(os.environ["SLUICEWAY_TIERS__OBJECTS_URL"], s3.options)
     catalog = follow(server.directory).catalog()
     sent = {file.path for file in catalog.files if file.remote}
 
@@ -81,7 +68,7 @@ def backed_up(server: Server, s3: Any, place: Path) -> None:
         take_backup(server.directory, EmbeddedObjects(place / "more"), SystemClock(), flush)
 
 
-def test_rollups_on_s3_answer_as_raw_did(server: Server, s3: Any, tmp_path: Path) -> None:
+def test_rollups_on_s3_answer_as_raw_did(server: Server, s3: Seaweed, tmp_path: Path) -> None:
     query = "sum(increase(tiers_requests_total[1h]))"
     old = (tiers.FIRST_MS + 6 * tiers.HOUR_MS, tiers.FIRST_MS + 30 * tiers.HOUR_MS, tiers.HOUR_MS)
     before = tiers.by_labels(tiers.asked(server, query, *old))
@@ -103,7 +90,7 @@ def test_rollups_on_s3_answer_as_raw_did(server: Server, s3: Any, tmp_path: Path
     costs = server.get("cost", by="tier")
     assert "object" in json.dumps(costs), costs
     backed_up(server, s3, tmp_path)
-    s3.stop()
+    s3.kill()
     assert tiers.by_labels(tiers.asked(server, query, *old)) == before, "from the cache"
     for path in fetched:
         path.unlink()
