@@ -142,7 +142,7 @@ async def write_side(config: Config, clock: Clock | None = None, pace: Pace = un
         evaluate = EvaluateServer(hot.shard, str(evaluate_socket), budget.evaluate_options(config))
         start_behind(evaluate.start, config.queries_run)
         stack.callback(evaluate.stop)
-        gate = await open_gate(stack, config, evaluate_socket, metrics, tls)
+        gate = await open_gate(stack, config, sockets / "tiers.sock", metrics, tls)
         begin_succession(stack, heirs, gate, log)
 
         deletions, follower = open_followers(stack, hot, tenants, clock)
@@ -516,6 +516,7 @@ def read_settings(config: Config, sockets: Path) -> dict[str, Any]:
         "shards": [],
         "shards_since_ms": config.shards_since_s * 1000,
         "http_socket": str(sockets / "read.sock"),
+        "tiers_socket": None if config.shard_listen is None else str(sockets / "tiers.sock"),
         "connections_max": handed_on_max + READ_CONNECTIONS_SPARE,
         "queries_run": config.queries_run,
         "query_threads": config.query_threads,

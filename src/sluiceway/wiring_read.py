@@ -88,7 +88,8 @@ def read_side(settings: dict[str, Any]) -> None:
     app = QueryApp(api, limits, clock, metrics, tenants, log)
     paths = ReadPaths(app, make_admin)
     connections_max, queries_run = settings["connections_max"], settings["queries_run"]
-    serve_until_told(paths, settings["http_socket"], connections_max, queries_run)
+    beside = open_tier_answers(settings, reader, client)
+    serve_until_told(paths, settings["http_socket"], connections_max, queries_run, beside)
     if log is not None:
         log.stop()
 
@@ -104,6 +105,20 @@ def export_endpoint(
     if not isinstance(reader, TieredReader):
         return {}
     return {"export": ExportApi(Extractor(reader.tiers), limits, clock).export}
+
+
+def open_tier_answers(
+    settings: dict[str, Any], reader: "ShardedReader | TieredReader", client: ShardClient
+) -> Callable[[], None] | None:
+    """The socket behind the shard's gate, where it has one: what starts it."""
+    from sluiceway.query.tiered import TieredReader
+    from sluiceway.serve.tier_socket import TierAnswers, open_tier_socket
+
+    path = settings["tiers_socket"]
+    if path is None or not isinstance(reader, TieredReader):
+        return None
+    Path(path).unlink(missing_ok=True)
+    return open_tier_socket(TierAnswers(reader, client, {}), path)
 
 
 def open_shards(settings: dict[str, Any], limits: QueryConfig) -> "ShardedReader | None":

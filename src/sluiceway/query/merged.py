@@ -13,12 +13,22 @@ from numpy.typing import NDArray
 
 from sluiceway.kernels import LabelTable, aggregate_columns
 from sluiceway.query.interface import Bools, Floats, PointSeries, StepColumns, Times
+from sluiceway.query.router import RAW
+from sluiceway.query.stitched import APPROXIMATE, EXACT
 
 Told = dict[str, Any]
 OF_PARTS = {"sum": "sum", "count": "sum", "min": "min", "max": "max", "group": "group"}
 """Aggregations whose answers over parts come together by another: exact but for `sum` of broken
 numbers, whose parts are rounded once each."""
-SUMS = ("points_estimated", "cost", "points_scanned", "series_selected", "lag_records")
+SUMS = (
+    "points_estimated",
+    "cost",
+    "points_scanned",
+    "series_selected",
+    "lag_records",
+    "bytes_read",
+    "files_read",
+)
 MOST = ("evaluate_us",)
 
 
@@ -103,7 +113,35 @@ def points_together(parts: Sequence[PointSeries]) -> MergedPoints:
 
 def stats_of(parts: Sequence[StepColumns | PointSeries]) -> Told:
     stats: Told = {key: sum(int(part.stats.get(key, 0)) for part in parts) for key in SUMS}
-    return stats | {key: max(int(part.stats.get(key, 0)) for part in parts) for key in MOST}
+    stats |= {key: max(int(part.stats.get(key, 0)) for part in parts) for key in MOST}
+    return stats | tiers_of([part.stats for part in parts])
+
+
+def tiers_of(parts: Sequence[Told]) -> Told:
+    """Which tiers answered, and how exactly: the worst of all parts. A shard that says nothing of
+    tiers answered from raw, exactly; where all do, nothing is told, as by one shard."""
+    told = [stats for stats in parts if "tiers" in stats]
+    rest = [info for stats in parts if "tiers" not in stats for info in stats.get("infos", ())]
+    if not told:
+        return {"infos": list(dict.fromkeys(rest))} if rest else {}
+    tiers = dict.fromkeys(tier for stats in told for tier in stats["tiers"])
+    # A shard without a series of the selection answered nothing, from whatever tier.
+    if any("tiers" not in stats and stats.get("series_selected", 0) for stats in parts):
+        tiers |= {RAW: None}
+    ordered = [tier for tier in tiers if tier != RAW] + [RAW] * (RAW in tiers)
+    words = worst_of([stats["exactness"] for stats in told])
+    infos = [f"tiers: {', '.join(ordered)}; {words}"]
+    infos += [i for stats in told for i in stats["infos"] if not i.startswith("tiers: ")] + rest
+    return {"tiers": ordered, "exactness": words, "infos": list(dict.fromkeys(infos))}
+
+
+def worst_of(words: Sequence[str]) -> str:
+    """`approximate`, or all the bounds that are named, or `exact`."""
+    if APPROXIMATE in words:
+        return APPROXIMATE
+    bounds = [word.removeprefix("bounded(").removesuffix(")") for word in words if word != EXACT]
+    named = dict.fromkeys(one for bound in bounds for one in bound.split(", "))
+    return f"bounded({', '.join(sorted(named))})" if named else EXACT
 
 
 def warnings_of(parts: Sequence[StepColumns | PointSeries]) -> list[str]:

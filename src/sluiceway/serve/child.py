@@ -14,11 +14,12 @@ import signal
 import sys
 import threading
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 from sluiceway.query.limits import QueriesRun
-from sluiceway.serve.http import Application, ReadServer
+from sluiceway.serve.http import Application, Connection, ReadServer
 from sluiceway.serve.logs import set_up_logs
 from sluiceway.serve.priority import stand_back
 from sluiceway.serve.signals import STOP_SIGNAL
@@ -72,10 +73,17 @@ def run_child(run: Callable[[dict[str, Any]], None]) -> None:
 
 
 def serve_until_told(
-    application: Application, socket_path: str, connections_max: int, queries_run: QueriesRun
+    application: Application,
+    socket_path: str,
+    connections_max: int,
+    queries_run: QueriesRun,
+    start_beside: Callable[[], None] | None = None,
 ) -> None:
-    """Serve until STOP_SIGNAL; on the main thread, which alone hears signals."""
-    server = ReadServer(application, socket_path, connections_max)
+    """Serve until STOP_SIGNAL; on the main thread, which alone hears signals. `start_beside`
+    starts what else answers queries here."""
+    server = ReadServer(partial(Connection, application=application), socket_path, connections_max)
     stand_back(queries_run)  # not before: the start takes no longer for it
+    if start_beside is not None:
+        start_beside()
     signal.signal(STOP_SIGNAL, lambda *_: server.stop())
     server.serve()

@@ -15,6 +15,7 @@ import select
 import socket
 import threading
 import time
+from collections.abc import Callable
 from http import HTTPStatus
 from pathlib import Path
 from typing import Protocol
@@ -47,6 +48,16 @@ class Application(Protocol):
     def withdraw(self, call: Call) -> None:
         """The answer is not wanted any more: let `answer` return soon."""
         ...
+
+
+class Served(Protocol):
+    """One connection. `serve` runs on its thread, the others on the usher's."""
+
+    @property
+    def busy(self) -> bool: ...
+    def serve(self) -> None: ...
+    def end(self) -> None: ...
+    def cut(self) -> None: ...
 
 
 class Connection:
@@ -142,11 +153,13 @@ class ReadServer:
     A connection past `connections_max` waits, unaccepted, for another's end.
     """
 
-    def __init__(self, application: Application, socket_path: str, connections_max: int) -> None:
-        """Listens when it returns. Raises: OSError."""
-        self._application = application
+    def __init__(
+        self, connect: Callable[[socket.socket], Served], socket_path: str, connections_max: int
+    ) -> None:
+        """Listens when it returns; `connect` makes what serves a peer. Raises: OSError."""
+        self._connect = connect
         self._connections_max = connections_max
-        self._connections: dict[int, Connection] = {}
+        self._connections: dict[int, Served] = {}
         self._stopping = False
         self._full = False
         self._listener = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
@@ -200,7 +213,7 @@ class ReadServer:
             time.sleep(ACCEPT_PAUSE_S)
             return
         number = peer.fileno()
-        connection = Connection(peer, self._application)
+        connection = self._connect(peer)
         self._connections[number] = connection
         # Its thread reads it; the usher only hears, once, that the other end is gone.
         self._epoll.register(number, select.EPOLLRDHUP | select.EPOLLHUP | select.EPOLLONESHOT)
@@ -219,7 +232,7 @@ class ReadServer:
             self._epoll.modify(self._listener, 0)
             os.eventfd_write(self._bell, 1)
 
-    def _run(self, number: int, connection: Connection, peer: socket.socket) -> None:
+    def _run(self, number: int, connection: Served, peer: socket.socket) -> None:
         """A connection's thread."""
         try:
             connection.serve()
@@ -232,5 +245,5 @@ class ReadServer:
             if self._full:
                 os.eventfd_write(self._bell, 1)
 
-    def _open(self) -> list[Connection]:
+    def _open(self) -> list[Served]:
         return list(self._connections.values())

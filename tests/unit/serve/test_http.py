@@ -5,12 +5,13 @@ import socket
 import threading
 import time
 from collections.abc import Callable, Iterator
+from functools import partial
 from pathlib import Path
 
 import pytest
 
 from sluiceway.query.api.app import Call, Reply
-from sluiceway.serve.http import JOINED_BYTES_MAX, ReadServer
+from sluiceway.serve.http import JOINED_BYTES_MAX, Connection, ReadServer
 
 CONNECTIONS_MAX = 4
 WAIT_S_MAX = 30.0
@@ -45,7 +46,7 @@ class Served:
 
     def __init__(self, path: str) -> None:
         self.path, self.asked = path, Asked()
-        self.server = ReadServer(self.asked, path, CONNECTIONS_MAX)
+        self.server = ReadServer(partial(Connection, application=self.asked), path, CONNECTIONS_MAX)
         self.thread = threading.Thread(target=self.server.serve)
         self.thread.start()
 
