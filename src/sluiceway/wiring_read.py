@@ -79,16 +79,20 @@ def read_side(settings: dict[str, Any]) -> None:
         publisher.start()
     if sharded is None:
         costs = open_cost(settings, client, log, tenants, clock)
-        more["cost"] = costs.cost
         if not settings["tenants_url"]:  # one shard's proof is not that of all
             start_forgetting(publisher, tenants, client, clock)
         queries = None if log is None else logged_queries(Path(settings["data_dir"]))
         make_admin = partial(admin_app, publisher, clock, client, tenants, queries, costs)
+    else:
+        costs = open_sharded_cost(settings, sharded, tenants, clock)
+        if settings["tenants_url"]:
+            make_admin = partial(records_app, publisher, clock)
+    more["cost"] = costs.cost
     api = PrometheusApi(engine, reader, limits, clock, more)
     app = QueryApp(api, limits, clock, metrics, tenants, log)
     paths = ReadPaths(app, make_admin)
     connections_max, queries_run = settings["connections_max"], settings["queries_run"]
-    beside = open_tier_answers(settings, reader, client)
+    beside = open_tier_answers(settings, reader, client, costs)
     serve_until_told(paths, settings["http_socket"], connections_max, queries_run, beside)
     if log is not None:
         log.stop()
@@ -108,9 +112,13 @@ def export_endpoint(
 
 
 def open_tier_answers(
-    settings: dict[str, Any], reader: "ShardedReader | TieredReader", client: ShardClient
+    settings: dict[str, Any],
+    reader: "ShardedReader | TieredReader",
+    client: ShardClient,
+    costs: "CostApi",
 ) -> Callable[[], None] | None:
     """The socket behind the shard's gate, where it has one: what starts it."""
+    from sluiceway.query.api.sharded_cost import COST_OP
     from sluiceway.query.tiered import TieredReader
     from sluiceway.serve.tier_socket import TierAnswers, open_tier_socket
 
@@ -118,7 +126,7 @@ def open_tier_answers(
     if path is None or not isinstance(reader, TieredReader):
         return None
     Path(path).unlink(missing_ok=True)
-    return open_tier_socket(TierAnswers(reader, client, {}), path)
+    return open_tier_socket(TierAnswers(reader, client, {COST_OP: costs.part}), path)
 
 
 def open_shards(settings: dict[str, Any], limits: QueryConfig) -> "ShardedReader | None":
@@ -228,6 +236,20 @@ def open_cost(
     return CostApi(meter, look, client, tenants.snapshot, config.team_label, clock)
 
 
+def open_sharded_cost(
+    settings: dict[str, Any], sharded: "ShardedReader", tenants: SnapshotDirectory, clock: Clock
+) -> "CostApi":
+    """The shards' bills as one. Each shard has a meter of its own; here none runs."""
+    from sluiceway.query.api.cost import CostApi
+    from sluiceway.query.api.sharded_cost import COST_S_MAX, ShardedMeter
+    from sluiceway.serve.frames import ask_all
+
+    members = [(name, socket) for name, socket in settings["shards"]]
+    meter = ShardedMeter(lambda request: ask_all(members, request, COST_S_MAX))
+    label = settings["cost"]["team_label"]
+    return CostApi(meter, meter.look, sharded, tenants.snapshot, label, clock)
+
+
 def start_forgetting(
     publisher: "Publisher", tenants: SnapshotDirectory, client: ShardClient, clock: Clock
 ) -> None:
@@ -291,6 +313,16 @@ def admin_app(
 
     whatif = WhatIfRoutes(client, tenants.snapshot, queries, clock, costs.rates)
     return AdminApp(TenantRoutes(publisher, clock), PolicyRoutes(publisher), whatif)
+
+
+def records_app(publisher: "Publisher", clock: Clock) -> "AdminApp":
+    """The admin API of a process without a shard: tenants, plans and policies, which are in a
+    database that all processes look at. What-if is the shards': they have the recorded hours."""
+    from sluiceway.admin.app import AdminApp
+    from sluiceway.admin.policies import PolicyRoutes
+    from sluiceway.admin.tenants import TenantRoutes
+
+    return AdminApp(TenantRoutes(publisher, clock), PolicyRoutes(publisher))
 
 
 def open_objects(place: str, options: dict[str, str]) -> "ObjectStore":

@@ -245,3 +245,24 @@ def keyed(parts: Sequence[list[Told]], name: str, most: bool = False) -> list[To
         return next((value for value in row.values() if isinstance(value, int)), 0)
 
     return sorted(rows.values(), key=lambda row: (-size(row), row[name]))
+
+
+def usage_tags_together(parts: Sequence[Told], top: int) -> Told:
+    """`usage_tags`: what tags, or the values of one, take in all shards. Distinct values are at
+    least those of the shard with most."""
+    told: Told = {}
+    for name in ("whole", "without", "other"):
+        if any(name in part for part in parts):
+            told[name] = added([part.get(name) for part in parts])
+    for name, field in (("tags", "tag"), ("values", "value")):
+        if not any(name in part for part in parts):
+            continue
+        rows: dict[str, list[Told]] = {}
+        for row in (row for part in parts for row in part.get(name, ())):
+            rows.setdefault(row[field], []).append(row)
+        found = [added(same) for same in rows.values()]
+        if name == "tags":
+            for row in found:
+                row["values"] = max(same["values"] for same in rows[row["tag"]])
+        told[name] = sorted(found, key=lambda row: (-row["data_bytes"], row[field]))[:top]
+    return told

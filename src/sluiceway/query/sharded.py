@@ -7,7 +7,7 @@ may select, read and cost is what one may. A question that every shard fails is 
 from collections.abc import Callable, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor, wait
 from dataclasses import dataclass
-from typing import Any, Generic, TypeVar
+from typing import Any, Generic, Protocol, TypeVar
 
 import numpy as np
 
@@ -30,12 +30,18 @@ LIMITED = {
 """A plan's limits, the figure that each is of, and the word in its error's id."""
 
 
+class ShardEnd(HotReader, Protocol):
+    """A shard's end of the protocol: `kernels.ShardClient`."""
+
+    def usage_tags(self, request: Ask, cancel: CancelToken | None = None) -> dict[str, Any]: ...
+
+
 @dataclass(frozen=True, slots=True)
 class Member:
     """A shard by the name that warnings call it."""
 
     name: str
-    reader: HotReader
+    reader: ShardEnd
 
 
 @dataclass(frozen=True, slots=True)
@@ -68,7 +74,7 @@ class ShardedReader:
 
     # --- a question to all ----------------------------------------------------------------------
 
-    def ask(self, question: Callable[[HotReader], T], request: Ask) -> Answers[T]:
+    def ask(self, question: Callable[[ShardEnd], T], request: Ask) -> Answers[T]:
         """Ask every shard at once; `request` says in `timeout_ms` how long to wait. Raises:
         BackendUnavailable (none answered), DeadlineExceeded, and what any of them says of the
         question itself."""
@@ -186,6 +192,13 @@ class ShardedReader:
         whole["stock"]["raw_scan"] = all(part["stock"]["raw_scan"] for part in told.parts)
         return whole
 
+    def usage_tags(self, request: Ask, cancel: CancelToken | None = None) -> dict[str, Any]:
+        """Of all shards or of none. Raises: BackendUnavailable."""
+        told = self.ask(lambda shard: shard.usage_tags(request, cancel), request)
+        if told.warnings:
+            raise BackendUnavailable("; ".join(told.warnings))
+        return merged.usage_tags_together(told.parts, int(request.get("top", 10)))
+
     def coverage(self, request: Ask, cancel: CancelToken | None = None) -> Ask:
         """Hours that are dirty in any shard. Raises: BackendUnavailable where one does not say."""
         told = self.ask(lambda shard: shard.coverage(request, cancel), request)
@@ -200,7 +213,7 @@ class ShardedReader:
 
     def _listed(
         self,
-        question: Callable[[HotReader, list[str]], T],
+        question: Callable[[ShardEnd, list[str]], T],
         warnings: list[str] | None,
         request: Ask,
     ) -> list[T]:

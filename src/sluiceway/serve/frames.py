@@ -7,6 +7,7 @@ import socket
 import struct
 import zlib
 from collections.abc import Sequence
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from typing import Any
 
@@ -145,6 +146,24 @@ def ask(path: str, request: dict[str, Any], timeout_s: float) -> Any:
         raise DeadlineExceeded("the shard is late") from None
     except OSError as error:
         raise BackendUnavailable(f"the shard does not answer: {error}") from error
+
+
+def ask_all(
+    members: Sequence[tuple[str, str]], request: dict[str, Any], timeout_s: float
+) -> list[Any]:
+    """A question to every shard at once, by its name and socket: their answers, in order. Raises:
+    BackendUnavailable (names those that do not answer), and what any says of the question."""
+    with ThreadPoolExecutor(max(1, len(members)), "ask") as pool:
+        asked = [pool.submit(ask, path, request, timeout_s) for _, path in members]
+    answers, missing = [], []
+    for (name, _), future in zip(members, asked, strict=True):
+        try:
+            answers.append(future.result())
+        except (BackendUnavailable, DeadlineExceeded) as error:
+            missing.append(f"shard {name}, one of {len(members)}, does not answer: {error}")
+    if missing:
+        raise BackendUnavailable("; ".join(missing))
+    return answers
 
 
 def read_json(peer: socket.socket) -> Any:

@@ -112,7 +112,7 @@ def points_told(points: PointSeries) -> Told:
 
 def bytes_of(column: "np.ndarray[Any, np.dtype[Any]]") -> memoryview:
     """Without a copy; a view of nothing cannot be cast."""
-    return memoryview(column).cast("B") if column.size else memoryview(b"")
+    return column.data.cast("B") if column.size else memoryview(b"")
 
 
 def json_told(answer: Any, warnings: list[str]) -> Told:

@@ -17,17 +17,17 @@ from sluiceway.cost.attribution import Slice
 from sluiceway.cost.dimensions import TagRow, by_value, cut, rows_by, tag_rows
 from sluiceway.cost.export import focus_csv, rows_csv
 from sluiceway.cost.forecast import forecast
-from sluiceway.cost.meter import Meter
 from sluiceway.cost.overage import PlanMonth, plan_months
 from sluiceway.cost.page import Section, page
 from sluiceway.cost.prices import NANO
 from sluiceway.cost.rates import SeriesRates, series_rates
 from sluiceway.cost.report import DayTotal, Line, Month, Row, month_end_ms
-from sluiceway.cost.usage import Sample, day_name
+from sluiceway.cost.usage import Day, Sample, day_name
 from sluiceway.errors import TenantFault
 from sluiceway.kernels import CancelToken
 from sluiceway.query.api.parameters import Parameters, invalid
 from sluiceway.query.api.prometheus import Data, Request
+from sluiceway.query.api.sharded_cost import ShardCost
 from sluiceway.tenants.model import UNLIMITED_PLAN, Snapshot
 
 MONTH = re.compile(r"[0-9]{4}-(0[1-9]|1[0-2])$(?!\n)")
@@ -65,12 +65,20 @@ class _Asked:
     format: str
 
 
+class Bills(Protocol):
+    """Months and their bills: cost/meter.py's Meter, or one over several shards."""
+
+    def month(self, name: str, fresh: Sample | None = None) -> Month: ...
+    def months(self) -> list[str]: ...
+    def last_day(self) -> Day | None: ...
+
+
 class CostApi:
     """The endpoint. Any thread."""
 
     def __init__(
         self,
-        meter: Meter,
+        meter: Bills,
         look: Callable[[int], Sample],
         tags: Tags,
         snapshot: Callable[[], Snapshot],
@@ -110,6 +118,14 @@ class CostApi:
         sample = self._sample()
         month = self._meter.month(day_name(sample.at_ms)[:7], sample)
         return series_rates(month, sample.slices)
+
+    def part(self, request: dict[str, Any], cancel: CancelToken) -> ShardCost:
+        """This shard's part of a bill over several. Raises: SluicewayError, OSError."""
+        sample, name = self._sample(), request.get("month")
+        fresh = sample if name == day_name(sample.at_ms)[:7] else None
+        month = None if name is None else self._meter.month(name, fresh)
+        months = self._meter.months()
+        return ShardCost(sample.at_ms, sample.slices, sample.object_bytes, months, month)
 
     def _read(self, request: Request) -> _Asked:
         parameters, asker = request.parameters, request.asker
