@@ -121,11 +121,23 @@ def status(
     http: Annotated[str, typer.Option(help="HOST:PORT or URL of the server.")] = "127.0.0.1:9090",
     key: Annotated[Text, typer.Option(envvar="SLUICEWAY_KEY", help="A key that may read.")] = None,
     tls_ca: Annotated[Text, typer.Option(help="Certificate authority to trust.")] = None,
+    config: Annotated[File, typer.Option(help="Settings with `fleet`: ask all of it.")] = None,
 ) -> None:
-    """Say in ten lines what is wrong."""
-    from sluiceway.status import report
+    """Say in ten lines what is wrong; with --config of every process of the fleet."""
+    from sluiceway.status import fleet_report, report
 
-    text, well = report(http, key, tls_ca)
+    if config is None:
+        text, well = report(http, key, tls_ca)
+    else:
+        from sluiceway import config as configuration
+
+        try:
+            members = configuration.load(config).fleet_addresses()
+        except (OSError, ValueError) as error:
+            raise fail(str(error)) from None
+        if not members:
+            raise fail(f'{config}: no fleet = ["NAME=HOST:PORT", ...]')
+        text, well = fleet_report(members, key, tls_ca)
     print(text)
     if not well:
         raise typer.Exit(1)

@@ -85,6 +85,8 @@ class Config(BaseSettings):
     """The cluster's secret, a file; both sides of a link need it."""
     shards_ca: Path | None = None
     """The authority that shards' certificates are of; links are in TLS where it is set."""
+    fleet: tuple[str, ...] = ()
+    """NAME=HOST:PORT, or NAME=URL, of every process: whom `sluiceway status --config` asks."""
     offsite_url: str | None = None
     """Where the shard's checkpoints are kept: a directory, or s3://BUCKET/PREFIX."""
     offsite_options: dict[str, str] = {}
@@ -204,6 +206,13 @@ class Config(BaseSettings):
     def finds_shards(self) -> bool:
         """Does the role `query` learn from Kafka where shards are?"""
         return self.roles == "query" and not self.shards and bool(self.kafka.brokers)
+
+    def fleet_addresses(self) -> list[tuple[str, str]]:
+        """(name, address) of `fleet`. Raises: ValueError."""
+        pairs = [(name, address) for name, _, address in (one.partition("=") for one in self.fleet)]
+        if not all(name and address for name, address in pairs):
+            raise ValueError("fleet: each is NAME=HOST:PORT")
+        return pairs
 
     def shard_addresses(self) -> list[tuple[str, str]]:
         """(name, HOST:PORT) of `shards`. Raises: ValueError."""

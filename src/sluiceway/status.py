@@ -9,6 +9,7 @@ import ssl
 import urllib.error
 import urllib.request
 from collections.abc import Callable, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from typing import Any, Literal
 
@@ -24,6 +25,9 @@ from sluiceway.alerts.thresholds import (
 Level = Literal["ok", "warning", "error"]
 TIMEOUT_S = 5.0
 SHARDS_SHOWN_MAX = 7
+OF_MEMBER_MAX = 3
+"""Lines of what is wrong with one process of several."""
+ASKED_AT_ONCE_MAX = 16
 
 
 @dataclass(frozen=True)
@@ -214,11 +218,44 @@ def fetch(address: str, key: str | None, ca_file: str | None) -> dict[str, Any]:
     return told
 
 
+def judged(address: str, key: str | None, ca_file: str | None) -> list[Line]:
+    """Of one process; that it does not answer is an error."""
+    try:
+        return judge(fetch(address, key, ca_file))
+    except (OSError, ValueError) as error:
+        return [Line("error", f"no answer from {address}: {error}")]
+
+
+def summed(members: Sequence[tuple[str, list[Line]]]) -> list[Line]:
+    """Several processes, by name: what is wrong with each, the worst first, and the first line of
+    those that are well."""
+    lines = []
+    for name, told in members:
+        wrong = [line for line in told if line.level != "ok"]
+        shown = wrong[:OF_MEMBER_MAX] or told[:1]
+        lines += [Line(line.level, f"{name}: {line.text}") for line in shown]
+        if len(wrong) > OF_MEMBER_MAX:
+            more = f"{name}: and {len(wrong) - OF_MEMBER_MAX} lines more"
+            lines.append(Line(wrong[OF_MEMBER_MAX].level, more))
+    order: list[Level] = ["error", "warning", "ok"]
+    return sorted(lines, key=lambda line: order.index(line.level))
+
+
+def fleet_report(
+    members: Sequence[tuple[str, str]], key: str | None, ca_file: str | None
+) -> tuple[str, bool]:
+    """Of all processes, (name, address) each, asked at once: (the report, whether all is well)."""
+    with ThreadPoolExecutor(ASKED_AT_ONCE_MAX) as pool:
+        told = list(pool.map(lambda member: judged(member[1], key, ca_file), members))
+    lines = summed([(name, lines) for (name, _), lines in zip(members, told, strict=True)])
+    return said(lines)
+
+
 def report(address: str, key: str | None, ca_file: str | None) -> tuple[str, bool]:
     """(the report, whether all is well)."""
-    try:
-        lines = judge(fetch(address, key, ca_file))
-    except (OSError, ValueError) as error:
-        lines = [Line("error", f"no answer from {address}: {error}")]
+    return said(judged(address, key, ca_file))
+
+
+def said(lines: Sequence[Line]) -> tuple[str, bool]:
     text = "\n".join(f"{line.level:<8}{line.text}" for line in lines)
     return text, all(line.level == "ok" for line in lines)

@@ -109,8 +109,12 @@ def rounded(told: tuple[Any, list[str], list[str]]) -> tuple[Any, list[str], lis
 
 def test_all_tiers_took_part(house: House) -> None:
     stats = [
-        tiers.asked(house.query, "tiers_temperature", *span)["data"]["stats"]["sluiceway"]
-        for span in (OLD, DAYS, WHOLE)
+        tiers.asked(house.query, query, *span)["data"]["stats"]["sluiceway"]
+        for query, span in (
+            ("tiers_temperature", OLD),
+            ("avg_over_time(tiers_temperature[30m])", MINUTES),
+            ("sum(increase(tiers_requests_total[3d]))", RECENT),
+        )
     ]
     assert {tier for one in stats for tier in one.get("tiers", ())} == {"raw", "warm", "cold"}
     assert all(one["bytesRead"] > 0 for one in stats)

@@ -65,10 +65,59 @@ def free_ports(count: int) -> list[int]:
     return ports
 
 
+class Guarded:
+    """A listener with TLS and SASL beside the plain one, certificate and users made here."""
+
+    USER, PASSWORD = "sluiceway", "a password of tests"
+
+    def __init__(self, directory: Path) -> None:
+        directory.mkdir(parents=True)
+        (self.port,) = free_ports(1)
+        self.address = f"127.0.0.1:{self.port}"
+        self.ca, self._store = directory / "ca.pem", directory / "broker.p12"
+        self.password_file = directory / "password"
+        self.password_file.write_text(self.PASSWORD + "\n")
+        self.password_file.chmod(0o600)
+        self._keytool(
+            *("-genkeypair", "-alias", "broker", "-keyalg", "EC", "-dname", "CN=tests"),
+            *("-ext", "san=ip:127.0.0.1", "-ext", "bc:c=ca:true", "-validity", "30"),
+        )
+        self._keytool("-exportcert", "-rfc", "-alias", "broker", "-file", str(self.ca))
+
+    def _keytool(self, *words: str) -> None:
+        store = ["-keystore", str(self._store), "-storetype", "PKCS12", "-storepass", "changeit"]
+        subprocess.run(["keytool", *words, *store], check=True, capture_output=True)
+
+    def settings(self) -> str:
+        """Lines of server.properties."""
+        login = "org.apache.kafka.common.security"
+        plain, scram = f"{login}.plain.PlainLoginModule", f"{login}.scram.ScramLoginModule"
+        user = f'user_{self.USER}="{self.PASSWORD}"'
+        return (
+            f"ssl.keystore.location={self._store}\nssl.keystore.type=PKCS12\n"
+            "ssl.keystore.password=changeit\nssl.key.password=changeit\n"
+            "sasl.enabled.mechanisms=PLAIN,SCRAM-SHA-256\n"
+            f"listener.name.guarded.plain.sasl.jaas.config={plain} required {user};\n"
+            f"listener.name.guarded.scram-sha-256.sasl.jaas.config={scram} required;\n"
+        )
+
+    def scram(self) -> list[str]:
+        """Words of the tool that formats a broker's directory."""
+        name = f"name={self.USER},password={self.PASSWORD}"
+        return ["--add-scram", f"SCRAM-SHA-256=[{name}]"]
+
+
 class Broker:
     """One node, broker and controller in one; may be killed, frozen and started again."""
 
-    def __init__(self, directory: Path, number: int, port: int, voters: list[tuple[int, int]]):
+    def __init__(
+        self,
+        directory: Path,
+        number: int,
+        port: int,
+        voters: list[tuple[int, int]],
+        guarded: Guarded | None = None,
+    ):
         self.directory, self.number, self.port = directory, number, port
         self.address = f"127.0.0.1:{port}"
         self.process: subprocess.Popen[bytes] | None = None
@@ -78,14 +127,19 @@ class Broker:
         controller = dict(voters)[number]
         replicas = min(3, len(voters))
         quorum = ",".join(f"{node}@127.0.0.1:{port}" for node, port in voters)
+        self._guarded = guarded
+        listeners = [f"PLAINTEXT://127.0.0.1:{port}"]
+        if guarded is not None:
+            listeners.append(f"GUARDED://{guarded.address}")
         # The time-out: one that was killed comes back when its old life has ended.
         self._settings.write_text(
             f"process.roles=broker,controller\nnode.id={number}\n"
             f"controller.quorum.voters={quorum}\n"
-            f"listeners=PLAINTEXT://127.0.0.1:{port},CONTROLLER://127.0.0.1:{controller}\n"
-            f"advertised.listeners=PLAINTEXT://127.0.0.1:{port}\n"
+            f"listeners={','.join(listeners)},CONTROLLER://127.0.0.1:{controller}\n"
+            f"advertised.listeners={','.join(listeners)}\n"
             "controller.listener.names=CONTROLLER\n"
-            "listener.security.protocol.map=CONTROLLER:PLAINTEXT,PLAINTEXT:PLAINTEXT\n"
+            "listener.security.protocol.map="
+            "CONTROLLER:PLAINTEXT,PLAINTEXT:PLAINTEXT,GUARDED:SASL_SSL\n"
             f"log.dirs={directory / 'data'}\n"
             f"offsets.topic.replication.factor={replicas}\n"
             f"transaction.state.log.replication.factor={replicas}\n"
@@ -93,10 +147,12 @@ class Broker:
             "group.initial.rebalance.delay.ms=0\nauto.create.topics.enable=false\n"
             "broker.session.timeout.ms=2500\nbroker.heartbeat.interval.ms=500\n"
             "num.network.threads=2\nnum.io.threads=2\nlog.cleaner.enable=false\n"
+            + ("" if guarded is None else guarded.settings())
         )
 
     def format(self, cluster_id: str) -> None:
         words = ["format", "-t", cluster_id, "-c", str(self._settings)]
+        words += [] if self._guarded is None else self._guarded.scram()
         subprocess.run(
             [*self._java(), "kafka.tools.StorageTool", *words], check=True, capture_output=True
         )
@@ -143,13 +199,13 @@ class Broker:
 
 
 class Kafka:
-    """A cluster of one broker, or of three."""
+    """A cluster of one broker, or of three; one may have a guarded listener."""
 
-    def __init__(self, directory: Path, brokers: int = 1) -> None:
+    def __init__(self, directory: Path, brokers: int = 1, guarded: Guarded | None = None) -> None:
         ports = free_ports(2 * brokers)
         voters = [(number + 1, ports[brokers + number]) for number in range(brokers)]
         self.brokers = [
-            Broker(directory / f"broker-{number + 1}", number + 1, ports[number], voters)
+            Broker(directory / f"broker-{number + 1}", number + 1, ports[number], voters, guarded)
             for number in range(brokers)
         ]
         self.addresses = ",".join(broker.address for broker in self.brokers)

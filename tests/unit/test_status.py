@@ -4,7 +4,7 @@ from typing import Any
 
 import pytest
 
-from sluiceway.status import judge, report
+from sluiceway.status import Line, fleet_report, judge, report, summed
 
 GIB = 1 << 30
 
@@ -157,3 +157,20 @@ def test_a_query_role_says_which_shards_it_misses() -> None:
     many = {f"s{number}": "gone" for number in range(200)}
     assert len(judge({**answer, "shards": many})) <= 10
     assert judge({**answer, "ready": False, "missing": "why"})[0].text == "not ready: why"
+
+
+def test_several_processes_by_name() -> None:
+    well = [Line("ok", "ready: acks"), Line("ok", "outbox: 0 requests wait for the brokers")]
+    ill = [Line("error", f"fault {number}") for number in range(5)] + [Line("ok", "disk")]
+    told = summed([("gateway-1", well), ("shard-0", ill), ("late", [Line("warning", "slow")])])
+    assert [(line.level, line.text) for line in told] == [
+        ("error", "shard-0: fault 0"),
+        ("error", "shard-0: fault 1"),
+        ("error", "shard-0: fault 2"),
+        ("error", "shard-0: and 2 lines more"),
+        ("warning", "late: slow"),
+        ("ok", "gateway-1: ready: acks"),
+    ]
+    text, whole = fleet_report([("a", "127.0.0.1:1"), ("b", "127.0.0.1:1")], None, None)
+    assert not whole
+    assert [line.split()[1] for line in text.splitlines()] == ["a:", "b:"]

@@ -7,6 +7,8 @@ Invariant: what durability rests on (acks, idempotence, commits) is not a settin
 from dataclasses import dataclass, field
 from typing import Any
 
+from sluiceway.journal.security import KafkaSecurity
+
 RECORD_BYTES_MIN = 900_000
 RECORD_BYTES_MAX = 32 << 20
 OUTBOX_BYTES_MIN = 1 << 20
@@ -72,8 +74,9 @@ class KafkaConfig:
     """Without an ack by the brokers, until requests go into the outbox."""
     spread: list[tuple[str, str, int]] = field(default_factory=list)
     """Metrics too hot for one partition: tenant, metric, over how many partitions."""
+    security: KafkaSecurity = field(default_factory=KafkaSecurity)
     settings: dict[str, str] = field(default_factory=dict)
-    """Of the client library, by its names: TLS, SASL, time-outs."""
+    """Of the client library, by its names: time-outs, what `security` does not know."""
 
     def check(self) -> None:
         """Raises: ValueError."""
@@ -95,6 +98,7 @@ class KafkaConfig:
         for name in (*above_0, "hand_over_s_max"):
             if getattr(self, name) <= 0:
                 raise ValueError(f"kafka.{name}: above 0")
+        self.security.check(self.brokers)
         for name in self.settings:
             if name in OURS or name.endswith("_cb"):
                 raise ValueError(f"kafka.settings: {name} is not for you to set")
@@ -105,6 +109,7 @@ def own_settings(config: KafkaConfig) -> dict[str, Any]:
     return {
         "log_level": 2,  # what is wrong shows in errors that are handled, not in lines on stderr
         "reconnect.backoff.max.ms": 2_000,
+        **config.security.settings(),
         **config.settings,
         "bootstrap.servers": config.brokers,
     }
