@@ -131,3 +131,13 @@ def test_promtool_takes_the_rules() -> None:
     )
     assert told.returncode == 0, told.stderr
     assert f"{len(rules_told())} rules found" in told.stdout
+
+
+@pytest.mark.parametrize("alert", [rule["alert"] for rule in rules_told()])
+def test_every_alert_has_its_line_in_the_runbook(alert: str) -> None:
+    """A row of docs/operations.md's table: the name, when it fires, and what to do."""
+    text = (DEPLOY.parent / "docs" / "operations.md").read_text()
+    rows = [re.split(r"(?<!\\)\|", line) for line in text.splitlines() if f"`{alert}`" in line]
+    rows = [[cell.strip() for cell in row[1:-1]] for row in rows if len(row) == 5]
+    assert rows, "no row"
+    assert all(expression and len(to_do) > 20 for _, expression, to_do in rows)

@@ -209,6 +209,11 @@ class ShardGate:
         """Connections that are open. Any thread."""
         return self._open
 
+    def reaches_shard(self) -> bool:
+        """Does somebody listen behind it? Any thread."""
+        with socket.socket(socket.AF_UNIX, socket.SOCK_STREAM) as probe:
+            return probe.connect_ex(self._socket) == 0
+
     async def _serve(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         if self._open >= CONNECTIONS_MAX:
             writer.close()
