@@ -197,6 +197,8 @@ def parsed() -> argparse.Namespace:
     parser.add_argument("--runs", type=int, default=20)
     parser.add_argument("--selected", type=int, default=1_000)
     parser.add_argument("--raw-days", type=int, default=0)
+    parser.add_argument("--warm-days", type=int, default=0)
+    parser.add_argument("--history", type=int, default=0, help="past series, in all warm days")
     parser.add_argument("--cold-unit-days", type=int, default=30, help="days an older object has")
     parser.add_argument("--only", default="", help="cases whose name begins so")
     parser.add_argument("--beside", action="store_true", help="dashboards, and ingest at half load")
@@ -211,8 +213,8 @@ def shape_of(told: argparse.Namespace, now_ms: int) -> tuple[Shape, int]:
         raw_from_ms=now_ms // DAY_MS * DAY_MS - raw_days * DAY_MS,
         selected=told.selected,
         beside=4_000 if told.full else 200,
-        history=2_000_000 if told.full else 60_000,
-        warm_days=30 if told.full else 4,
+        history=told.history or (2_000_000 if told.full else 60_000),
+        warm_days=told.warm_days or (30 if told.full else 4),
         cold_days=YEARS_DAYS - 30 if told.full else 90,
         cold_unit_days=told.cold_unit_days,
     )

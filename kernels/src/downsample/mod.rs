@@ -7,7 +7,7 @@
 //! of time comes to · `evaluate` functions over windows, with `view`, `folds`, `sliding`
 //! under it · `points` states of raw points · `state_rows`, `merge_states` states of several tiers ·
 //! `mark` what was done to series at the tiers' boundaries, with `hidden` what a file is silent about ·
-//! `file` windows at rest, in `memory_file`, `warm` and `cold` · `reader` plans over files, with `selection`
+//! `dictionary` a file's label sets and index, `file` windows at rest, in `memory_file`, `warm` and `cold` · `reader` plans over files, with `selection`
 //! and `scan` under it, `read_buffers` what they reuse, `open_files` those kept open, `watched` whose
 //! damage is noted, `masked` what orders to delete leave of one, `points_file` raw points beside windows ·
 //! `join` several files as one, `extract` windows as they stand.
@@ -16,6 +16,7 @@
 mod boundary_tests;
 pub mod cold;
 pub mod columns;
+mod dictionary;
 pub mod evaluate;
 mod exactness;
 pub mod extract;

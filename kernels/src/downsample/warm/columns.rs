@@ -1,27 +1,12 @@
 //! What the sections of a window page are made of: per-series settings and pooled columns.
 
-use crate::codec::Codec;
 use crate::codec::bytes::{Cursor, put_varint};
-use crate::codec::column::{put_column, read_column};
+use crate::codec::column::read_column;
+pub(super) use crate::downsample::dictionary::columns::{
+    broken, put, put_differences, read, read_differences, read_u32, read_u32_differences,
+};
 use crate::downsample::read_buffers::Numbers;
-use crate::error::{KernelError, Result};
-
-pub(super) fn broken(what: &str) -> KernelError {
-    KernelError::corruption(format!("warm: {what}"))
-}
-
-pub(super) fn put(out: &mut Vec<u8>, values: &[i64]) {
-    put_column(out, values, Codec::Dense);
-}
-
-pub(super) fn put_differences(out: &mut Vec<u8>, values: &[i64]) {
-    let mut before = 0i64;
-    let steps: Vec<i64> = values
-        .iter()
-        .map(|&value| value.wrapping_sub(std::mem::replace(&mut before, value)))
-        .collect();
-    put(out, &steps);
-}
+use crate::error::Result;
 
 /// As `read`, into a column that was given back.
 pub(super) fn read_into(
@@ -32,36 +17,6 @@ pub(super) fn read_into(
     let mut values = numbers.take();
     read_column(cursor, count, &mut values)?;
     Ok(values)
-}
-
-/// `count` must be bounded by something already checked.
-pub(super) fn read(cursor: &mut Cursor, count: usize) -> Result<Vec<i64>> {
-    let mut values = Vec::new();
-    read_column(cursor, count, &mut values)?;
-    Ok(values)
-}
-
-pub(super) fn read_differences(cursor: &mut Cursor, count: usize) -> Result<Vec<i64>> {
-    let mut values = read(cursor, count)?;
-    let mut sum = 0i64;
-    for value in &mut values {
-        sum = sum.wrapping_add(*value);
-        *value = sum;
-    }
-    Ok(values)
-}
-
-pub(super) fn read_u32(cursor: &mut Cursor, count: usize) -> Result<Vec<u32>> {
-    numbers(&read(cursor, count)?)
-}
-
-pub(super) fn read_u32_differences(cursor: &mut Cursor, count: usize) -> Result<Vec<u32>> {
-    numbers(&read_differences(cursor, count)?)
-}
-
-fn numbers(values: &[i64]) -> Result<Vec<u32>> {
-    let number = |&value: &i64| u32::try_from(value).map_err(|_| broken("number outside u32"));
-    values.iter().map(number).collect()
 }
 
 /// Positions in a page and the bits that replace what its columns say there.

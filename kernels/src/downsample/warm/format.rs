@@ -4,8 +4,12 @@ use super::columns::{
     broken, put, put_differences, read, read_differences, read_u32, read_u32_differences,
 };
 use super::page::{PAGE_WINDOWS_MAX, SECTIONS};
-use super::text::{Texts, put_texts};
 use crate::codec::bytes::{Cursor, put_varint, put_zigzag};
+use crate::downsample::dictionary::Places;
+use crate::downsample::dictionary::place::{
+    Place, column, put_names, put_places, read_names, read_places,
+};
+use crate::downsample::dictionary::text::{Texts, put_texts};
 use crate::downsample::mark::{DIGITS_MAX, Marked};
 use crate::error::{KernelError, Result};
 use serde::{Deserialize, Serialize};
@@ -42,54 +46,6 @@ pub struct WarmReport {
     /// (0, -1) in a file without windows.
     pub min_end_ms: i64,
     pub max_end_ms: i64,
-}
-
-/// Where a piece stands and what it must come to.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub(super) struct Place {
-    pub offset: u64,
-    pub length: u32,
-    pub crc32: u32,
-}
-
-impl Place {
-    fn is_inside(&self, file_bytes: u64) -> bool {
-        self.offset.checked_add(u64::from(self.length)).is_some_and(|end| end <= file_bytes)
-    }
-}
-
-pub(super) fn put_places(out: &mut Vec<u8>, places: &[Place]) {
-    put_differences(out, &column(places, |place| place.offset as i64));
-    put(out, &column(places, |place| i64::from(place.length)));
-    put(out, &column(places, |place| i64::from(place.crc32)));
-}
-
-fn column<T>(rows: &[T], value: impl Fn(&T) -> i64) -> Vec<i64> {
-    rows.iter().map(value).collect()
-}
-
-/// `count` must be bounded by something already checked.
-pub(super) fn read_places(
-    cursor: &mut Cursor,
-    count: usize,
-    file_bytes: u64,
-) -> Result<Vec<Place>> {
-    let offsets = read_differences(cursor, count)?;
-    let lengths = read_u32(cursor, count)?;
-    let checksums = read_u32(cursor, count)?;
-    let numbers = lengths.iter().zip(&checksums);
-    offsets
-        .iter()
-        .zip(numbers)
-        .map(|(&offset, (&length, &crc32))| {
-            let place = Place { offset: offset as u64, length, crc32 };
-            if place.is_inside(file_bytes) {
-                Ok(place)
-            } else {
-                Err(broken("place outside the file"))
-            }
-        })
-        .collect()
 }
 
 /// A window page: its place, section by section, and what it holds.
@@ -153,17 +109,6 @@ pub(super) fn read_entries(bytes: &[u8], file_bytes: u64) -> Result<Vec<PageEntr
     if cursor.is_empty() { Ok(entries) } else { Err(broken("end of a directory page")) }
 }
 
-/// A label name and where its index stands.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub(super) struct NameEntry {
-    pub name: String,
-    pub values: u64,
-    /// Value list.
-    pub list: Place,
-    /// Posting of all series that have the label.
-    pub all: Place,
-}
-
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub(super) struct Root {
     pub window_ms: i64,
@@ -176,12 +121,9 @@ pub(super) struct Root {
     pub points: u64,
     pub min_end_ms: i64,
     pub max_end_ms: i64,
-    pub label_pages: Vec<Place>,
     pub directory_pages: Vec<Place>,
     /// First series of each directory page.
     pub directory_series: Vec<u32>,
-    /// Ascending.
-    pub names: Vec<NameEntry>,
 }
 
 impl Root {
@@ -203,7 +145,7 @@ impl Root {
     }
 
     /// Append root and trailer; answers the checksum.
-    pub fn put(&self, out: &mut Vec<u8>) -> Result<u32> {
+    pub fn put(&self, places: &Places, out: &mut Vec<u8>) -> Result<u32> {
         let start = out.len();
         for value in [
             self.window_ms as u64,
@@ -218,16 +160,13 @@ impl Root {
         out.extend_from_slice(self.tenant.as_bytes());
         put_zigzag(out, self.min_end_ms);
         put_zigzag(out, self.max_end_ms);
-        put_varint(out, self.label_pages.len() as u64);
+        put_varint(out, places.label_pages.len() as u64);
         put_varint(out, self.directory_pages.len() as u64);
-        put_varint(out, self.names.len() as u64);
-        put_places(out, &self.label_pages);
+        put_varint(out, places.names.len() as u64);
+        put_places(out, &places.label_pages);
         put_places(out, &self.directory_pages);
         put_differences(out, &column(&self.directory_series, |&series| i64::from(series)));
-        put_texts(out, self.names.iter().map(|name| name.name.as_bytes()))?;
-        put(out, &column(&self.names, |name| name.values as i64));
-        put_places(out, &self.names.iter().map(|name| name.list).collect::<Vec<Place>>());
-        put_places(out, &self.names.iter().map(|name| name.all).collect::<Vec<Place>>());
+        put_names(out, &places.names)?;
         if self.marked.folded_series > 0 {
             put_varint(out, self.marked.folded_series);
             put_varint(out, self.taken.len() as u64);
@@ -243,7 +182,7 @@ impl Root {
     }
 
     /// Read the root of a file of so many bytes. `bytes` are checked already.
-    pub fn read(bytes: &[u8], file_bytes: u64) -> Result<Root> {
+    pub fn read(bytes: &[u8], file_bytes: u64) -> Result<(Root, Places)> {
         let mut cursor = Cursor::new(bytes);
         let pieces_max = usize::try_from(file_bytes / PLACE_BYTES_MIN).unwrap_or(usize::MAX);
         let window_ms = i64::try_from(cursor.varint()?).map_err(|_| broken("window length"))?;
@@ -275,7 +214,7 @@ impl Root {
         if window_ms < 1 || series > u64::from(u32::MAX) || !cursor.is_empty() {
             return Err(broken("root"));
         }
-        Ok(Root {
+        let root = Root {
             window_ms,
             marked,
             taken,
@@ -285,29 +224,11 @@ impl Root {
             points,
             min_end_ms,
             max_end_ms,
-            label_pages,
             directory_pages,
             directory_series,
-            names,
-        })
+        };
+        Ok((root, Places { label_pages, names }))
     }
-}
-
-fn read_names(cursor: &mut Cursor, count: usize, file_bytes: u64) -> Result<Vec<NameEntry>> {
-    let texts = Texts::read(cursor, count)?;
-    let values = read(cursor, count)?;
-    let lists = read_places(cursor, count, file_bytes)?;
-    let all = read_places(cursor, count, file_bytes)?;
-    (0..count)
-        .map(|at| {
-            Ok(NameEntry {
-                name: texts.string(at)?.to_owned(),
-                values: values[at] as u64,
-                list: lists[at],
-                all: all[at],
-            })
-        })
-        .collect()
 }
 
 /// The first bytes of every warm file.

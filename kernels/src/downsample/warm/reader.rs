@@ -5,29 +5,26 @@
 
 use super::columns::broken;
 use super::format::{
-    HEADER_BYTES, PageEntry, Place, Root, TRAILER_BYTES, WarmReport, check_header, checksum,
+    HEADER_BYTES, PageEntry, Root, TRAILER_BYTES, WarmReport, check_header, checksum,
     read_entries, read_trailer,
 };
-use super::label_page::{LABEL_PAGE_SERIES, LabelPage};
 use super::page::{Asked, SECTIONS, Sections, decode, sections_of};
-use crate::disk::{Disk, DiskFile, read_full};
+use crate::disk::Disk;
 use crate::downsample::columns::{Fields, Kind, WindowColumns};
+use crate::downsample::dictionary::place::{Pieces, Place, read_exact};
+use crate::downsample::dictionary::{Dictionary, Places};
 use crate::downsample::file::unknown_series;
 use crate::downsample::read_buffers::ReadBuffers;
 use crate::downsample::view::Piece;
 use crate::error::{KernelError, Result};
-use crate::labels::{LabelTable, LabelTableBuilder};
 use std::ops::Range;
-use std::sync::Arc;
 
 /// Sections with fewer bytes between them are read at once.
 const GAP_BYTES_MAX: u64 = 8 << 10;
 
 pub struct WarmFile {
-    path: String,
-    file: Arc<dyn DiskFile>,
+    pub(super) dictionary: Dictionary,
     pub(super) root: Root,
-    pub(super) bytes: u64,
     pub(super) root_bytes: u64,
     crc32: u32,
 }
@@ -36,81 +33,31 @@ impl WarmFile {
     /// Open a file and check its root; a piece is checked when it is read.
     pub fn open(disk: &dyn Disk, path: &str) -> Result<WarmFile> {
         let file = disk.open(path, false)?;
-        let opened = open_root(&*file).map_err(|error| at(path, error))?;
-        let (root, root_bytes, bytes, crc32) = opened;
-        Ok(WarmFile { path: path.to_owned(), file, root, bytes, root_bytes, crc32 })
+        let bytes = file.byte_size()?;
+        let pieces = Pieces { path: path.to_owned(), file, offset: 0, bytes };
+        let opened = open_root(&pieces).map_err(|error| pieces.named(error))?;
+        let (root, places, root_bytes, crc32) = opened;
+        let dictionary = Dictionary::new(pieces, root.series, places)?;
+        Ok(WarmFile { dictionary, root, root_bytes, crc32 })
     }
 
     /// What the file says of itself.
     pub fn report(&self) -> WarmReport {
-        self.root.report(&self.path, self.bytes, self.crc32)
+        self.root.report(&self.dictionary.pieces.path, self.bytes(), self.crc32)
+    }
+
+    pub(super) fn bytes(&self) -> u64 {
+        self.dictionary.pieces.bytes
     }
 
     /// An error with the file's name.
     pub(super) fn named(&self, error: KernelError) -> KernelError {
-        at(&self.path, error)
-    }
-
-    /// Read and check a piece.
-    pub(super) fn piece(&self, place: Place) -> Result<Vec<u8>> {
-        let mut bytes = vec![0; place.length as usize];
-        let read = read_exact(&*self.file, place.offset, &mut bytes).and_then(|()| {
-            if crc32fast::hash(&bytes) == place.crc32 { Ok(()) } else { Err(broken("checksum")) }
-        });
-        read.map_err(|error| self.named(error))?;
-        Ok(bytes)
-    }
-
-    pub(super) fn label_page(&self, number: usize) -> Result<LabelPage> {
-        let place = *self.root.label_pages.get(number).ok_or_else(|| broken("label page"))?;
-        let page = LabelPage::read(&self.piece(place)?).map_err(|error| self.named(error))?;
-        let start = number * LABEL_PAGE_SERIES;
-        let length = (self.root.series as usize).saturating_sub(start).min(LABEL_PAGE_SERIES);
-        if page.len() == length {
-            Ok(page)
-        } else {
-            Err(self.named(broken("size of a label page")))
-        }
-    }
-
-    /// Hand each of the series its label page and its place there.
-    pub(super) fn visit_labels(
-        &self,
-        series: &[u32],
-        visit: &mut dyn FnMut(&LabelPage, usize, bool),
-    ) -> Result<()> {
-        let mut open: Option<(usize, LabelPage)> = None;
-        for &number in series {
-            if u64::from(number) >= self.root.series {
-                return Err(unknown_series(number, self.root.series as usize));
-            }
-            let at = number as usize / LABEL_PAGE_SERIES;
-            let is_new = open.as_ref().is_none_or(|(known, _)| *known != at);
-            if is_new {
-                open = Some((at, self.label_page(at)?));
-            }
-            if let Some((_, page)) = &open {
-                visit(page, number as usize % LABEL_PAGE_SERIES, is_new);
-            }
-        }
-        Ok(())
-    }
-
-    pub(super) fn label_table(&self, series: &[u32]) -> Result<LabelTable> {
-        let mut builder = LabelTableBuilder::default();
-        let mut symbols = Vec::new();
-        self.visit_labels(series, &mut |page, index, is_new| {
-            if is_new {
-                symbols.clear();
-            }
-            page.copy(index, &mut symbols, &mut builder);
-        })?;
-        Ok(builder.finish())
+        self.dictionary.pieces.named(error)
     }
 
     pub(super) fn directory_page(&self, number: usize) -> Result<Vec<PageEntry>> {
-        let bytes = self.piece(self.root.directory_pages[number])?;
-        let entries = read_entries(&bytes, self.bytes).map_err(|error| self.named(error))?;
+        let bytes = self.dictionary.pieces.read(self.root.directory_pages[number])?;
+        let entries = read_entries(&bytes, self.bytes()).map_err(|error| self.named(error))?;
         let fits = |entry: &PageEntry| {
             u64::from(entry.first_series) + u64::from(entry.series) <= self.root.series
         };
@@ -135,7 +82,7 @@ impl WarmFile {
         let mut read = 0;
         for run in &runs {
             let mut buffer = vec![0; (run.end - run.start) as usize];
-            read_exact(&*self.file, run.start, &mut buffer).map_err(|error| self.named(error))?;
+            read_exact(&*self.dictionary.pieces.file, run.start, &mut buffer).map_err(|error| self.named(error))?;
             read += buffer.len() as u64;
             pieces.push(buffer);
         }
@@ -326,20 +273,8 @@ fn runs(sections: &[Place; SECTIONS], needed: &[bool; SECTIONS]) -> Vec<Range<u6
     runs
 }
 
-fn at(path: &str, error: KernelError) -> KernelError {
-    match error {
-        KernelError::Corruption(what) => KernelError::Corruption(format!("{path}: {what}")),
-        other => other,
-    }
-}
-
-fn read_exact(file: &dyn DiskFile, offset: u64, buffer: &mut [u8]) -> Result<()> {
-    let read = read_full(file, offset, buffer)?;
-    if read == buffer.len() { Ok(()) } else { Err(broken("file ends early")) }
-}
-
-fn open_root(file: &dyn DiskFile) -> Result<(Root, u64, u64, u32)> {
-    let bytes = file.byte_size()?;
+fn open_root(pieces: &Pieces) -> Result<(Root, Places, u64, u32)> {
+    let (file, bytes) = (&*pieces.file, pieces.bytes);
     let frame = (HEADER_BYTES + TRAILER_BYTES) as u64;
     if bytes < frame {
         return Err(broken("file shorter than its frame"));
@@ -358,10 +293,6 @@ fn open_root(file: &dyn DiskFile) -> Result<(Root, u64, u64, u32)> {
     if checksum(&root, &length.to_le_bytes()) != crc32 {
         return Err(broken("checksum of the root"));
     }
-    let root = Root::read(&root, bytes)?;
-    let pages = root.series.div_ceil(LABEL_PAGE_SERIES as u64);
-    if root.label_pages.len() as u64 != pages {
-        return Err(broken("label pages of the root"));
-    }
-    Ok((root, u64::from(length), bytes, crc32))
+    let (root, places) = Root::read(&root, bytes)?;
+    Ok((root, places, u64::from(length), crc32))
 }

@@ -114,7 +114,7 @@ pub fn strip(
         stripped: 0,
         taken: BTreeSet::new(),
     };
-    for range in source.metric_ranges()? {
+    for range in source.dictionary.metric_ranges()? {
         if strip.stripping.all.range_cardinality(range.clone()) == 0 {
             strip.copy(range)?;
         } else {
@@ -145,7 +145,7 @@ impl Claims {
         for rule in rules {
             let mut own = RoaringBitmap::new();
             if counts(rule) {
-                own = source.matching(&rule.matchers)? - &claims.all;
+                own = source.dictionary.matching(&rule.matchers)? - &claims.all;
             }
             claims.all |= &own;
             claims.own.push(own);

@@ -18,7 +18,7 @@ pub struct MetricUsage {
 impl WarmFile {
     /// By metric, ascending.
     pub fn usage(&self) -> Result<Vec<MetricUsage>> {
-        let counts = self.metric_counts()?;
+        let counts = self.dictionary.metric_counts()?;
         let mut ends = Vec::with_capacity(counts.len());
         let mut metrics: Vec<MetricUsage> = Vec::with_capacity(counts.len());
         let mut end = 0;
@@ -37,7 +37,7 @@ impl WarmFile {
                 share(&ends, range, bytes, |at, part| metrics[at].data_bytes += part);
             }
         }
-        let beside = self.bytes.saturating_sub(page_bytes);
+        let beside = self.bytes().saturating_sub(page_bytes);
         share(&ends, 0..self.root.series, beside, |at, part| metrics[at].index_bytes += part);
         Ok(metrics)
     }

@@ -2,64 +2,25 @@
 
 use super::columns::broken;
 use super::format::{HEADER_BYTES, TRAILER_BYTES, WarmReport};
-use super::index::{ValueList, ValuePage, read_posting};
 use super::reader::WarmFile;
 use crate::downsample::columns::Fields;
 use crate::downsample::read_buffers::ReadBuffers;
 use crate::error::Result;
-use roaring::RoaringBitmap;
 
 impl WarmFile {
     /// What the file really holds. `Corruption` where a byte is not what was written, or where the
     /// counts of the root are not those of the pages.
     pub fn verify(&self) -> Result<WarmReport> {
         let mut seen = HEADER_BYTES as u64 + TRAILER_BYTES as u64 + self.root_bytes;
-        seen += self.verify_labels()?;
-        seen += self.verify_index()?;
+        seen += self.dictionary.verify()?;
         let mut report = self.report();
         (report.windows, report.points) = (0, 0);
         (report.min_end_ms, report.max_end_ms) = (0, -1);
         seen += self.verify_windows(&mut report)?;
-        if seen != self.bytes || report != self.report() {
+        if seen != self.bytes() || report != self.report() {
             return Err(self.named(broken("counts of the file")));
         }
         Ok(report)
-    }
-
-    fn verify_labels(&self) -> Result<u64> {
-        let mut bytes = 0;
-        for (number, place) in self.root.label_pages.iter().enumerate() {
-            self.label_page(number)?;
-            bytes += u64::from(place.length);
-        }
-        Ok(bytes)
-    }
-
-    /// Every value's series must exist, and those of a name be those of its values.
-    fn verify_index(&self) -> Result<u64> {
-        let mut bytes = 0;
-        for name in &self.root.names {
-            let mut read = |place| {
-                let piece = self.piece(place)?;
-                bytes += piece.len() as u64;
-                Ok(piece)
-            };
-            let all = read_posting(&read(name.all)?)?;
-            let list = ValueList::read(&read(name.list)?, self.bytes)?;
-            let mut series = RoaringBitmap::new();
-            let mut values = 0;
-            for &place in &list.pages {
-                let page = ValuePage::read(&read(place)?, self.bytes)?;
-                values += page.texts().len() as u64;
-                (0..page.texts().len())
-                    .try_for_each(|at| page.series(at, &mut read, &mut series))?;
-            }
-            let beyond = all.max().is_some_and(|last| u64::from(last) >= self.root.series);
-            if series != all || beyond || values != name.values {
-                return Err(self.named(broken("index of a name")));
-            }
-        }
-        Ok(bytes)
     }
 
     fn verify_windows(&self, report: &mut WarmReport) -> Result<u64> {

@@ -5,16 +5,16 @@
 //! strings and postings of the file's series.
 
 use super::format::{
-    DIRECTORY_PAGE_ENTRIES, PageEntry, Place, Root, TAKEN_MAX, WarmReport, header, put_entries,
+    DIRECTORY_PAGE_ENTRIES, PageEntry, Root, TAKEN_MAX, WarmReport, header, put_entries,
 };
-use super::index::IndexBuilder;
-use super::label_page::{LABEL_PAGE_SERIES, LabelPageBuilder};
 use super::page::{PAGE_WINDOWS_MAX, PageEncoder, SECTIONS};
 use crate::disk::{Disk, DiskFile};
 use crate::downsample::columns::{Kind, WindowColumns};
+use crate::downsample::dictionary::DictionaryWriter;
+use crate::downsample::dictionary::place::Place;
 use crate::downsample::mark::Mark;
 use crate::error::{KernelError, Result};
-use crate::labels::{Interner, LabelTable, METRIC_NAME};
+use crate::labels::{LabelTable, METRIC_NAME};
 use std::cmp::Ordering;
 use std::collections::BTreeSet;
 use std::ops::Range;
@@ -94,9 +94,7 @@ pub struct WarmWriter {
     page_first: u32,
     metric: u32,
     entries: Vec<PageEntry>,
-    label_page: LabelPageBuilder,
-    index: IndexBuilder,
-    strings: Interner,
+    dictionary: DictionaryWriter,
     metric_name: u32,
     /// Labels of the series before, as symbols, and its kind.
     before: Option<(Vec<(u32, u32)>, Kind)>,
@@ -110,8 +108,8 @@ impl WarmWriter {
             return Err(KernelError::Backend("warm: a window has a length".into()));
         }
         let sink = Sink { file: disk.create(path)?, buffer: header().to_vec(), written: 0 };
-        let mut strings = Interner::default();
-        let metric_name = strings.intern(METRIC_NAME);
+        let mut dictionary = DictionaryWriter::default();
+        let metric_name = dictionary.strings.intern(METRIC_NAME);
         Ok(WarmWriter {
             path: path.to_owned(),
             sink,
@@ -121,9 +119,7 @@ impl WarmWriter {
             page_first: 0,
             metric: 0,
             entries: Vec::new(),
-            label_page: LabelPageBuilder::default(),
-            index: IndexBuilder::default(),
-            strings,
+            dictionary,
             metric_name,
             before: None,
             root: Root {
@@ -164,7 +160,7 @@ impl WarmWriter {
                 let mut symbol = |theirs: u32| {
                     let ours: &mut u32 = &mut symbols[theirs as usize];
                     if *ours == 0 {
-                        *ours = self.strings.intern(labels.string(theirs));
+                        *ours = self.dictionary.strings.intern(labels.string(theirs));
                     }
                     *ours
                 };
@@ -199,8 +195,7 @@ impl WarmWriter {
         }
         let number =
             u32::try_from(self.root.series).map_err(|_| self.refusal("more than 4 G series"))?;
-        self.index.push(number, labels);
-        self.label_page.push(labels, mark);
+        self.dictionary.push(number, labels, mark);
         self.root.marked.add(mark);
         self.root.series += 1;
         let metric = self.metric_of(labels);
@@ -209,8 +204,9 @@ impl WarmWriter {
             self.close_page()?;
         }
         self.metric = metric;
-        if self.label_page.len() == LABEL_PAGE_SERIES {
-            self.close_label_page()?;
+        if self.dictionary.is_full() {
+            let sink = &mut self.sink;
+            self.dictionary.close_page(&mut |bytes| sink.write(bytes))?;
         }
         Ok(())
     }
@@ -220,7 +216,7 @@ impl WarmWriter {
     }
 
     fn compare(&self, a: &[(u32, u32)], b: &[(u32, u32)]) -> Ordering {
-        let text = |symbol: u32| self.strings.bytes(symbol);
+        let text = |symbol: u32| self.dictionary.strings.bytes(symbol);
         let order = |a: u32, b: u32| if a == b { Ordering::Equal } else { text(a).cmp(text(b)) };
         let metrics = order(self.metric_of(a), self.metric_of(b));
         let labels = a
@@ -301,16 +297,6 @@ impl WarmWriter {
         self.sink.flush_if_full()
     }
 
-    fn close_label_page(&mut self) -> Result<()> {
-        if self.label_page.len() == 0 {
-            return Ok(());
-        }
-        let start = self.sink.buffer.len();
-        self.label_page.encode(&mut self.sink.buffer, &self.strings)?;
-        self.root.label_pages.push(self.sink.place(start)?);
-        self.sink.flush_if_full()
-    }
-
     fn close_directory_page(&mut self) -> Result<()> {
         let Some(first) = self.entries.first() else { return Ok(()) };
         self.root.directory_series.push(first.first_series);
@@ -337,11 +323,12 @@ impl WarmWriter {
             return Err(self.refusal("too many labels taken"));
         }
         self.close_page()?;
-        self.close_label_page()?;
+        let sink = &mut self.sink;
+        self.dictionary.close_page(&mut |bytes| sink.write(bytes))?;
         self.close_directory_page()?;
         let sink = &mut self.sink;
-        self.root.names = self.index.finish(&self.strings, &mut |bytes| sink.write(bytes))?;
-        let crc32 = self.root.put(&mut self.sink.buffer)?;
+        let places = self.dictionary.finish(&mut |bytes| sink.write(bytes))?;
+        let crc32 = self.root.put(&places, &mut self.sink.buffer)?;
         self.sink.flush()?;
         self.sink.file.sync_data()?;
         Ok(self.root.report(&self.path, self.sink.written, crc32))

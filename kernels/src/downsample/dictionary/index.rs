@@ -1,8 +1,8 @@
-//! The index of a warm file: for each label name its values, for each value the series that have
+//! The index of a file of windows: for each label name its values, for each value the series that have
 //! it. Written at the end of a file, read a value page at a time.
 
 use super::columns::{broken, put, read_u32};
-use super::format::{NameEntry, Place, put_places, read_places};
+use super::place::{NameEntry, Place, put_places, read_places};
 use super::text::{Texts, put_texts};
 use crate::codec::bytes::{Cursor, put_varint};
 use crate::error::{KernelError, Result};
@@ -17,7 +17,7 @@ const VALUE_PAGES_MAX: usize = 1 << 24;
 
 /// Collects label pairs of series that come in order; names and values are symbols.
 #[derive(Default)]
-pub(super) struct IndexBuilder {
+pub struct IndexBuilder {
     pairs: TenantIndex,
     shapes: Shapes,
     names: Vec<u32>,
@@ -119,7 +119,7 @@ fn write_values(
 }
 
 /// A name's value pages.
-pub(super) struct ValueList {
+pub struct ValueList {
     firsts: Texts,
     pub pages: Vec<Place>,
 }
@@ -156,7 +156,7 @@ enum Stored {
 }
 
 /// Up to 512 values of a name, ascending, and their series.
-pub(super) struct ValuePage {
+pub struct ValuePage {
     texts: Vec<String>,
     counts: Vec<u64>,
     stored: Vec<Stored>,
@@ -246,9 +246,9 @@ impl ValuePage {
     }
 }
 
-pub(super) fn read_posting(bytes: &[u8]) -> Result<RoaringBitmap> {
+pub fn read_posting(bytes: &[u8]) -> Result<RoaringBitmap> {
     let mut rest = bytes;
     let series = RoaringBitmap::deserialize_from(&mut rest);
-    let series = series.map_err(|error| KernelError::corruption(format!("warm: {error}")))?;
+    let series = series.map_err(|error| KernelError::corruption(format!("window file: {error}")))?;
     if rest.is_empty() { Ok(series) } else { Err(broken("end of a posting")) }
 }

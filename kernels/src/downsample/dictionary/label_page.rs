@@ -10,14 +10,14 @@ use crate::labels::{Interner, LabelTableBuilder, Shapes};
 use hashbrown::HashMap;
 use rustc_hash::FxBuildHasher;
 
-pub(super) const LABEL_PAGE_SERIES: usize = 1024;
+pub const LABEL_PAGE_SERIES: usize = 1024;
 /// Names of all shapes of a page together; bounds what a page may claim.
 const SHAPE_NAMES_MAX: usize = 1 << 20;
 const STRINGS_MAX: usize = 1 << 22;
 
 /// Collects series; strings are symbols of the writer's.
 #[derive(Default)]
-pub(super) struct LabelPageBuilder {
+pub struct LabelPageBuilder {
     /// The writer's symbol -> the page's string.
     numbers: HashMap<u32, u32, FxBuildHasher>,
     symbols: Vec<u32>,
@@ -78,7 +78,7 @@ impl LabelPageBuilder {
 }
 
 /// A label page in memory.
-pub(super) struct LabelPage {
+pub struct LabelPage {
     texts: Texts,
     shapes: Vec<Vec<u32>>,
     shape_of: Vec<u32>,

@@ -8,7 +8,7 @@ use crate::error::{KernelError, Result};
 const TEXT_BYTES_MAX: usize = 256 << 20;
 const ZSTD_LEVEL: i32 = 9;
 
-pub(super) fn put_texts<'a>(
+pub fn put_texts<'a>(
     out: &mut Vec<u8>,
     texts: impl Iterator<Item = &'a [u8]>,
 ) -> Result<()> {
@@ -18,7 +18,7 @@ pub(super) fn put_texts<'a>(
         text.extend_from_slice(one);
     }
     if text.len() > TEXT_BYTES_MAX {
-        return Err(KernelError::Backend(format!("warm: {} bytes of labels at once", text.len())));
+        return Err(KernelError::Backend(format!("window file: {} bytes of labels at once", text.len())));
     }
     put(out, &lengths);
     let packed = zstd::bulk::compress(&text, ZSTD_LEVEL)?;
@@ -31,7 +31,7 @@ pub(super) fn put_texts<'a>(
 
 /// Packed strings in memory: bytes, which the caller makes strings of.
 #[derive(Debug, Default)]
-pub(super) struct Texts {
+pub struct Texts {
     ends: Vec<usize>,
     text: Vec<u8>,
 }
