@@ -86,6 +86,11 @@ pub trait WindowFile: Send + Sync {
         Ok(bytes)
     }
 
+    /// Bytes that it holds in memory while it is open. They do not change.
+    fn memory_bytes(&self) -> usize {
+        0
+    }
+
     /// What was done to any of the series on the way here.
     fn marked(&self) -> Marked {
         Marked::default()

@@ -105,6 +105,10 @@ impl WindowFile for WatchedFile {
         self.note(self.inner.visit(series, range_ms, asked, buffers, visit))
     }
 
+    fn memory_bytes(&self) -> usize {
+        self.inner.memory_bytes()
+    }
+
     fn marked(&self) -> Marked {
         self.inner.marked()
     }

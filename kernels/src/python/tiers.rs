@@ -121,7 +121,7 @@ impl TierReader {
             limits,
         });
         let disk = Arc::clone(&disk.inner);
-        let files = OpenFiles::new(size("files_max")?);
+        let files = OpenFiles::new(size("files_max")?, size("files_bytes_max")?);
         Ok(TierReader { disk, reader, files, damaged: Arc::default() })
     }
 

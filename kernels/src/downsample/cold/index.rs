@@ -1,141 +1,203 @@
-//! Which series an object holds, and in which rows: our own blob between the last row group and
-//! Parquet's footer, which other engines never see.
-//!
-//! ```text
-//! u32 series · u8[series] kind and mark · u32[series] rows · the label table (docs/formats/labels.md)
-//! ```
-//! Little-endian, one zstd frame; its place, sizes and CRC-32 stand in the key-value metadata.
+//! Which series an object holds, and in which rows: between the last row group and Parquet's footer,
+//! where no other engine looks. Label pages and index are a `dictionary`'s; beside them stand row
+//! pages. The layout is docs/formats/cold.md.
 
 use super::schema::IndexPlace;
+use crate::codec::bytes::{Cursor, put_varint};
+use crate::disk::DiskFile;
 use crate::downsample::columns::Kind;
-use crate::downsample::mark::{Mark, Marked};
+use crate::downsample::dictionary::columns::{
+    broken, put, put_differences, read, read_differences, read_u32,
+};
+use crate::downsample::dictionary::place::{
+    Pieces, Place, put_names, put_places, read_exact, read_names, read_places,
+};
+use crate::downsample::dictionary::{Dictionary, DictionaryWriter, LABEL_PAGE_SERIES, Places};
+use crate::downsample::file::unknown_series;
+use crate::downsample::mark::Mark;
 use crate::error::{KernelError, Result};
-use crate::labels::{LabelTable, METRIC_NAME};
-use crate::shard::matcher::Matcher;
-use std::io::Read;
+use crate::labels::LabelTable;
 use std::ops::Range;
+use std::sync::Arc;
 
-const ZSTD_LEVEL: i32 = 9;
-const KIND_BITS: u32 = 2;
-const KIND_MASK: u8 = (1 << KIND_BITS) - 1;
-/// An index says its size before it is unpacked; no object of ours comes near.
-pub const INDEX_BYTES_MAX: usize = 1 << 30;
+/// A root says its size before it is read; no object of ours comes near.
+const ROOT_BYTES_MAX: usize = 256 << 20;
 
-#[derive(Debug)]
+/// A series of an object: its kind, and its rows over all row groups.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Placed {
+    pub number: u32,
+    pub kind: Kind,
+    pub rows: Range<u64>,
+}
+
 pub struct SeriesIndex {
-    pub labels: LabelTable,
-    pub kinds: Vec<Kind>,
-    pub marks: Vec<Mark>,
-    /// Rows of series `i`: `starts[i]..starts[i + 1]`, counted over all row groups.
-    starts: Vec<u64>,
-}
-
-fn corrupt(why: &str) -> KernelError {
-    KernelError::corruption(format!("cold object's index: {why}"))
-}
-
-/// The blob, and its size unpacked.
-pub fn write(
-    labels: &LabelTable,
-    kinds: &[Kind],
-    marks: &[Mark],
-    rows: &[u32],
-) -> Result<(Vec<u8>, usize)> {
-    let table = labels.to_bytes();
-    let mut plain = Vec::with_capacity(4 + kinds.len() * 5 + table.len());
-    plain.extend_from_slice(&(kinds.len() as u32).to_le_bytes());
-    let both = |(&kind, mark): (&Kind, &Mark)| kind as u8 | mark.to_u8() << KIND_BITS;
-    plain.extend(kinds.iter().zip(marks).map(both));
-    rows.iter().for_each(|rows| plain.extend_from_slice(&rows.to_le_bytes()));
-    plain.extend_from_slice(&table);
-    if plain.len() > INDEX_BYTES_MAX {
-        return Err(KernelError::Backend("cold object: too many series for one".to_owned()));
-    }
-    Ok((zstd::bulk::compress(&plain, ZSTD_LEVEL)?, plain.len()))
+    pub dictionary: Dictionary,
+    row_pages: Vec<Place>,
+    /// First row of each row page, and the object's rows.
+    page_rows: Vec<u64>,
 }
 
 impl SeriesIndex {
-    pub fn read(bytes: &[u8], place: &IndexPlace) -> Result<SeriesIndex> {
-        if crc32fast::hash(bytes) != place.crc32 {
-            return Err(corrupt("checksum"));
+    /// Read the root of an object of so many series and rows.
+    pub fn open(
+        file: Arc<dyn DiskFile>,
+        place: &IndexPlace,
+        series: usize,
+        rows: u64,
+    ) -> Result<SeriesIndex> {
+        let file_bytes = file.byte_size()?;
+        let end = place.offset.checked_add(place.bytes).filter(|&end| end <= file_bytes);
+        let end = end.ok_or_else(|| broken("its index is not in it"))?;
+        if place.root_bytes as u64 > place.bytes || place.root_bytes > ROOT_BYTES_MAX {
+            return Err(broken("root longer than the index"));
         }
-        if place.decoded_bytes > INDEX_BYTES_MAX {
-            return Err(corrupt("too large"));
+        let mut root = vec![0; place.root_bytes];
+        read_exact(&*file, end - place.root_bytes as u64, &mut root)?;
+        if crc32fast::hash(&root) != place.crc32 {
+            return Err(broken("checksum of the root"));
         }
-        let mut plain = Vec::with_capacity(place.decoded_bytes);
-        let frame = zstd::stream::read::Decoder::new(bytes).map_err(|_| corrupt("no frame"))?;
-        frame
-            .take(place.decoded_bytes as u64 + 1)
-            .read_to_end(&mut plain)
-            .map_err(|_| corrupt("a broken frame"))?;
-        if plain.len() != place.decoded_bytes {
-            return Err(corrupt("size"));
+        let pieces = Pieces { path: String::new(), file, offset: place.offset, bytes: place.bytes };
+        let mut cursor = Cursor::new(&root);
+        let pages = cursor.count(series.div_ceil(LABEL_PAGE_SERIES))?;
+        let names = cursor.count(root.len())?;
+        let label_pages = read_places(&mut cursor, pages, pieces.bytes)?;
+        let row_pages = read_places(&mut cursor, pages, pieces.bytes)?;
+        let firsts = read_differences(&mut cursor, pages)?;
+        let mut page_rows: Vec<u64> = firsts.iter().map(|&row| row as u64).collect();
+        page_rows.push(rows);
+        let names = read_names(&mut cursor, names, pieces.bytes)?;
+        if !cursor.is_empty() || page_rows[0] != 0 || !page_rows.is_sorted() {
+            return Err(broken("root"));
         }
-        SeriesIndex::parse(&plain)
+        let dictionary = Dictionary::new(pieces, series as u64, Places { label_pages, names })?;
+        Ok(SeriesIndex { dictionary, row_pages, page_rows })
     }
 
-    fn parse(plain: &[u8]) -> Result<SeriesIndex> {
-        let short = || corrupt("ends early");
-        let (count, rest) = plain.split_first_chunk::<4>().ok_or_else(short)?;
-        let count = u32::from_le_bytes(*count) as usize;
-        let (kinds, rest) = rest.split_at_checked(count).ok_or_else(short)?;
-        let (rows, table) = rest.split_at_checked(count * 4).ok_or_else(short)?;
-        let kind = |&code: &u8| Kind::from_u8(code & KIND_MASK).ok_or_else(|| corrupt("kind"));
-        let mark = |&code: &u8| Mark::from_u8(code >> KIND_BITS).ok_or_else(|| corrupt("mark"));
-        let marks = kinds.iter().map(mark).collect::<Result<Vec<_>>>()?;
-        let kinds = kinds.iter().map(kind).collect::<Result<Vec<_>>>()?;
-        let mut starts = vec![0u64];
-        let mut row = 0u64;
-        for rows in rows.as_chunks::<4>().0 {
-            row += u64::from(u32::from_le_bytes(*rows));
-            starts.push(row);
+    /// Kinds and rows of these series, ascending.
+    pub fn placed(&self, series: &[u32]) -> Result<Vec<Placed>> {
+        let count = self.dictionary.series;
+        if let Some(&unknown) = series.iter().find(|&&number| number >= count) {
+            return Err(unknown_series(unknown, count as usize));
         }
-        let labels = LabelTable::from_bytes(table)?;
-        if labels.len() != count {
-            return Err(corrupt("label sets"));
+        if !series.is_sorted() {
+            return Err(KernelError::Backend("cold object: series not ascending".to_owned()));
         }
-        Ok(SeriesIndex { labels, kinds, marks, starts })
+        let page_of = |number: &u32| *number as usize / LABEL_PAGE_SERIES;
+        let mut placed = Vec::with_capacity(series.len());
+        for wanted in series.chunk_by(|a, b| page_of(a) == page_of(b)) {
+            let page = self.row_page(page_of(&wanted[0]))?;
+            placed.extend(wanted.iter().map(|&number| {
+                let (kind, rows) = page[number as usize % LABEL_PAGE_SERIES].clone();
+                Placed { number, kind, rows }
+            }));
+        }
+        Ok(placed)
+    }
+
+    fn row_page(&self, number: usize) -> Result<Vec<(Kind, Range<u64>)>> {
+        let first = number * LABEL_PAGE_SERIES;
+        let count = (self.dictionary.series as usize - first).min(LABEL_PAGE_SERIES);
+        let bytes = self.dictionary.pieces.read(self.row_pages[number])?;
+        let mut cursor = Cursor::new(&bytes);
+        let (kinds, rows) = (read(&mut cursor, count)?, read_u32(&mut cursor, count)?);
+        let mut row = self.page_rows[number];
+        let mut page = Vec::with_capacity(count);
+        for (kind, rows) in kinds.into_iter().zip(rows) {
+            let kind = u8::try_from(kind).ok().and_then(Kind::from_u8);
+            let until = row.saturating_add(u64::from(rows));
+            page.push((kind.ok_or_else(|| broken("kind of a series"))?, row..until));
+            row = until;
+        }
+        if cursor.is_empty() && row == self.page_rows[number + 1] {
+            Ok(page)
+        } else {
+            Err(broken("rows of a page"))
+        }
+    }
+
+    pub fn memory_bytes(&self) -> usize {
+        self.dictionary.memory_bytes()
+            + self.row_pages.capacity() * size_of::<Place>()
+            + self.page_rows.capacity() * size_of::<u64>()
+    }
+}
+
+/// Gathers an object's index while its rows are written.
+#[derive(Default)]
+pub struct IndexWriter {
+    dictionary: DictionaryWriter,
+    kinds: Vec<i64>,
+    rows: Vec<i64>,
+    /// What stands before the root, so far.
+    bytes: Vec<u8>,
+}
+
+/// The place of what is appended.
+fn append(bytes: &mut Vec<u8>, piece: &[u8]) -> Result<Place> {
+    let length = u32::try_from(piece.len())
+        .map_err(|_| KernelError::Backend("cold object: a piece over 4 GiB".to_owned()))?;
+    let place = Place { offset: bytes.len() as u64, length, crc32: crc32fast::hash(piece) };
+    bytes.extend_from_slice(piece);
+    Ok(place)
+}
+
+impl IndexWriter {
+    /// The next series: of row `i` of the table.
+    pub fn push(
+        &mut self,
+        (labels, i): (&LabelTable, usize),
+        kind: Kind,
+        mark: Mark,
+        rows: usize,
+    ) -> Result<()> {
+        let strings = &mut self.dictionary.strings;
+        let own =
+            labels.labels(i).map(|(name, value)| (strings.intern(name), strings.intern(value)));
+        let own: Vec<(u32, u32)> = own.collect();
+        let number = u32::try_from(self.kinds.len())
+            .map_err(|_| KernelError::Backend("cold object: too many series for one".to_owned()))?;
+        self.dictionary.push(number, &own, mark);
+        self.kinds.push(kind as i64);
+        self.rows.push(rows as i64);
+        if self.dictionary.is_full() {
+            let bytes = &mut self.bytes;
+            self.dictionary.close_page(&mut |piece| append(bytes, piece))?;
+        }
+        Ok(())
     }
 
     pub fn series_count(&self) -> usize {
         self.kinds.len()
     }
 
-    pub fn rows(&self, series: usize) -> Range<u64> {
-        self.starts[series]..self.starts[series + 1]
+    pub fn last_kind(&self) -> Option<Kind> {
+        self.kinds.last().and_then(|&kind| Kind::from_u8(kind as u8))
     }
 
-    pub fn row_count(&self) -> u64 {
-        self.starts.last().copied().unwrap_or(0)
-    }
-
-    /// Numbers of the series that pass all matchers, ascending. Each distinct value is asked once.
-    pub fn select(&self, matchers: &[Matcher]) -> Result<Vec<u32>> {
-        let mut passing: Vec<u32> = (0..self.kinds.len() as u32).collect();
-        for matcher in matchers {
-            let compiled = matcher.compile()?;
-            let (codes, values) = self.labels.codes_of(&matcher.name);
-            let passes: Vec<bool> = values.iter().map(|value| compiled.matches(value)).collect();
-            passing.retain(|&series| passes[codes[series as usize] as usize]);
+    /// The index, to stand at `offset`.
+    pub fn finish(self, offset: u64) -> Result<(Vec<u8>, IndexPlace)> {
+        let mut bytes = self.bytes;
+        let places = self.dictionary.finish(&mut |piece| append(&mut bytes, piece))?;
+        let (mut row_pages, mut firsts, mut row) = (Vec::new(), Vec::new(), 0);
+        let pages = self.kinds.chunks(LABEL_PAGE_SERIES).zip(self.rows.chunks(LABEL_PAGE_SERIES));
+        for (kinds, rows) in pages {
+            let mut piece = Vec::new();
+            put(&mut piece, kinds);
+            put(&mut piece, rows);
+            row_pages.push(append(&mut bytes, &piece)?);
+            firsts.push(row);
+            row += rows.iter().sum::<i64>();
         }
-        Ok(passing)
-    }
-
-    /// The series of a metric; they stand together.
-    pub fn of_metric(&self, metric: &str) -> Range<usize> {
-        let names = self.labels.values_of(METRIC_NAME);
-        let from = names.partition_point(|name| *name < metric);
-        from..from + names[from..].partition_point(|name| *name == metric)
-    }
-
-    /// What the marks come to.
-    pub fn marked(&self) -> Marked {
-        let mut marked = Marked::default();
-        self.marks.iter().for_each(|&mark| marked.add(mark));
-        marked
-    }
-
-    pub fn memory_bytes(&self) -> usize {
-        self.labels.memory_bytes() + self.kinds.len() * 3 + self.starts.len() * 8
+        let root = bytes.len();
+        put_varint(&mut bytes, row_pages.len() as u64);
+        put_varint(&mut bytes, places.names.len() as u64);
+        put_places(&mut bytes, &places.label_pages);
+        put_places(&mut bytes, &row_pages);
+        put_differences(&mut bytes, &firsts);
+        put_names(&mut bytes, &places.names)?;
+        let (root_bytes, crc32) = (bytes.len() - root, crc32fast::hash(&bytes[root..]));
+        let place = IndexPlace { offset, bytes: bytes.len() as u64, root_bytes, crc32 };
+        Ok((bytes, place))
     }
 }

@@ -4,6 +4,7 @@
 //! Each part gives the hours that it owns. Two parts that give one window are refused: the catalog
 //! decides who owns what, nothing here does.
 
+use super::index::Placed;
 use super::reader::ColdFile;
 use super::unit::{ColdUnit, ColdUnitWriter};
 use super::verify::verify_cold;
@@ -13,13 +14,11 @@ use crate::downsample::columns::{Fields, Kind, WindowColumns};
 use crate::downsample::file::{WindowFile, compare_labels};
 use crate::downsample::mark::Mark;
 use crate::error::{KernelError, Result};
-use crate::labels::{LabelTable, METRIC_NAME};
+use crate::labels::LabelTable;
 use serde::Deserialize;
 use std::cmp::Ordering;
-use std::collections::BTreeSet;
-use std::sync::Arc;
-
-use super::index::SeriesIndex;
+use std::collections::{BTreeMap, BTreeSet};
+use std::ops::Range;
 
 /// Windows gathered before they are written.
 const BATCH_ROWS: u64 = 131_072;
@@ -34,8 +33,22 @@ pub struct ColdPart {
 
 struct Open {
     file: ColdFile,
-    index: Arc<SeriesIndex>,
+    labels: LabelTable,
+    placed: Vec<Placed>,
+    marks: Vec<Mark>,
+    metrics: BTreeMap<String, Range<u32>>,
     owned_ms: Vec<(i64, i64)>,
+}
+
+impl Open {
+    /// With the labels of all its series.
+    fn of(file: ColdFile, part: &ColdPart) -> Result<Open> {
+        let numbers: Vec<u32> = (0..file.series_count() as u32).collect();
+        let (labels, marks) = (file.labels(&numbers)?, file.marks(&numbers)?);
+        let placed = file.index().placed(&numbers)?;
+        let metrics = file.index().dictionary.metric_ranges()?.into_iter().collect();
+        Ok(Open { file, labels, placed, marks, metrics, owned_ms: part.owned_ms.clone() })
+    }
 }
 
 /// One series of one part.
@@ -55,14 +68,14 @@ pub fn merge_cold(disk: &dyn Disk, unit: &ColdUnit, parts: &[ColdPart]) -> Resul
         if facts.window_ms != unit.window_ms || facts.tenant != unit.tenant {
             return Err(KernelError::Backend(format!("{} is not a part of {unit:?}", part.path)));
         }
-        let index = file.index()?;
-        open.push(Open { file, index, owned_ms: part.owned_ms.clone() });
+        open.push(Open::of(file, part)?);
     }
     let taken: BTreeSet<&String> = open.iter().flat_map(|part| part.file.taken()).collect();
     let taken: Vec<String> = taken.into_iter().cloned().collect();
     let mut writer = ColdUnitWriter::new(disk, unit, &taken);
-    for metric in metrics(&open) {
-        merge_metric(&open, &metric, &mut writer)?;
+    let metrics: BTreeSet<&String> = open.iter().flat_map(|part| part.metrics.keys()).collect();
+    for metric in metrics {
+        merge_metric(&open, metric, &mut writer)?;
     }
     let reports = writer.finish()?;
     for report in &reports {
@@ -71,17 +84,11 @@ pub fn merge_cold(disk: &dyn Disk, unit: &ColdUnit, parts: &[ColdPart]) -> Resul
     Ok(reports)
 }
 
-fn metrics(open: &[Open]) -> BTreeSet<String> {
-    let names = |part: &Open| {
-        part.index.labels.codes_of(METRIC_NAME).1.into_iter().map(str::to_owned).collect::<Vec<_>>()
-    };
-    open.iter().flat_map(names).collect()
-}
-
 fn merge_metric(open: &[Open], metric: &str, writer: &mut ColdUnitWriter<'_>) -> Result<()> {
     let mut entries: Vec<Entry> = Vec::new();
     for (part, file) in open.iter().enumerate() {
-        entries.extend(file.index.of_metric(metric).map(|series| Entry { part, series }));
+        let own = file.metrics.get(metric).cloned().unwrap_or_default();
+        entries.extend(own.map(|series| Entry { part, series: series as usize }));
     }
     entries.sort_by(|&a, &b| compare(open, a, b));
     let mut batch: Vec<&[Entry]> = Vec::new();
@@ -99,13 +106,13 @@ fn merge_metric(open: &[Open], metric: &str, writer: &mut ColdUnitWriter<'_>) ->
 }
 
 fn compare(open: &[Open], a: Entry, b: Entry) -> Ordering {
-    let (first, second) = (&open[a.part].index, &open[b.part].index);
+    let (first, second) = (&open[a.part], &open[b.part]);
     compare_labels(&first.labels, a.series, &second.labels, b.series)
-        .then_with(|| first.kinds[a.series].cmp(&second.kinds[b.series]))
+        .then_with(|| first.placed[a.series].kind.cmp(&second.placed[b.series].kind))
 }
 
 fn row_count(open: &[Open], entry: Entry) -> u64 {
-    let rows = open[entry.part].index.rows(entry.series);
+    let rows = &open[entry.part].placed[entry.series].rows;
     rows.end - rows.start
 }
 
@@ -138,7 +145,7 @@ fn write_batch(open: &[Open], batch: &[&[Entry]], writer: &mut ColdUnitWriter<'_
         let mut places: Vec<(i64, usize, usize, usize)> = Vec::new();
         let mut mark = Mark::NONE;
         for entry in *same {
-            mark.merge(open[entry.part].index.marks[entry.series]);
+            mark.merge(open[entry.part].marks[entry.series]);
             for (range, piece) in pieces[entry.part].iter().enumerate() {
                 let rows = piece.series(taken[entry.part]);
                 places.extend(rows.map(|at| (piece.end_ms[at], entry.part, range, at)));
@@ -154,10 +161,10 @@ fn write_batch(open: &[Open], batch: &[&[Entry]], writer: &mut ColdUnitWriter<'_
         for (_, part, range, at) in places {
             windows.push(&pieces[part][range].window(at));
         }
-        let kind: Kind = open[first.part].index.kinds[first.series];
+        let kind: Kind = open[first.part].placed[first.series].kind;
         windows.end_series(kind);
         marks.push(mark);
-        labels.push(open[first.part].index.labels.take(&[first.series])?);
+        labels.push(open[first.part].labels.take(&[first.series])?);
     }
     writer.push(&LabelTable::concat(&labels.iter().collect::<Vec<_>>()), &windows, &marks)
 }

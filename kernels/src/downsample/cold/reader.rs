@@ -1,8 +1,8 @@
 //! Answers from one cold object: the footer and the series index say which pages to read, a page's
-//! checksum is verified as it is read.
+//! checksum is verified as it is read. Footer and the index's root stay in memory, nothing else.
 
 use super::bounds::{self, guarded};
-use super::index::{INDEX_BYTES_MAX, SeriesIndex};
+use super::index::{Placed, SeriesIndex};
 use super::schema::{
     COLUMN_COUNT, ENDS_STALE, FIRST_TIME, Facts, LAST_TIME, POINTS, VALUE_COLUMNS, WINDOW_END,
     schema,
@@ -10,19 +10,17 @@ use super::schema::{
 use super::unreadable;
 use crate::disk::{Disk, DiskFile, read_full};
 use crate::downsample::columns::{Fields, WindowColumns};
-use crate::downsample::file::{WindowFile, too_many, unknown_series};
+use crate::downsample::file::WindowFile;
 use crate::downsample::mark::{Mark, Marked};
 use crate::error::{KernelError, Result, room_for};
 use crate::labels::LabelTable;
 use crate::shard::matcher::Matcher;
 use bytes::Bytes;
-use parking_lot::Mutex;
 use parquet::column::reader::{ColumnReaderImpl, get_column_reader, get_typed_column_reader};
 use parquet::data_type::{BoolType, ByteArrayType, DataType, DoubleType, Int32Type, Int64Type};
 use parquet::errors::ParquetError;
 use parquet::file::metadata::{PageIndexPolicy, ParquetMetaData, ParquetMetaDataReader};
 use parquet::file::reader::{ChunkReader, Length, SerializedPageReader};
-use std::collections::BTreeSet;
 use std::io::{self, Read};
 use std::ops::Range;
 use std::sync::Arc;
@@ -33,11 +31,11 @@ pub struct ColdFile {
     bytes: u64,
     metadata: ParquetMetaData,
     facts: Facts,
-    index: Mutex<Option<Arc<SeriesIndex>>>,
+    index: SeriesIndex,
 }
 
 impl ColdFile {
-    /// Reads the footer and the places of the pages; the index of series when first asked for.
+    /// Reads the footer, the places of the pages and the root of the series index.
     pub fn open(disk: &dyn Disk, path: &str) -> Result<ColdFile> {
         ColdFile::of(disk.open(path, false)?)
     }
@@ -56,36 +54,17 @@ impl ColdFile {
         if metadata.file_metadata().schema() != &*schema() {
             return Err(KernelError::corruption("cold object: other columns than its format's"));
         }
-        Ok(ColdFile { file, bytes, metadata, facts, index: Mutex::new(None) })
+        let held = Arc::clone(&file);
+        let index = SeriesIndex::open(held, &facts.index, facts.series, facts.windows)?;
+        Ok(ColdFile { file, bytes, metadata, facts, index })
     }
 
     pub fn facts(&self) -> &Facts {
         &self.facts
     }
 
-    /// The index of series, read once and kept.
-    pub fn index(&self) -> Result<Arc<SeriesIndex>> {
-        let mut kept = self.index.lock();
-        if let Some(index) = &*kept {
-            return Ok(Arc::clone(index));
-        }
-        let place = &self.facts.index;
-        if place.bytes > INDEX_BYTES_MAX || place.offset + place.bytes as u64 > self.bytes {
-            return Err(KernelError::corruption("cold object: its index is not in it"));
-        }
-        let mut bytes = vec![0; place.bytes];
-        read_exactly(&*self.file, place.offset, &mut bytes)?;
-        let index = SeriesIndex::read(&bytes, place)?;
-        let sizes = (index.series_count(), index.row_count());
-        if sizes != (self.facts.series, self.facts.windows) || index.marked() != self.marked() {
-            return Err(KernelError::corruption("cold object: index and footer differ"));
-        }
-        Ok(Arc::clone(kept.insert(Arc::new(index))))
-    }
-
-    pub fn memory_bytes(&self) -> usize {
-        let index = self.index.lock().as_ref().map_or(0, |index| index.memory_bytes());
-        index + self.metadata.memory_size()
+    pub fn index(&self) -> &SeriesIndex {
+        &self.index
     }
 
     /// The column's values in these rows of a row group, nulls as zeros, appended to `out`.
@@ -269,31 +248,23 @@ impl WindowFile for ColdFile {
     }
 
     fn select(&self, matchers: &[Matcher], series_max: usize) -> Result<Vec<u32>> {
-        let found = self.index()?.select(matchers)?;
-        if found.len() > series_max {
-            return Err(too_many(found.len() as u64, series_max));
-        }
-        Ok(found)
+        self.index.dictionary.select(matchers, series_max)
     }
 
     fn labels(&self, series: &[u32]) -> Result<LabelTable> {
-        let numbers: Vec<usize> = series.iter().map(|&number| number as usize).collect();
-        self.index()?.labels.take(&numbers)
+        self.index.dictionary.labels(series)
     }
 
     fn label_names(&self, matchers: &[Matcher]) -> Result<Vec<String>> {
-        let index = self.index()?;
-        let found: Vec<usize> = index.select(matchers)?.iter().map(|&i| i as usize).collect();
-        Ok(index.labels.take(&found)?.names())
+        self.index.dictionary.label_names(matchers)
     }
 
     fn label_values(&self, name: &str, matchers: &[Matcher]) -> Result<Vec<String>> {
-        let index = self.index()?;
-        let found = index.select(matchers)?;
-        let (codes, strings) = index.labels.codes_of(name);
-        let values: BTreeSet<&str> =
-            found.iter().map(|&i| strings[codes[i as usize] as usize]).collect();
-        Ok(values.into_iter().filter(|value| !value.is_empty()).map(str::to_owned).collect())
+        self.index.dictionary.label_values(name, matchers)
+    }
+
+    fn memory_bytes(&self) -> usize {
+        self.index.memory_bytes() + self.metadata.memory_size()
     }
 
     fn marked(&self) -> Marked {
@@ -301,10 +272,10 @@ impl WindowFile for ColdFile {
     }
 
     fn marks(&self, series: &[u32]) -> Result<Vec<Mark>> {
-        let index = self.index()?;
-        let mark = |&number: &u32| index.marks.get(number as usize).copied();
-        let found: Option<Vec<Mark>> = series.iter().map(mark).collect();
-        found.ok_or_else(|| KernelError::Backend("cold object: a series that it lacks".to_owned()))
+        if !self.marked().is_any() {
+            return Ok(vec![Mark::NONE; series.len()]);
+        }
+        self.index.dictionary.marks(series)
     }
 
     fn taken(&self) -> &[String] {
@@ -318,40 +289,35 @@ impl WindowFile for ColdFile {
         fields: Fields,
         out: &mut WindowColumns,
     ) -> Result<u64> {
-        let index = self.index()?;
-        if let Some(&last) = series.iter().max().filter(|&&n| n as usize >= index.series_count()) {
-            return Err(unknown_series(last, index.series_count()));
-        }
+        let placed = self.index.placed(series)?;
         let source = Arc::new(Source::new(&self.file, self.bytes));
         let apart = range_ms.start > self.facts.until_ms || range_ms.end <= self.facts.from_ms;
-        let mut wanted = series.iter().map(|&number| number as usize).peekable();
+        let mut rest = placed.as_slice();
         let mut group_from = 0;
         for (group, rows) in self.group_rows().into_iter().enumerate() {
             let group_until = group_from + rows;
-            let mut here = Vec::new();
-            while let Some(number) = wanted.next_if(|&n| index.rows(n).end <= group_until) {
-                here.push(number);
-            }
+            let here = rest.partition_point(|series| series.rows.end <= group_until);
+            let (here, later) = rest.split_at(here);
+            rest = later;
             if apart {
-                here.iter().for_each(|&number| out.end_series(index.kinds[number]));
+                here.iter().for_each(|series| out.end_series(series.kind));
             } else if !here.is_empty() {
-                let runs = runs_of(&index, &here, group_from)?;
+                let runs = runs_of(here, group_from)?;
                 let decoded = self.decode(&source, group, &runs, fields)?;
                 let mut at = 0;
-                for &number in &here {
-                    let rows = index.rows(number);
-                    let until = at + (rows.end - rows.start) as usize;
+                for series in here {
+                    let until = at + (series.rows.end - series.rows.start) as usize;
                     let ends = &decoded.end_ms[at..until];
                     let from = at + ends.partition_point(|&end| end < range_ms.start);
                     let to = at + ends.partition_point(|&end| end < range_ms.end);
                     decoded.append(from..to.max(from), out);
-                    out.end_series(index.kinds[number]);
+                    out.end_series(series.kind);
                     at = until;
                 }
             }
             group_from = group_until;
         }
-        if wanted.next().is_some() {
+        if !rest.is_empty() {
             return Err(KernelError::corruption("cold object: rows past its row groups"));
         }
         Ok(source.read.load(Ordering::Relaxed))
@@ -359,29 +325,23 @@ impl WindowFile for ColdFile {
 }
 
 /// Rows of these series within their group, neighbours joined.
-fn runs_of(index: &SeriesIndex, series: &[usize], group_from: u64) -> Result<Vec<Range<u64>>> {
+fn runs_of(series: &[Placed], group_from: u64) -> Result<Vec<Range<u64>>> {
     let mut runs: Vec<Range<u64>> = Vec::new();
-    for &number in series {
-        let rows = index.rows(number);
+    for Placed { rows, .. } in series {
         let start = rows.start.checked_sub(group_from);
         let start = start.ok_or_else(|| KernelError::corruption("cold object: a series is cut"))?;
         let end = rows.end - group_from;
         match runs.last_mut() {
             Some(last) if last.end == start => last.end = end,
             Some(last) if last.end > start => {
-                return Err(KernelError::Backend("cold object: series not ascending".to_owned()));
+                return Err(KernelError::Backend(
+                    "cold object: a series asked for twice".to_owned(),
+                ));
             }
             _ => runs.push(start..end),
         }
     }
     Ok(runs)
-}
-
-fn read_exactly(file: &dyn DiskFile, offset: u64, buffer: &mut [u8]) -> Result<()> {
-    if read_full(file, offset, buffer)? < buffer.len() {
-        return Err(KernelError::corruption("cold object: ends early"));
-    }
-    Ok(())
 }
 
 /// The object's bytes for the library, counted.

@@ -11,9 +11,9 @@ use parquet::schema::types::TypePtr;
 use serde::Serialize;
 use std::sync::Arc;
 
-pub const FORMAT: &str = "cold/1";
+pub const FORMAT: &str = "cold/2";
 /// Read by engines that know a writer's faults; ours has none on their lists.
-pub const CREATED_BY: &str = "sluiceway version 1.0.0 (build cold/1)";
+pub const CREATED_BY: &str = "sluiceway version 1.0.0 (build cold/2)";
 
 // Numbers in the schema below; `Rows::encode` writes all of them in this order.
 pub const METRIC_NAME: usize = 1;
@@ -93,8 +93,9 @@ pub const VALUE_COLUMNS: [(usize, Fields); 8] = [
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
 pub struct IndexPlace {
     pub offset: u64,
-    pub bytes: usize,
-    pub decoded_bytes: usize,
+    pub bytes: u64,
+    /// Of its end.
+    pub root_bytes: usize,
     pub crc32: u32,
 }
 
@@ -122,7 +123,7 @@ impl Facts {
     pub fn to_key_values(&self) -> Vec<KeyValue> {
         let place = &self.index;
         let index =
-            format!("{} {} {} {:08x}", place.offset, place.bytes, place.decoded_bytes, place.crc32);
+            format!("{} {} {} {:08x}", place.offset, place.bytes, place.root_bytes, place.crc32);
         let mut pairs = vec![
             ("sluiceway.format", FORMAT.to_owned()),
             ("sluiceway.tenant", self.tenant.clone()),
@@ -191,13 +192,13 @@ fn hexadecimal(text: &str) -> Result<u64> {
 
 fn index_place(text: &str) -> Result<IndexPlace> {
     let parts: Vec<&str> = text.split(' ').collect();
-    let &[offset, bytes, decoded_bytes, crc32] = parts.as_slice() else {
+    let &[offset, bytes, root_bytes, crc32] = parts.as_slice() else {
         return Err(KernelError::corruption("cold object: where is its index?"));
     };
     Ok(IndexPlace {
         offset: number(offset)?,
         bytes: number(bytes)?,
-        decoded_bytes: number(decoded_bytes)?,
+        root_bytes: number(root_bytes)?,
         crc32: hexadecimal(crc32)? as u32,
     })
 }

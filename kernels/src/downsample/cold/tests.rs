@@ -3,7 +3,7 @@
 
 use super::writer::ColdReport;
 use super::{ColdFile, ColdPart, ColdUnit, merge_cold, verify_cold, write_cold};
-use crate::disk::{Disk, MemoryDisk};
+use crate::disk::{Disk, DiskFile, MemoryDisk};
 use crate::downsample::columns::{Fields, Kind, Window, WindowColumns};
 use crate::downsample::file::WindowFile;
 use crate::downsample::memory_file::MemoryFile;
@@ -11,6 +11,9 @@ use crate::error::KernelError;
 use crate::labels::LabelTable;
 use crate::shard::matcher::{MatchOp, Matcher};
 use proptest::prelude::*;
+use std::io;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
 
 const HOUR_MS: i64 = 3_600_000;
 const DAY_MS: i64 = 24 * HOUR_MS;
@@ -317,4 +320,79 @@ fn single_series_are_read_out_of_large_objects() {
     assert_eq!(out.last, expected);
     assert!(out.sum.iter().all(|&sum| sum == 0.0) && out.maximum.iter().all(|&most| most > 0.0));
     assert!(read < reports[0].bytes / 3, "{read} of {} bytes", reports[0].bytes);
+}
+
+/// A file that counts what is read of it.
+struct Counted {
+    file: Arc<dyn DiskFile>,
+    read: Arc<AtomicU64>,
+}
+
+impl DiskFile for Counted {
+    fn write_at(&self, offset: u64, data: &[u8]) -> io::Result<()> {
+        self.file.write_at(offset, data)
+    }
+
+    fn read_at(&self, offset: u64, buffer: &mut [u8]) -> io::Result<usize> {
+        let count = self.file.read_at(offset, buffer)?;
+        self.read.fetch_add(count as u64, Ordering::Relaxed);
+        Ok(count)
+    }
+
+    fn byte_size(&self) -> io::Result<u64> {
+        self.file.byte_size()
+    }
+
+    fn set_byte_size(&self, bytes: u64) -> io::Result<()> {
+        self.file.set_byte_size(bytes)
+    }
+
+    fn allocate(&self, bytes: u64) -> io::Result<()> {
+        self.file.allocate(bytes)
+    }
+
+    fn sync_data(&self) -> io::Result<()> {
+        self.file.sync_data()
+    }
+}
+
+/// An object of one metric's few series and, where `past` says so, many of another's.
+fn counted(past: usize) -> (ColdFile, Arc<AtomicU64>) {
+    let mut lists: Vec<Vec<(String, String)>> = Vec::new();
+    let mut windows = WindowColumns::default();
+    let mut add = |metric: &str, pod: String| {
+        lists.push(vec![("__name__".to_owned(), metric.to_owned()), ("pod".to_owned(), pod)]);
+        windows.push(&window(3, 2, 1.0, false, Kind::Gauge));
+        windows.end_series(Kind::Gauge);
+    };
+    (0..past).for_each(|i| add("job_runs", format!("job-{i:06}")));
+    (0..20).for_each(|i| add("up", format!("pod-{i}")));
+    let disk = MemoryDisk::new();
+    let labels = LabelTable::from_lists(&lists);
+    let unit = ColdUnit { own_rows_min: 1 << 30, ..unit((0, DAY_MS), 1) };
+    let reports = write_cold(&disk, &unit, &labels, &windows).expect("written");
+    let file = disk.open(&format!("cold/{}", reports[0].path), false).expect("there");
+    let read = Arc::default();
+    (ColdFile::of(Arc::new(Counted { file, read: Arc::clone(&read) })).expect("opens"), read)
+}
+
+/// Neither memory nor what a query reads follows the series of other metrics.
+#[test]
+fn series_of_other_metrics_are_not_loaded() {
+    let ask = |past: usize| {
+        let (file, read) = counted(past);
+        read.store(0, Ordering::Relaxed);
+        let metric = [Matcher::new("__name__", MatchOp::Equal, "up")];
+        let found = file.select(&metric, 100).expect("selected");
+        assert_eq!(file.labels(&found).expect("labels").len(), 20);
+        assert_eq!(file.marks(&found).expect("marks").len(), 20);
+        assert_eq!(file.index().placed(&found).expect("rows").len(), 20);
+        let index_read = read.load(Ordering::Relaxed);
+        let none = [Matcher::new("__name__", MatchOp::Equal, "nothing")];
+        assert_eq!(file.select(&none, 100).expect("none").len(), 0);
+        (index_read, file.index().memory_bytes())
+    };
+    let (alone, beside) = (ask(0), ask(100_000));
+    assert!(alone.0 < 2_000 && beside.0 < 30_000, "bytes read: {alone:?}, {beside:?}");
+    assert!(beside.1 - alone.1 < 100 * 48, "bytes held: {alone:?}, {beside:?}");
 }

@@ -5,7 +5,7 @@
 //! never sees half of one.
 
 use super::content::Content;
-use super::index;
+use super::index::IndexWriter;
 use super::names::object_path;
 use super::rows::Rows;
 use super::schema::{CREATED_BY, Facts, IndexPlace, schema, sorting};
@@ -22,7 +22,6 @@ use parquet::file::writer::SerializedFileWriter;
 use serde::Serialize;
 use std::cmp::Ordering;
 use std::io::{self, Write};
-use std::ops::Range;
 use std::sync::Arc;
 
 /// A row group closes after the series that brings it here: memory while writing, and how much of
@@ -61,11 +60,11 @@ pub struct ColdWriter<'d> {
     out: Option<SerializedFileWriter<Sink>>,
     taken: Vec<String>,
     rows: Rows,
-    /// Label sets of the series so far, batch by batch.
-    labels: Vec<LabelTable>,
-    kinds: Vec<Kind>,
-    marks: Vec<Mark>,
-    series_rows: Vec<u32>,
+    index: IndexWriter,
+    marked: Marked,
+    /// The last series, and the metrics of the first and of the last.
+    last: LabelTable,
+    metrics: (String, String),
     content: Content,
     windows: u64,
     points: u64,
@@ -105,10 +104,10 @@ impl<'d> ColdWriter<'d> {
             out: Some(out),
             taken: taken.to_vec(),
             rows: Rows::default(),
-            labels: Vec::new(),
-            kinds: Vec::new(),
-            marks: Vec::new(),
-            series_rows: Vec::new(),
+            index: IndexWriter::default(),
+            marked: Marked::default(),
+            last: LabelTable::default(),
+            metrics: (String::new(), String::new()),
             content: Content::default(),
             windows: 0,
             points: 0,
@@ -133,22 +132,25 @@ impl<'d> ColdWriter<'d> {
         let labels = labels.take(&kept)?;
         for (at, &i) in kept.iter().enumerate() {
             self.check_order(&labels, at, windows.kinds[i])?;
-            self.push_series(&labels, at, windows.kinds[i], windows, windows.series(i))?;
-            self.marks.push(marks[i]);
+            self.push_series((&labels, at), marks[i], windows, i)?;
         }
-        if !kept.is_empty() {
-            self.labels.push(labels);
+        if let Some(last) = labels.len().checked_sub(1) {
+            if self.last.is_empty() {
+                labels.value(0, METRIC_NAME).clone_into(&mut self.metrics.0);
+            }
+            self.last = labels.take(&[last])?;
+            labels.value(last, METRIC_NAME).clone_into(&mut self.metrics.1);
         }
         Ok(())
     }
 
     fn check_order(&self, labels: &LabelTable, at: usize, kind: Kind) -> Result<()> {
-        let before = match (at, self.labels.last()) {
-            (0, None) => return Ok(()),
-            (0, Some(last)) => compare_labels(last, last.len() - 1, labels, at),
-            (at, _) => compare_labels(labels, at - 1, labels, at),
+        let before = match at {
+            0 if self.last.is_empty() => return Ok(()),
+            0 => compare_labels(&self.last, 0, labels, at),
+            at => compare_labels(labels, at - 1, labels, at),
         };
-        let kinds = self.kinds.last().copied().cmp(&Some(kind));
+        let kinds = self.index.last_kind().cmp(&Some(kind));
         if before.then(kinds) == Ordering::Less {
             return Ok(());
         }
@@ -157,12 +159,12 @@ impl<'d> ColdWriter<'d> {
 
     fn push_series(
         &mut self,
-        labels: &LabelTable,
-        at: usize,
-        kind: Kind,
+        (labels, at): (&LabelTable, usize),
+        mark: Mark,
         windows: &WindowColumns,
-        rows: Range<usize>,
+        series: usize,
     ) -> Result<()> {
+        let (kind, rows) = (windows.kinds[series], windows.series(series));
         let ends = &windows.end_ms[rows.clone()];
         let (first, last) = (ends[0], ends[ends.len() - 1]);
         let ascending = ends.is_sorted_by(|a, b| a < b);
@@ -170,11 +172,11 @@ impl<'d> ColdWriter<'d> {
             let message = format!("cold object: windows {first} to {last} of {:?}", self.unit);
             return Err(KernelError::Backend(message));
         }
-        let number = self.kinds.len();
+        let number = self.index.series_count();
         self.rows.push(&self.unit.tenant, number, (labels, at), kind, windows, rows.clone())?;
         self.content.add((labels, at), kind, windows, rows.clone());
-        self.kinds.push(kind);
-        self.series_rows.push(rows.len() as u32);
+        self.index.push((labels, at), kind, mark, rows.len())?;
+        self.marked.add(mark);
         self.windows += rows.len() as u64;
         self.points += windows.count[rows].iter().map(|&count| u64::from(count)).sum::<u64>();
         self.ends_ms = (self.ends_ms.0.min(first), self.ends_ms.1.max(last));
@@ -199,17 +201,15 @@ impl<'d> ColdWriter<'d> {
 
     /// Make the object durable under its name. None where nothing was pushed.
     pub fn finish(mut self) -> Result<Option<ColdReport>> {
-        if self.kinds.is_empty() {
+        if self.last.is_empty() {
             return Ok(None);
         }
         if self.rows.len() > 0 {
             self.write_group()?;
         }
-        let tables: Vec<&LabelTable> = self.labels.iter().collect();
-        // Strings numbered anew in the order of the series, whatever tables they came from.
-        let labels = LabelTable::concat(&[&LabelTable::default(), &LabelTable::concat(&tables)]);
-        let place = self.write_index(&labels)?;
-        let facts = self.facts(place);
+        let series = self.index.series_count();
+        let place = self.write_index()?;
+        let facts = self.facts(series, place);
         let mut out = self.out.take().expect("finished once");
         facts.to_key_values().into_iter().for_each(|pair| out.append_key_value_metadata(pair));
         let sink = out.into_inner().map_err(|error| unwritable(&error))?;
@@ -217,31 +217,28 @@ impl<'d> ColdWriter<'d> {
         let whole = self.unit.whole_path(&self.path);
         self.disk.rename(&format!("{whole}{UNFINISHED}"), &whole)?;
         sync_parent(self.disk, &whole)?;
-        Ok(Some(self.report(&labels, &sink)))
+        Ok(Some(self.report(series, &sink)))
     }
 
-    fn write_index(&mut self, labels: &LabelTable) -> Result<IndexPlace> {
-        let (blob, decoded_bytes) =
-            index::write(labels, &self.kinds, &self.marks, &self.series_rows)?;
+    fn write_index(&mut self) -> Result<IndexPlace> {
         let out = self.out.as_mut().expect("written to before it is finished");
         let offset = out.bytes_written() as u64;
-        out.write_all(&blob)?;
-        Ok(IndexPlace { offset, bytes: blob.len(), decoded_bytes, crc32: crc32fast::hash(&blob) })
+        let (bytes, place) = std::mem::take(&mut self.index).finish(offset)?;
+        out.write_all(&bytes)?;
+        Ok(place)
     }
 
-    fn facts(&self, index: IndexPlace) -> Facts {
-        let mut marked = Marked::default();
-        self.marks.iter().for_each(|&mark| marked.add(mark));
+    fn facts(&self, series: usize, index: IndexPlace) -> Facts {
         Facts {
-            folded: marked.folded_series,
-            digits: marked.digits,
+            folded: self.marked.folded_series,
+            digits: self.marked.digits,
             taken: self.taken.clone(),
             tenant: self.unit.tenant.clone(),
             window_ms: self.unit.window_ms,
             from_ms: self.unit.from_ms,
             until_ms: self.unit.until_ms,
             number: self.unit.number,
-            series: self.kinds.len(),
+            series,
             windows: self.windows,
             points: self.points,
             content: self.content.sum(),
@@ -249,21 +246,20 @@ impl<'d> ColdWriter<'d> {
         }
     }
 
-    fn report(&self, labels: &LabelTable, sink: &Sink) -> ColdReport {
-        let metric = |i: usize| labels.value(i, METRIC_NAME).to_owned();
+    fn report(&self, series: usize, sink: &Sink) -> ColdReport {
         ColdReport {
             path: self.path.clone(),
             bytes: sink.offset,
             crc32: sink.checksum.clone().finalize(),
             metric: self.metric.clone(),
-            first_metric: metric(0),
-            last_metric: metric(labels.len() - 1),
+            first_metric: self.metrics.0.clone(),
+            last_metric: self.metrics.1.clone(),
             tenant: self.unit.tenant.clone(),
             window_ms: self.unit.window_ms,
             from_ms: self.unit.from_ms,
             until_ms: self.unit.until_ms,
             number: self.unit.number,
-            series: self.kinds.len(),
+            series,
             windows: self.windows,
             points: self.points,
             min_end_ms: self.ends_ms.0,

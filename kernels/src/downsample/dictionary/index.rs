@@ -249,6 +249,7 @@ impl ValuePage {
 pub fn read_posting(bytes: &[u8]) -> Result<RoaringBitmap> {
     let mut rest = bytes;
     let series = RoaringBitmap::deserialize_from(&mut rest);
-    let series = series.map_err(|error| KernelError::corruption(format!("window file: {error}")))?;
+    let series =
+        series.map_err(|error| KernelError::corruption(format!("window file: {error}")))?;
     if rest.is_empty() { Ok(series) } else { Err(broken("end of a posting")) }
 }

@@ -56,7 +56,8 @@ impl Dictionary {
     /// The labels of a run of series.
     pub fn label_page(&self, number: usize) -> Result<LabelPage> {
         let place = *self.places.label_pages.get(number).ok_or_else(|| broken("label page"))?;
-        let page = LabelPage::read(&self.pieces.read(place)?).map_err(|error| self.pieces.named(error))?;
+        let page =
+            LabelPage::read(&self.pieces.read(place)?).map_err(|error| self.pieces.named(error))?;
         let start = number * LABEL_PAGE_SERIES;
         let length = (self.series as usize).saturating_sub(start).min(LABEL_PAGE_SERIES);
         if page.len() == length {

@@ -32,11 +32,7 @@ pub fn column<T>(rows: &[T], value: impl Fn(&T) -> i64) -> Vec<i64> {
 }
 
 /// `count` must be bounded by something already checked.
-pub fn read_places(
-    cursor: &mut Cursor,
-    count: usize,
-    file_bytes: u64,
-) -> Result<Vec<Place>> {
+pub fn read_places(cursor: &mut Cursor, count: usize, file_bytes: u64) -> Result<Vec<Place>> {
     let offsets = read_differences(cursor, count)?;
     let lengths = read_u32(cursor, count)?;
     let checksums = read_u32(cursor, count)?;

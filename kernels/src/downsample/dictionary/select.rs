@@ -35,7 +35,8 @@ impl Dictionary {
     }
 
     fn value_list(&self, name: &NameEntry) -> Result<ValueList> {
-        ValueList::read(&self.pieces.read(name.list)?, self.pieces.bytes).map_err(|error| self.pieces.named(error))
+        ValueList::read(&self.pieces.read(name.list)?, self.pieces.bytes)
+            .map_err(|error| self.pieces.named(error))
     }
 
     fn value_page(&self, list: &ValueList, number: usize) -> Result<ValuePage> {
@@ -44,7 +45,8 @@ impl Dictionary {
     }
 
     fn add_series(&self, page: &ValuePage, at: usize, found: &mut RoaringBitmap) -> Result<()> {
-        page.series(at, &mut |place| self.pieces.read(place), found).map_err(|error| self.pieces.named(error))
+        page.series(at, &mut |place| self.pieces.read(place), found)
+            .map_err(|error| self.pieces.named(error))
     }
 
     /// Series with one of these values.
@@ -109,13 +111,13 @@ impl Dictionary {
     }
 
     /// The numbers of each metric's series, ascending.
-    pub fn metric_ranges(&self) -> Result<Vec<Range<u32>>> {
+    pub fn metric_ranges(&self) -> Result<Vec<(String, Range<u32>)>> {
         let mut next = 0;
         let counts = self.metric_counts()?;
-        let range = |(_, series): (String, u64)| {
+        let range = |(metric, series): (String, u64)| {
             let start = next;
             next = (start + series).min(u64::from(self.series));
-            start as u32..next as u32
+            (metric, start as u32..next as u32)
         };
         Ok(counts.into_iter().map(range).collect())
     }

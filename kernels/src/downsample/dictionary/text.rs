@@ -8,17 +8,17 @@ use crate::error::{KernelError, Result};
 const TEXT_BYTES_MAX: usize = 256 << 20;
 const ZSTD_LEVEL: i32 = 9;
 
-pub fn put_texts<'a>(
-    out: &mut Vec<u8>,
-    texts: impl Iterator<Item = &'a [u8]>,
-) -> Result<()> {
+pub fn put_texts<'a>(out: &mut Vec<u8>, texts: impl Iterator<Item = &'a [u8]>) -> Result<()> {
     let (mut lengths, mut text) = (Vec::new(), Vec::new());
     for one in texts {
         lengths.push(one.len() as i64);
         text.extend_from_slice(one);
     }
     if text.len() > TEXT_BYTES_MAX {
-        return Err(KernelError::Backend(format!("window file: {} bytes of labels at once", text.len())));
+        return Err(KernelError::Backend(format!(
+            "window file: {} bytes of labels at once",
+            text.len()
+        )));
     }
     put(out, &lengths);
     let packed = zstd::bulk::compress(&text, ZSTD_LEVEL)?;

@@ -144,6 +144,11 @@ impl Root {
         }
     }
 
+    pub fn memory_bytes(&self) -> usize {
+        self.directory_pages.capacity() * size_of::<Place>()
+            + self.directory_series.capacity() * size_of::<u32>()
+    }
+
     /// Append root and trailer; answers the checksum.
     pub fn put(&self, places: &Places, out: &mut Vec<u8>) -> Result<u32> {
         let start = out.len();

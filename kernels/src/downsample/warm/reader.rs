@@ -5,8 +5,8 @@
 
 use super::columns::broken;
 use super::format::{
-    HEADER_BYTES, PageEntry, Root, TRAILER_BYTES, WarmReport, check_header, checksum,
-    read_entries, read_trailer,
+    HEADER_BYTES, PageEntry, Root, TRAILER_BYTES, WarmReport, check_header, checksum, read_entries,
+    read_trailer,
 };
 use super::page::{Asked, SECTIONS, Sections, decode, sections_of};
 use crate::disk::Disk;
@@ -82,7 +82,8 @@ impl WarmFile {
         let mut read = 0;
         for run in &runs {
             let mut buffer = vec![0; (run.end - run.start) as usize];
-            read_exact(&*self.dictionary.pieces.file, run.start, &mut buffer).map_err(|error| self.named(error))?;
+            read_exact(&*self.dictionary.pieces.file, run.start, &mut buffer)
+                .map_err(|error| self.named(error))?;
             read += buffer.len() as u64;
             pieces.push(buffer);
         }

@@ -57,6 +57,10 @@ impl WindowFile for WarmFile {
         self.visit_windows(series, range_ms, asked, buffers, visit)
     }
 
+    fn memory_bytes(&self) -> usize {
+        self.dictionary.memory_bytes() + self.root.memory_bytes()
+    }
+
     fn marked(&self) -> Marked {
         self.root.marked
     }

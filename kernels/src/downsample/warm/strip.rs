@@ -114,7 +114,7 @@ pub fn strip(
         stripped: 0,
         taken: BTreeSet::new(),
     };
-    for range in source.dictionary.metric_ranges()? {
+    for (_, range) in source.dictionary.metric_ranges()? {
         if strip.stripping.all.range_cardinality(range.clone()) == 0 {
             strip.copy(range)?;
         } else {
