@@ -806,11 +806,11 @@ def strip_warm_file(disk: Disk, source: str, path: str, request: str) -> str:
 
 class TierReader:
     """Plans over files of windows, warm and cold. Blocking, thread-safe; keeps files open, at most
-    `files_max`. Threads that it starts have the caller's priority.
+    `files_max` that hold at most `files_bytes_max` in memory. Threads that it starts have the caller's priority.
 
     A file is (path below the disk's root, tier, the ranges (from_ms, until_ms] of window ends for
-    which it speaks). Options, all of them: query_threads, query_bytes_max, files_max, series_max,
-    points_max (of windows), bytes_max, cost_max. Raises as ShardClient does, and Corruption.
+    which it speaks). Options, all of them: query_threads, query_bytes_max, files_max,
+    files_bytes_max, series_max, points_max (of windows), bytes_max, cost_max. Raises as ShardClient does, and Corruption.
     """
 
     def __init__(self, disk: Disk, options: dict[str, int]) -> None: ...
@@ -866,7 +866,7 @@ class TierReader:
     def keep_only(self, paths: set[str]) -> None:
         """Close kept files that are not among these."""
     def stats(self) -> dict[str, int]:
-        """{"files", "query_bytes"} right now."""
+        """{"files", "files_bytes", "query_bytes"} right now."""
 
 def stitch_columns(
     segments: list[tuple[LabelTable, NDArray[np.float64], NDArray[np.bool_], int]],

@@ -269,10 +269,11 @@ impl TierReader {
         self.damaged.met()
     }
 
-    /// {"files", "query_bytes"} right now.
+    /// {"files", "files_bytes", "query_bytes"} right now.
     fn stats<'py>(&self, py: Python<'py>) -> PyResult<Bound<'py, PyDict>> {
         let stats = PyDict::new(py);
         stats.set_item("files", self.files.len())?;
+        stats.set_item("files_bytes", self.files.memory_bytes())?;
         stats.set_item("query_bytes", self.reader.memory_used())?;
         Ok(stats)
     }

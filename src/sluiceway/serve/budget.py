@@ -23,6 +23,8 @@ ANSWER_COPIES = 4
 """An answer is held twice while it is put together, beside the columns it is written from."""
 TIER_FILES_MAX = 2_048
 """Warm and cold files that the read side keeps open."""
+TIER_FILES_BYTES_MAX = 32 * MIB
+"""What they may hold in memory: Parquet footers, and 40 bytes for each 1,024 series of theirs."""
 READ_BASE_BYTES = 96 * MIB
 """What of the read side's share interpreter, libraries and threads take."""
 SERIES_BYTES = 1_200
@@ -122,6 +124,7 @@ def tier_options(limits: QueryConfig, memory_bytes_max: int, query_threads: int)
         "query_bytes_max": room,
         "bytes_max": room,
         "files_max": TIER_FILES_MAX,
+        "files_bytes_max": min(TIER_FILES_BYTES_MAX, memory_bytes_max // 16),
         "series_max": limits.series_max,
         "points_max": limits.points_max,
         "cost_max": limits.cost_max,

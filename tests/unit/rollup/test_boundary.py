@@ -88,7 +88,8 @@ def asked(fleet: Fleet, tier: str, function: str, range_ms: int, *matchers: str)
         "step_ms": HOUR_MS,
         "limits": LIMITS,
     }
-    options = {**LIMITS, "query_threads": 1, "query_bytes_max": 1 << 26, "files_max": 10}
+    bounds = {"query_threads": 1, "query_bytes_max": 1 << 26}
+    options = {**LIMITS, **bounds, "files_max": 10, "files_bytes_max": 1 << 20}
     reader = TierReader(fleet.disk, options)
     owned = [(f.path, tier, [(f.from_ms, f.until_ms)]) for f in files(fleet, tier)]
     answer = reader.evaluate(plan, owned)

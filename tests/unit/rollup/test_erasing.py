@@ -12,8 +12,9 @@ from sluiceway.tiers.paths import DAY_MS
 NAMES = ("gone", "kept", "late")
 GONE = (Matcher("__name__", "=", "gone"),)
 STEP_MS = 20 * 60_000
-BOUNDS = ("query_bytes_max", "files_max", "series_max", "points_max", "bytes_max", "cost_max")
-OPTIONS = {"query_threads": 1, **dict.fromkeys(BOUNDS, 1 << 20)}
+BOUNDS = ("query_bytes_max", "series_max", "points_max", "bytes_max", "cost_max")
+FILES = ("files_max", "files_bytes_max")
+OPTIONS = {"query_threads": 1, **dict.fromkeys(BOUNDS + FILES, 1 << 20)}
 
 
 def filled(disk: Disk, hours: int = 30) -> Fleet:

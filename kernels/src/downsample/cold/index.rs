@@ -62,10 +62,11 @@ impl SeriesIndex {
         let pages = cursor.count(series.div_ceil(LABEL_PAGE_SERIES))?;
         let names = cursor.count(root.len())?;
         let label_pages = read_places(&mut cursor, pages, pieces.bytes)?;
-        let row_pages = read_places(&mut cursor, pages, pieces.bytes)?;
+        let mut row_pages = read_places(&mut cursor, pages, pieces.bytes)?;
+        row_pages.shrink_to_fit();
         let firsts = read_differences(&mut cursor, pages)?;
-        let mut page_rows: Vec<u64> = firsts.iter().map(|&row| row as u64).collect();
-        page_rows.push(rows);
+        let firsts = firsts.into_iter().map(|row| row as u64);
+        let page_rows: Vec<u64> = firsts.chain([rows]).collect();
         let names = read_names(&mut cursor, names, pieces.bytes)?;
         if !cursor.is_empty() || page_rows[0] != 0 || !page_rows.is_sorted() {
             return Err(broken("root"));

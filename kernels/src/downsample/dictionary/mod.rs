@@ -45,11 +45,12 @@ pub struct Dictionary {
 
 impl Dictionary {
     /// Errors: Corruption where the label pages are not those of so many series.
-    pub fn new(pieces: Pieces, series: u64, places: Places) -> Result<Dictionary> {
+    pub fn new(pieces: Pieces, series: u64, mut places: Places) -> Result<Dictionary> {
         let series = u32::try_from(series).map_err(|_| pieces.named(broken("series")))?;
         if places.label_pages.len() != (series as usize).div_ceil(LABEL_PAGE_SERIES) {
             return Err(pieces.named(broken("label pages of the root")));
         }
+        places.label_pages.shrink_to_fit();
         Ok(Dictionary { pieces, series, places })
     }
 
