@@ -806,11 +806,13 @@ def strip_warm_file(disk: Disk, source: str, path: str, request: str) -> str:
 
 class TierReader:
     """Plans over files of windows, warm and cold. Blocking, thread-safe; keeps files open, at most
-    `files_max` that hold at most `files_bytes_max` in memory. Threads that it starts have the caller's priority.
+    `files_max` that hold at most `files_bytes_max` in memory. Threads that it starts have the
+    caller's priority.
 
     A file is (path below the disk's root, tier, the ranges (from_ms, until_ms] of window ends for
     which it speaks). Options, all of them: query_threads, query_bytes_max, files_max,
-    files_bytes_max, series_max, points_max (of windows), bytes_max, cost_max. Raises as ShardClient does, and Corruption.
+    files_bytes_max, series_max, points_max (of windows), bytes_max, cost_max. Raises as
+    ShardClient does, and Corruption.
     """
 
     def __init__(self, disk: Disk, options: dict[str, int]) -> None: ...
