@@ -41,7 +41,7 @@ fn main() -> Outcome<()> {
         cost_max: u64::MAX,
     };
     let reader = Reader::new(ReaderOptions { query_threads: 2, query_bytes_max: 1 << 30, limits });
-    let open = OpenFiles::new(4096);
+    let open = OpenFiles::new(4096, usize::MAX);
     let before = resident_bytes()?;
     let files = (0..days).map(|day| {
         let path = name(day);
