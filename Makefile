@@ -65,10 +65,12 @@ faults: build ## long fault runs: kill -9 cycles, crash images, full disk (minut
 
 test-scaleout: build ## Kafka (fetched by Maven) and SeaweedFS (by pip), and all over them: contracts, roles, kills
 	$(BIN)/python -m pytest tests/contract/test_journal.py tests/integration/test_kafka.py tests/integration/test_kafka_errors.py \
-	  tests/integration/test_kafka_roles.py tests/integration/test_tenants_postgres.py
+	  tests/integration/test_kafka_roles.py tests/integration/test_kafka_security.py tests/integration/test_tenants_postgres.py \
+	  tests/integration/test_query_role.py tests/integration/test_query_tiers.py tests/integration/test_query_admin.py
 	$(BIN)/python -m pytest tests/contract/test_objects.py tests/integration/test_offsite.py \
 	  tests/integration/test_backup_s3.py tests/integration/test_tier_objects.py
-	$(BIN)/python -m pytest -s -m faults --timeout 7200 tests/faults/test_kafka.py tests/faults/test_kafka_group.py
+	$(BIN)/python -m pytest -s -m faults --timeout 7200 tests/faults/test_kafka.py tests/faults/test_kafka_group.py \
+	  tests/faults/test_scaleout.py
 
 test-spark: build ## Spark (from the package index, fetched once) reads cold objects as our API does
 	SLUICEWAY_ENGINES=spark $(BIN)/python -m pytest -rs -s -k spark --timeout 1200 tests/engines

@@ -156,6 +156,9 @@ def test_a_shard_that_is_gone_is_named_over_tiers_too(house: House) -> None:
     answer = tiers.asked(house.query, "count(tiers_temperature)", *OLD)
     assert any("shard s1" in warning for warning in answer["warnings"])
     assert {value for _, value in tiers.by_labels(answer)["{}"]} == {"2"}
+    for path in ("metadata", "status/tsdb", "labels"):
+        told = json.loads(house.query.call("GET", f"/api/v1/{path}")[1])
+        assert any("shard s1" in warning for warning in told["warnings"]), path
     status, body = house.query.call("GET", "/api/v1/cost")
     assert status == 503
     assert b"shard s1, one of 2" in body, "a part would look like a saving"

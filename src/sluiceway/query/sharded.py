@@ -167,12 +167,22 @@ class ShardedReader:
         return table
 
     def metadata(self, request: Ask, cancel: CancelToken | None = None) -> dict[str, Any]:
-        told = self.ask(lambda shard: shard.metadata(request, cancel), request).parts
-        return merged.families_together(told, request.get("limit"))
+        return self.partial_metadata(request, cancel)[0]
+
+    def partial_metadata(
+        self, request: Ask, cancel: CancelToken | None = None
+    ) -> tuple[dict[str, Any], list[str]]:
+        told = self.ask(lambda shard: shard.metadata(request, cancel), request)
+        return merged.families_together(told.parts, request.get("limit")), told.warnings
 
     def stats(self, request: Ask, cancel: CancelToken | None = None) -> dict[str, Any]:
-        told = self.ask(lambda shard: shard.stats(request, cancel), request).parts
-        return merged.stats_together(told, int(request.get("top", 10)))
+        return self.partial_stats(request, cancel)[0]
+
+    def partial_stats(
+        self, request: Ask, cancel: CancelToken | None = None
+    ) -> tuple[dict[str, Any], list[str]]:
+        told = self.ask(lambda shard: shard.stats(request, cancel), request)
+        return merged.stats_together(told.parts, int(request.get("top", 10))), told.warnings
 
     def cardinality(
         self, request: Ask, cancel: CancelToken | None = None, warnings: list[str] | None = None

@@ -17,7 +17,7 @@ import msgspec
 import numpy as np
 import structlog
 
-from sluiceway.errors import Corruption, SluicewayError, TenantFault
+from sluiceway.errors import Corruption, Overloaded, SluicewayError, TenantFault
 from sluiceway.kernels import CancelToken, LabelTable
 from sluiceway.query.api.interface import Ask
 from sluiceway.query.interface import PointSeries, StepColumns
@@ -26,6 +26,7 @@ from sluiceway.serve.http import ReadServer
 
 CONNECTIONS_MAX = 128
 """As the gate's."""
+RETRY_S = 1.0
 log = structlog.get_logger()
 
 Told = tuple[dict[str, Any], list[frames.Column]]
@@ -153,6 +154,9 @@ class TierConnection:
             frames.send_answer(self._peer, frame.request_id, told, columns)
         except SluicewayError as error:
             frames.send_error(self._peer, frame.request_id, error)
+        except MemoryError:
+            words = "out of memory: this question needs more than the shard's read side has"
+            frames.send_error(self._peer, frame.request_id, Overloaded(RETRY_S, words))
         except (msgspec.MsgspecError, KeyError, TypeError, ValueError) as error:
             log.exception("tier_question_failed")
             words = f"not a question of this protocol: {error!r}"

@@ -4,7 +4,7 @@ Invariant: everything here is called on a worker thread, may block, and stops so
 """
 
 from dataclasses import dataclass
-from typing import Any, Protocol
+from typing import Any, Protocol, runtime_checkable
 
 from sluiceway.kernels import CancelToken, LabelTable
 from sluiceway.tenants.limits import NO_QUOTA, QueryLimits
@@ -47,3 +47,15 @@ class LabelReader(Protocol):
         self, request: Ask, cancel: CancelToken | None = None, warnings: list[str] | None = None
     ) -> dict[str, Any]: ...
     def ledger(self, request: Ask, cancel: CancelToken | None = None) -> dict[str, Any]: ...
+
+
+@runtime_checkable
+class PartialReader(Protocol):
+    """A LabelReader over several shards, whose answers may lack some; the warnings name them."""
+
+    def partial_metadata(
+        self, request: Ask, cancel: CancelToken | None = None
+    ) -> tuple[dict[str, Any], list[str]]: ...
+    def partial_stats(
+        self, request: Ask, cancel: CancelToken | None = None
+    ) -> tuple[dict[str, Any], list[str]]: ...

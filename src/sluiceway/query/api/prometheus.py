@@ -17,7 +17,7 @@ from sluiceway.clock import Clock
 from sluiceway.errors import TenantFault
 from sluiceway.kernels import LabelTable, write_series
 from sluiceway.ledger.account import account
-from sluiceway.query.api.interface import Asker, LabelReader
+from sluiceway.query.api.interface import Asker, LabelReader, PartialReader
 from sluiceway.query.api.parameters import (
     TIME_MIN_MS,
     Parameters,
@@ -215,15 +215,15 @@ class PrometheusApi:
 
     def metadata(self, request: Request) -> Data:
         parameters = request.parameters
-        families = self._labels.metadata(
-            {
-                **self._common(request),
-                "metric": parameters.text("metric") or None,
-                "limit": parameters.count("limit", self._limits.label_names_limit_max),
-            },
-            request.asker.cancel,
-        )
-        return Data(dumps(families))
+        asked = {
+            **self._common(request),
+            "metric": parameters.text("metric") or None,
+            "limit": parameters.count("limit", self._limits.label_names_limit_max),
+        }
+        if isinstance(self._labels, PartialReader):
+            families, warnings = self._labels.partial_metadata(asked, request.asker.cancel)
+            return Data(dumps(families), warnings)
+        return Data(dumps(self._labels.metadata(asked, request.asker.cancel)))
 
     def build_information(self, request: Request) -> Data:
         return Data(
@@ -243,7 +243,7 @@ class PrometheusApi:
         return Data(dumps({"startTimeUnixMs": self._started_ms, "reloadConfigSuccess": True}))
 
     def tsdb(self, request: Request) -> Data:
-        stats = self._stats(request)
+        stats, warnings = self._stats(request)
 
         def pairs(key: str) -> list[dict[str, Any]]:
             return [{"name": name, "value": count} for name, count in stats.get(key, [])]
@@ -263,7 +263,8 @@ class PrometheusApi:
                     "memoryInBytesByLabelName": [],
                     "seriesCountByLabelValuePair": pairs("series_by_pair"),
                 }
-            )
+            ),
+            warnings,
         )
 
     def ledger(self, request: Request) -> Data:
@@ -278,9 +279,12 @@ class PrometheusApi:
         told = self._labels.ledger(asked, asker.cancel)
         return Data(dumps(account(told, None if asker.sees_all else asker.tenant)))
 
-    def _stats(self, request: Request) -> dict[str, Any]:
+    def _stats(self, request: Request) -> tuple[dict[str, Any], list[str]]:
         top = request.parameters.count("limit", 10_000) if request.parameters.text("limit") else 10
-        return self._labels.stats({**self._common(request), "top": top}, request.asker.cancel)
+        asked = {**self._common(request), "top": top}
+        if isinstance(self._labels, PartialReader):
+            return self._labels.partial_stats(asked, request.asker.cancel)
+        return self._labels.stats(asked, request.asker.cancel), []
 
     def _common(self, request: Request) -> dict[str, Any]:
         left_s = request.asker.deadline_s - self._clock.monotonic_s()
