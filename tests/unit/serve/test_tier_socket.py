@@ -1,5 +1,6 @@
 """The evaluate protocol as Python speaks it: the Rust client understands every answer and error."""
 
+import contextlib
 import itertools
 import socket
 import threading
@@ -105,7 +106,7 @@ def test_the_rust_client_reads_what_python_wrote(path: str, reader: Reader) -> N
     values = np.asarray(columns.values)
     assert values[0, 0] == 1.5 and np.isnan(values[0, 1]) and values[1, 0] == np.inf
     assert (columns.stats["tiers"], columns.warnings) == (["warm"], ["said"])
-    assert reader.asked[0]["args"][1] == [1.0, 2.0, 3.0]
+    assert reader.asked[0]["args"] == ["NaN", ["1", "2", "3"]], "as the kernels take them too"
     points = client.points(PLAN)
     assert np.asarray(points.offsets).tolist() == [0, 2, 2, 3]
     assert np.asarray(points.times_ms).tolist() == [1, 2, 3]
@@ -182,7 +183,8 @@ def test_damaged_frames_end_the_connection(path: str) -> None:
             peer.connect(path)
             peer.sendall(bad)
             peer.shutdown(socket.SHUT_WR)
-            assert peer.recv(1) == b"", f"byte {at}"
+            with contextlib.suppress(ConnectionResetError):
+                assert peer.recv(1) == b"", f"byte {at}"
 
 
 def test_infos_of_several_shards_are_one() -> None:
