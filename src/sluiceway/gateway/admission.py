@@ -17,6 +17,7 @@ from sluiceway.gateway.limits import GatewayConfig
 from sluiceway.gateway.quota.interface import LimitsOf, QuotaLimiter, Verdict, unlimited
 from sluiceway.gateway.rounds import Fit, Rounds
 
+NO_PLACE = "too many requests wait for room"
 SHARE = 4
 """A tenant may hold this many times what it leaves free: alone 4/5 of the room, two 4/9 each."""
 
@@ -90,6 +91,21 @@ class Admission:
             room.taken = True
         return room
 
+    def full(self, tenant: str, declared_bytes: int, now_s: float) -> Overloaded | None:
+        """What `enter` and `park` would end in at once: others of the tenant wait for room, and
+        there is no place beside them. None where a rate, a size or a new limit may decide."""
+        lane = self._lanes.by_tenant.get(tenant)
+        if (
+            lane is None
+            or lane.rated
+            or now_s >= lane.look_at_s
+            or declared_bytes > lane.body_bytes_max
+            or not lane.queue
+            or lane.parked_count < self._limits.parked_max - self.parked_count
+        ):
+            return None
+        return self._no_room(lane, declared_bytes, NO_PLACE)
+
     async def park(self, room: Room) -> None:
         """Wait, unread, for the tenant's rate and for room, and take it. Raises: Overloaded."""
         lane, verdict = room.lane, room.verdict
@@ -98,7 +114,7 @@ class Admission:
             self._refund(room)
             if verdict.outcome == "wait":
                 raise self._over_rate(lane, verdict)
-            raise self._no_room(lane, room.declared_bytes, "too many requests wait for room")
+            raise self._no_room(lane, room.declared_bytes, NO_PLACE)
         lane.parked_count += 1
         self.parked_count += 1
         try:

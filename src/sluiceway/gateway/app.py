@@ -23,6 +23,7 @@ DOORS: dict[str, Door] = {
     "/v1/metrics": OtlpHttp(),
     "/api/v1/otlp/v1/metrics": OtlpHttp(),
 }
+DOORS_BY_TARGET = {path.encode(): door for path, door in DOORS.items()}
 PRINCIPAL = "sluiceway.principal"
 """In the scope that a path of our own is handed: who asks, where a key's scope is needed."""
 RECEIVE = "sluiceway.receive"
@@ -63,6 +64,13 @@ class GatewayApp:
         if door is not None and self._receiver is not None:
             return self._receiver.take(door, scope, receive, send)
         return self._answer(scope, receive, send)
+
+    def refuse_at_once(self, target: bytes, headers: list[tuple[bytes, bytes]]) -> Answer | None:
+        """The answer to a write that finds no room, by its head; None: it goes the usual way."""
+        door = DOORS_BY_TARGET.get(target)
+        if door is None or self._receiver is None:
+            return None
+        return self._receiver.refuse_at_once(door, dict(headers))
 
     async def _answer(self, scope: Scope, receive: Receive, send: Send) -> None:
         path = scope["path"]

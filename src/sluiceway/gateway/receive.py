@@ -126,6 +126,24 @@ class Receiver:
                 self._metrics.count("sluiceway_write_requests_total", (door.name, status))
         await respond(answer, send)
 
+    def refuse_at_once(self, door: Door, headers: Headers) -> Answer | None:
+        """What `take` would answer at once where the tenant has no room and no place to wait; None
+        where anything else decides. Takes nothing, and waits for nothing."""
+        length = headers.get(b"content-length", b"")
+        if not (self.accepting and length.isdigit() and len(length) < 16) or b"expect" in headers:
+            return None
+        try:
+            tenant = self._keyring.authorize(headers, "write").tenant
+            door.payload(headers)
+        except (TenantFault, BackendUnavailable):
+            return None
+        error = self._admission.full(tenant, int(length), self._clock.monotonic_s())
+        if error is None:
+            return None
+        answer = self._refuse(door, headers, error, True, tenant)
+        self._metrics.count("sluiceway_write_requests_total", (door.name, str(answer.status)))
+        return answer
+
     async def take_whole(
         self, door_name: str, payload: Payload, headers: Headers, body: bytes
     ) -> Receipt:

@@ -1,20 +1,23 @@
 """The HTTP server: uvicorn's, with limits in front of the application.
 
 Invariant: a connection that does not send a whole head in time, or sends too long a one, is cut
-before the application hears of it; the number of connections is bounded.
+before the application hears of it; the number of connections is bounded. A write that finds no room
+is refused from its head, without a task, a scope or a cycle of ASGI: past capacity what a refusal
+costs is what is left for those that are admitted.
 """
 
 import asyncio
 import contextlib
 import socket
 import ssl
-from collections.abc import Awaitable, Callable, Iterator
+from collections.abc import Awaitable, Callable, Iterator, Sequence
 from pathlib import Path
 from typing import Any, cast
 
 import uvicorn
-from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
+from uvicorn.protocols.http.httptools_impl import STATUS_LINE, HttpToolsProtocol
 
+from sluiceway.gateway.doors.interface import Answer
 from sluiceway.gateway.limits import GatewayConfig
 
 TLS_CHECK_S = 2.0
@@ -25,6 +28,22 @@ WRITE_PATHS = (b"/api/v1/write", b"/api/v1/otlp/", b"/v1/")
 BACKLOG = 4096
 """Connections that the system keeps for a loop that is behind: past it, a sender's next attempt is
 a second later, then three, then seven. The system may allow fewer (`net.core.somaxconn`)."""
+
+
+RefuseAtOnce = Callable[[bytes, list[tuple[bytes, bytes]]], Answer | None]
+"""The answer to a write that its head alone decides (target, headers), or None: the usual way."""
+
+
+class Refused:
+    """In the place of uvicorn's cycle: the request is answered, its body is not kept."""
+
+    response_complete = True
+    disconnected = False
+    keep_alive = True
+    message_event = asyncio.Event()
+
+
+REFUSED: Any = Refused()
 
 
 class HeadWithBody:
@@ -61,7 +80,22 @@ class HeadWithBody:
         return getattr(self._transport, name)
 
 
-def limited_protocol(limits: GatewayConfig) -> type[HttpToolsProtocol]:
+def refusal(protocol: HttpToolsProtocol, refuse: RefuseAtOnce) -> Answer | None:
+    """The answer where a head decides it, and its connection can go on behind the body."""
+    if (
+        not protocol.url.startswith(WRITE_PATHS)
+        or protocol.parser.get_method() != b"POST"
+        or not (protocol.cycle is None or protocol.cycle.response_complete)
+        or protocol.parser.get_http_version() != "1.1"
+        or not protocol.parser.should_keep_alive()
+    ):
+        return None
+    return refuse(protocol.url, protocol.headers)
+
+
+def limited_protocol(
+    limits: GatewayConfig, refuse_at_once: RefuseAtOnce | None = None
+) -> type[HttpToolsProtocol]:
     """uvicorn's protocol with a deadline and a size limit on heads."""
 
     class LimitedProtocol(HttpToolsProtocol):
@@ -92,6 +126,11 @@ def limited_protocol(limits: GatewayConfig) -> type[HttpToolsProtocol]:
                     self.send_400_response("The head of this request is too long.")
                 elif self.head_timer is None:
                     self.head_timer = self.loop.call_later(limits.header_s_max, self._cut)
+            elif self.cycle is REFUSED and self.timeout_keep_alive_task is None:
+                # uvicorn's own timer ends with each piece of a body, and nobody waits for this one.
+                self.timeout_keep_alive_task = self.loop.call_later(
+                    self.timeout_keep_alive, self.timeout_keep_alive_handler
+                )
 
         def head_open(self) -> bool:
             """Is a head on its way? uvicorn puts the method into the scope at its end."""
@@ -107,6 +146,12 @@ def limited_protocol(limits: GatewayConfig) -> type[HttpToolsProtocol]:
             if self.head_timer is not None:
                 self.head_timer.cancel()
                 self.head_timer = None
+            answer = None if refuse_at_once is None else refusal(self, refuse_at_once)
+            if answer is not None:
+                self.scope["method"] = "POST"  # says that the head is whole
+                self.cycle = REFUSED
+                self.plain.write(whole(answer, self.server_state.default_headers))
+                return
             # An ack is a head alone, and so is every answer to HEAD.
             if self.url.startswith(WRITE_PATHS) or self.parser.get_method() == b"HEAD":
                 self.transport = self.plain
@@ -122,6 +167,16 @@ def limited_protocol(limits: GatewayConfig) -> type[HttpToolsProtocol]:
     return LimitedProtocol
 
 
+def whole(answer: Answer, more_headers: Sequence[tuple[bytes, bytes]]) -> bytes:
+    """An answer as it goes over the wire."""
+    pieces = [STATUS_LINE[answer.status]]
+    length = (b"content-length", b"%d" % len(answer.body))
+    for name, value in (*more_headers, *answer.headers, length):
+        pieces += (name, b": ", value, b"\r\n")
+    pieces += (b"\r\n", answer.body)
+    return b"".join(pieces)
+
+
 class HttpServer(uvicorn.Server):
     """uvicorn without its signal handlers: the process that wires it owns them."""
 
@@ -135,12 +190,13 @@ def http_server(
     limits: GatewayConfig,
     tls: ssl.SSLContext | None,
     drain_s_max: float,
+    refuse_at_once: RefuseAtOnce | None = None,
     **options: Any,
 ) -> HttpServer:
     """A server that is not listening yet; give `serve` its sockets."""
     config = uvicorn.Config(
         app,
-        http=limited_protocol(limits),
+        http=limited_protocol(limits, refuse_at_once),
         ws="none",
         lifespan="off",
         interface="asgi3",

@@ -344,3 +344,36 @@ def test_every_refusal_of_a_tenant_is_spread() -> None:
         assert min(told) >= 1
 
     at_the_door(story)
+
+
+def test_full_says_what_enter_and_park_would_end_in() -> None:
+    """And takes nothing: not where there is room, nor a place, nor where a rate decides."""
+
+    async def story(door: Door) -> None:
+        def full(tenant: str = "a", body_bytes: int = 100) -> Overloaded | None:
+            return door.admission.full(tenant, body_bytes, door.clock.monotonic_s())
+
+        assert full() is None, "nobody was here yet"
+        held = []
+        while True:
+            room = door.admission.enter("a", 100, door.clock.monotonic_s())
+            if not room.taken:
+                break
+            held.append(room)
+            assert full() is None
+        waiting = []
+        for _ in range(SMALL.parked_max // 2):
+            assert full() is None, "there is a place to wait"
+            waiting.append(asyncio.ensure_future(door.pass_through("a")))
+            await asyncio.sleep(0)
+        told = full()
+        assert told is not None
+        with pytest.raises(Overloaded, match=told.message):
+            await door.come("a")
+        assert full("b") is None and full("rated") is None and full(body_bytes=1 << 40) is None
+        for room in held:
+            door.admission.leave(room, 1)
+        await asyncio.gather(*waiting)
+        assert full() is None
+
+    at_the_door(story, tenants={"rated": WriteLimits(requests_per_s=1)})

@@ -76,7 +76,7 @@ def run(tmp_path: Path, story: Story, limits: GatewayConfig | None = None) -> No
         receiver = Receiver(shard, acks, admission, keyring, limits, clock, metrics)
         proxy = ReadProxy(str(tmp_path / "r.sock"), limits)
         app = GatewayApp(receiver, proxy, keyring, {}, metrics)
-        server = http_server(app, limits, None, 2.0)
+        server = http_server(app, limits, None, 2.0, app.refuse_at_once)
         listener = listen("127.0.0.1", 0)
         port = listener.getsockname()[1]
         fake = ReadFake()
@@ -119,8 +119,77 @@ async def talk(port: int, request: bytes) -> bytes:
     return answer
 
 
+async def answered(reader: asyncio.StreamReader) -> bytes:
+    """One whole answer of a connection that stays."""
+    head = await reader.readuntil(b"\r\n\r\n")
+    fields = dict(line.lower().split(b": ", 1) for line in head.split(b"\r\n")[1:-2])
+    return head + await reader.readexactly(int(fields.get(b"content-length", b"0")))
+
+
 def get(path: str, extra: str = "") -> bytes:
     return f"GET {path} HTTP/1.1\r\nHost: a\r\nConnection: close\r\n{extra}\r\n".encode()
+
+
+def post(body: bytes, extra: bytes = b"") -> bytes:
+    head = b"POST /api/v1/write HTTP/1.1\r\nHost: a\r\n" + extra
+    return head + b"Content-Length: %d\r\n\r\n" % len(body) + body
+
+
+def test_without_room_a_head_is_refused_and_its_connection_goes_on(tmp_path: Path) -> None:
+    """One is in flight and one waits: the third is refused before its body came, which is passed
+    over, and so is a fourth on the same connection; then there is room."""
+
+    async def story(port: int, _: ReadFake, shard: FakeShard) -> None:
+        shard.auto = False
+        waiting = []
+        for number in range(2):
+            reader, writer = await asyncio.open_connection("127.0.0.1", port)
+            writer.write(post(b"held"))
+            waiting.append((reader, writer))
+            await asyncio.sleep(0.05)
+            assert len(shard.bodies) == 1, number
+        reader, writer = await asyncio.open_connection("127.0.0.1", port)
+        body = b"z" * 300_000
+        whole = post(body)
+        writer.write(whole[:1_000])
+        for _ in range(2):
+            answer = await answered(reader)
+            assert answer.startswith(b"HTTP/1.1 503"), answer
+            assert b"retry-after: " in answer and b"too many requests wait for room" in answer
+            # The rest of that body, and the next head right behind it in the same piece.
+            writer.write(whole[1_000:] + whole[:1_000])
+        assert (await answered(reader)).startswith(b"HTTP/1.1 503")
+        assert len(shard.bodies) == 1, "nothing of them was taken"
+        shard.auto = True
+        shard.commit()
+        for other, _ in waiting:
+            assert (await answered(other)).startswith(b"HTTP/1.1 204")
+        writer.write(whole[1_000:] + whole)
+        assert (await answered(reader)).startswith(b"HTTP/1.1 204")
+        assert [len(taken[0]) for taken in shard.bodies] == [4, 4, len(body)]
+        for _, other in (*waiting, (reader, writer)):
+            other.close()
+
+    run(tmp_path, story, GatewayConfig(requests_in_flight_max=1, parked_max=2))
+
+
+def test_a_refused_body_that_never_comes_ends_its_connection(tmp_path: Path) -> None:
+    async def story(port: int, _: ReadFake, shard: FakeShard) -> None:
+        shard.auto = False
+        held = []
+        for _ in range(2):
+            held.append(await asyncio.open_connection("127.0.0.1", port))
+            held[-1][1].write(post(b"held"))
+            await asyncio.sleep(0.05)
+        reader, writer = await asyncio.open_connection("127.0.0.1", port)
+        writer.write(post(b"z" * 1_000)[:-500])
+        assert (await answered(reader)).startswith(b"HTTP/1.1 503")
+        writer.write(b"z")
+        assert await asyncio.wait_for(reader.read(), 10) == b""
+        for _, other in (*held, (reader, writer)):
+            other.close()
+
+    run(tmp_path, story, GatewayConfig(requests_in_flight_max=1, parked_max=2, keep_alive_s=1))
 
 
 def test_a_write_over_a_socket(tmp_path: Path) -> None:
