@@ -15,7 +15,7 @@ from confluent_kafka.admin import AdminClient
 from sluiceway.clock import Clock
 from sluiceway.errors import BackendUnavailable
 from sluiceway.journal.config import KafkaConfig, own_settings
-from sluiceway.journal.kafka.topic import make_owners_topic, open_topic, owners_topic
+from sluiceway.journal.kafka.topic import open_topic
 
 POLL_S = 0.1
 RETRY_S = 1.0
@@ -58,7 +58,7 @@ class Membership:
         return None if doubtful else self._assigned
 
     def leave(self) -> None:
-        """Have the group give our partitions to others, now; we stay a member without any."""
+        """Have the group give our partitions to others, a session from now, until `join`."""
         self._leaving.set()
 
     def join(self) -> None:
@@ -88,8 +88,10 @@ class Membership:
         while not self._stopping.is_set():
             try:
                 open_topic(self._config, NO_PARTITION)
-                make_owners_topic(self._config)
-                self._take_part()
+                if self._leaving.is_set():
+                    self._stay_away()
+                else:
+                    self._take_part()
             except Exception as error:
                 # A topic that is not ours, brokers that are away, a member of our name elsewhere.
                 if str(error) != self.failure:
@@ -98,34 +100,35 @@ class Membership:
                 self._stopping.wait(RETRY_S)
 
     def _take_part(self) -> None:
+        """Until it is to leave, or stops. The group waits for a static member that closes for a
+        session: so long its partitions are nobody else's, and who had them goes on."""
         consumer = Consumer(settings(self._config, self._member))
-        left = False
         try:
-            self._subscribe(consumer, self._config.topic)
+            consumer.subscribe(
+                [self._config.topic],
+                on_assign=self._given,
+                on_revoke=self._taken,
+                on_lost=self._lost,
+            )
             seen_s = self._clock.monotonic_s()
-            while not self._stopping.is_set():
+            while not (self._stopping.is_set() or self._leaving.is_set()):
                 message = consumer.poll(POLL_S)
                 error = None if message is None else message.error()
                 if error is not None and error.fatal():
+                    self._assigned = None
                     raise KafkaException(error)
                 now_s = self._clock.monotonic_s()
                 if now_s - seen_s > self._config.session_s / 2:
                     log.warning("member_stood_still", seconds=round(now_s - seen_s, 1))
                     self._doubtful_until_s = now_s + DOUBT_S
                 seen_s = now_s
-                if self._leaving.is_set() != left:
-                    left = not left
-                    # A static member that closes is waited for: one that asks for another topic
-                    # is not.
-                    topic = owners_topic(self._config) if left else self._config.topic
-                    self._subscribe(consumer, topic)
         finally:
             consumer.close()
 
-    def _subscribe(self, consumer: Consumer, topic: str) -> None:
-        consumer.subscribe(
-            [topic], on_assign=self._given, on_revoke=self._taken, on_lost=self._lost
-        )
+    def _stay_away(self) -> None:
+        self._set(frozenset())
+        while self._leaving.is_set() and not self._stopping.is_set():
+            self._stopping.wait(POLL_S)
 
     def _given(self, consumer: Consumer, places: list[TopicPartition]) -> None:
         for place in places:
@@ -141,14 +144,13 @@ class Membership:
 
     def _taken(self, consumer: Consumer, places: list[TopicPartition]) -> None:
         consumer.incremental_unassign(places)
-        if self._assigned is not None and not self._stopping.is_set():
+        closing = self._stopping.is_set() or self._leaving.is_set()
+        if self._assigned is not None and not closing:
             self._set(self._assigned - self._ours(places))
 
     def _lost(self, consumer: Consumer, places: list[TopicPartition]) -> None:
         """Others may have them by now, or nobody while the brokers are away: the fence tells."""
         consumer.incremental_unassign(places)
-        if self._leaving.is_set():
-            return self._set(frozenset())
         log.warning("group_lost", partitions=sorted(self._ours(places)))
         self.failure = "the group does not know us any more"
         self._assigned = None
@@ -173,6 +175,8 @@ def settings(config: KafkaConfig, member: str) -> dict[str, Any]:
         "client.id": member,
         "session.timeout.ms": int(config.session_s * 1000),
         "heartbeat.interval.ms": HEARTBEAT_MS,
+        # A round of the group waits so long for members that do not answer, not five minutes.
+        "max.poll.interval.ms": int(config.session_s * 1000),
         "partition.assignment.strategy": "cooperative-sticky",
         "enable.auto.commit": False,
         "enable.auto.offset.store": False,
