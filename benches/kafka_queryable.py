@@ -107,13 +107,11 @@ def main() -> None:
         place = Path(base)
         with Kafka(place / "kafka") as kafka:
             house = House(kafka, place, "queryable", members=3, partitions=2)
-            one, two, three = house.members
-            with house.gateway, one, two, three, house.query:
+            with house:
                 within(lambda: len(house.owners()) == 2, "both partitions are answered for", 60)
                 stopping = threading.Event()
-                threading.Thread(
-                    target=load, args=(house.gateway, given.rate, stopping), daemon=True
-                ).start()
+                sending = threading.Thread(target=load, args=(house.gateway, given.rate, stopping))
+                sending.start()
                 time.sleep(3)
                 probe = Probe(house, "steady")
                 probe.start()
@@ -128,6 +126,7 @@ def main() -> None:
                     time.sleep(2)
                 print(f"{given.moves} moves of {took_s} s:", probe.end(), flush=True)
                 stopping.set()
+                sending.join()
 
 
 if __name__ == "__main__":

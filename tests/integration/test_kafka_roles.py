@@ -118,12 +118,9 @@ def balanced(house: House, acked: int, *instead: Server) -> None:
 
 @pytest.mark.timeout(180)
 def test_a_planned_move_leaves_no_gap(kafka: Kafka, tmp_path: Path) -> None:
-    house, now_ms = (
-        Group(kafka, tmp_path, "group", members=2, partitions=1),
-        int(time.time() * 1000),
-    )
-    one, two = house.members
-    with house.gateway, one, two, house.query:
+    house = Group(kafka, tmp_path, "group", members=2, partitions=1, session_s=2.0)
+    (one, two), now_ms = house.members, int(time.time() * 1000)
+    with house:
         sender = Sender(house.gateway, now_ms)
         sender.start()
         sender.goes_on(40)

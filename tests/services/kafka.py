@@ -144,7 +144,7 @@ class Broker:
             f"offsets.topic.replication.factor={replicas}\n"
             f"transaction.state.log.replication.factor={replicas}\n"
             f"transaction.state.log.min.isr={min(2, replicas)}\n"
-            "group.initial.rebalance.delay.ms=0\nauto.create.topics.enable=false\n"
+            "group.initial.rebalance.delay.ms=0\ngroup.min.session.timeout.ms=1000\nauto.create.topics.enable=false\n"
             "broker.session.timeout.ms=2500\nbroker.heartbeat.interval.ms=500\n"
             "num.network.threads=2\nnum.io.threads=2\nlog.cleaner.enable=false\n"
             + ("" if guarded is None else guarded.settings())

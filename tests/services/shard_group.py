@@ -61,7 +61,15 @@ def signal_to(process_id: int, number: signal.Signals) -> None:
 class House:
     """A gateway, a query role that finds shards by itself, and members; none started."""
 
-    def __init__(self, kafka: Kafka, place: Path, topic: str, members: int, partitions: int):
+    def __init__(
+        self,
+        kafka: Kafka,
+        place: Path,
+        topic: str,
+        members: int,
+        partitions: int,
+        session_s: float = 6.0,
+    ):
         secret = place / "secret"
         secret.write_text("the cluster's secret is longer than thirty-two bytes")
         secret.chmod(0o600)
@@ -88,10 +96,25 @@ outbox_after_s = 0.5
             head = f'roles = "shard"\n{both}\nshard_listen = "127.0.0.1:{first}"'
             head += f'\noffsite_url = "{self.objects}"\nseal_s_max = 1'
             config = place / f"member-{number}.toml"
-            config.write_text(f'{head}\n{log}group = "shards"\nmember = "m{number}"\n')
+            config.write_text(
+                f'{head}\n{log}group = "shards"\nmember = "m{number}"\nsession_s = {session_s}\n'
+            )
             flags = ("--config", str(config))
             member = Member(place / f"member-{number}", *flags, port=first + partitions)
             self.members.append(member)
+
+    def __enter__(self) -> "House":
+        """All at once."""
+        every = [self.gateway, *self.members, self.query]
+        for each in every:
+            each.start(wait=False)
+        for each in every:
+            each.wait_ready()
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        for each in (self.gateway, *self.members, self.query):
+            each.__exit__()
 
     def owners(self) -> dict[int, str]:
         """Who answers for each partition, by the members that are asked."""
