@@ -115,6 +115,7 @@ def take(place: Path, far: FarAway, lazy: bool, ranges: list[tuple[int, int]]) -
     last = take_shard(far, place, CLOCK, os.urandom, later, True)
     gone = [file for file in last.files if not (place / file.path).exists()]
     elsewhere = BlocksElsewhere(far, place / "cache/blocks", gone, 1 << 30)
+    elsewhere.fetch_ends()
     hot = HotShard(elsewhere.disk(Disk.real(str(place))), OPTIONS, CONFIG, CLOCK)
     hot.load()
     words = f"{time.perf_counter() - began_s:6.2f} s, {far.requests:4} requests"

@@ -362,6 +362,7 @@ def open_offsite(config: Config, clock: Clock, disk: Disk) -> tuple[Offsite | No
     if gone:
         cache = config.data_dir / BLOCKS_CACHE
         elsewhere = BlocksElsewhere(store, cache, gone, config.offsite_cache_bytes_max)
+        elsewhere.fetch_ends()
         disk = elsewhere.disk(disk)
     return offsite, disk
 

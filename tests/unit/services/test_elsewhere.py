@@ -90,6 +90,8 @@ def test_any_part_reads_as_the_file_and_the_cache_keeps_its_limit(
         assert cache.read(file.path, offset, length) == data[offset : offset + length]
         on_disk = sum(place.stat().st_size for place in (tmp_path / "cache").iterdir())
         assert on_disk == cache.kept_bytes <= 300
+    cache.fetch_ends()
+    assert cache.kept_bytes <= 300
     again = BlocksElsewhere(store, tmp_path / "cache", [file], bytes_max=300)
     assert again.kept_bytes == 0 and not list((tmp_path / "cache").iterdir())
 

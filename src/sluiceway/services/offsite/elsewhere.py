@@ -7,9 +7,12 @@ reads; what is read is checked by whoever asked (a block's directory and pages h
 import threading
 from collections import OrderedDict
 from collections.abc import Iterable
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
-from sluiceway.errors import BackendUnavailable
+import structlog
+
+from sluiceway.errors import BackendUnavailable, SluicewayError
 from sluiceway.kernels import Disk
 from sluiceway.objects.interface import ObjectMissing, ObjectStore
 from sluiceway.services.backup.index import PIECE_BYTES as OBJECT_BYTES
@@ -17,9 +20,13 @@ from sluiceway.services.backup.inventory import HOT_DIRECTORY
 from sluiceway.services.offsite.document import TermFile
 
 DIRECTORY = "cache/blocks"
-PIECE_BYTES = 1 << 20
-"""Fetched at once: a hundred pages, or the directory of a hundred megabytes."""
+PIECE_BYTES = 256 << 10
+"""Fetched at once: some dozen pages, or the directory of some dozen megabytes."""
+ENDS_BYTES = 64
+"""Of both ends of a block, which every reader asks for first."""
+FETCHES_AT_ONCE = 16
 BLOCKS = f"{HOT_DIRECTORY}/blocks/"
+log = structlog.get_logger()
 Piece = tuple[str, int]
 """(path of the file, number of the piece)."""
 
@@ -53,6 +60,20 @@ class BlocksElsewhere:
     def disk(self, disk: Disk) -> Disk:
         """The disk with our files."""
         return disk.elsewhere({path: f.bytes for path, f in self._files.items()}, self.read)
+
+    def fetch_ends(self) -> None:
+        """What opening all blocks will ask for, many at once. Blocks. What fails is asked again
+        by whoever opens."""
+
+        def both(file: TermFile) -> None:
+            try:
+                self.read(file.path, 0, ENDS_BYTES)
+                self.read(file.path, max(0, file.bytes - ENDS_BYTES), ENDS_BYTES)
+            except (SluicewayError, OSError) as error:
+                log.warning("block_not_fetched", path=file.path, error=str(error))
+
+        with ThreadPoolExecutor(FETCHES_AT_ONCE, "blocks") as pool:
+            list(pool.map(both, self._files.values()))
 
     def read(self, path: str, offset: int, length: int) -> bytes:
         """Bytes of a file; short only at its end. Blocks for the store. Raises: ObjectMissing,
