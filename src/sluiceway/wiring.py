@@ -417,9 +417,7 @@ def begin_succession(
     log: "KafkaLog | None",
 ) -> None:
     if heirs is not None and gate is not None and log is not None:
-        # The read side too: it is what the gate leads to.
-        near_end = log.feed.near_end
-        heirs.begin(gate.links, lambda: near_end() and gate.reaches_shard())
+        heirs.begin(gate.links, log.feed.near_end, gate.reaches_shard)
         stack.push_async_callback(asyncio.to_thread, heirs.stop)
 
 

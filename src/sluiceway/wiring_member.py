@@ -138,8 +138,11 @@ def nth_address(address: str, number: int) -> str:
 
 
 def run_partition() -> None:
-    """One partition's process: its settings come on the standard input. Never returns."""
-    settings = json.loads(sys.stdin.buffer.read())
+    """One partition's process: its settings come on the standard input."""
+    told = sys.stdin.buffer.read()
+    if not told:
+        return  # it was kept ready, and is not needed
+    settings = json.loads(told)
     die_with_parent(settings["parent_id"])
     try:
         serve(Config(**settings["config"]))

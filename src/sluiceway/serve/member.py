@@ -70,6 +70,8 @@ class Partitions:
         self._woken = asyncio.Event()
         self._loop = asyncio.get_running_loop()
         self._ending = False
+        self._warm: asyncio.subprocess.Process | None = None
+        """One that has its modules and waits for its settings: half of a takeover's time."""
         self.starts = 0
 
     def wake(self) -> None:
@@ -92,6 +94,7 @@ class Partitions:
         """Do what the group says until cancelled."""
         while True:
             self._follow()
+            await self._warm_up()
             with contextlib.suppress(TimeoutError):
                 await asyncio.wait_for(self._woken.wait(), LOOK_S)
             self._woken.clear()
@@ -118,6 +121,17 @@ class Partitions:
                 held.leaving, held.kept = True, False
                 self._signal(held, HAND_OVER)
 
+    async def _warm_up(self) -> None:
+        spent = self._warm is None or self._warm.returncode is not None
+        if spent and not self._ending and len(self.running()) < self._held_max:
+            with contextlib.suppress(OSError):  # the one that is needed says why
+                self._warm = await self._spawn()
+
+    async def _spawn(self) -> asyncio.subprocess.Process:
+        return await asyncio.create_subprocess_exec(
+            *self._command, stdin=asyncio.subprocess.PIPE, start_new_session=True
+        )
+
     def _run(self, number: int, held: Held) -> None:
         task = asyncio.create_task(self._live(number, held))
         self._tasks.add(task)
@@ -130,9 +144,8 @@ class Partitions:
         held.leaving = held.kept = False
         status: int | None = None
         try:
-            held.process = await asyncio.create_subprocess_exec(
-                *self._command, stdin=asyncio.subprocess.PIPE, start_new_session=True
-            )
+            warm, self._warm = self._warm, None
+            held.process = warm if warm and warm.returncode is None else await self._spawn()
             log.info("partition_begun", partition=number, process=held.process.pid)
             settings = {"parent_id": os.getpid(), "config": self._settings_of(number)}
             await held.process.communicate(json.dumps(settings).encode())
@@ -164,6 +177,8 @@ class Partitions:
                 while self.running():
                     await asyncio.sleep(LOOK_S / 5)
         self._ending = True
+        if self._warm is not None and self._warm.stdin is not None:
+            self._warm.stdin.close()  # nothing to serve: it ends
         for number, how in ((signal.SIGTERM, drain_s_max + STOP_S_MORE), (signal.SIGKILL, 5.0)):
             for held in self._held.values():
                 self._signal(held, number)

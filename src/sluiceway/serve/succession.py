@@ -54,14 +54,21 @@ class Succession:
         self._hand_over_s_max = hand_over_s_max
         self._links: Callable[[], int] = lambda: 0
         self._near_end: Callable[[], bool] = lambda: True
+        self._listens: Callable[[], bool] = lambda: True
         self._asked = threading.Event()
         self._stopping = threading.Event()
         self._fenced = False
         self._thread = threading.Thread(target=self._run, name="sluiceway-succession", daemon=True)
 
-    def begin(self, links: Callable[[], int], near_end: Callable[[], bool]) -> None:
-        """`links` tells how many still ask this shard, `near_end` whether the log has no more."""
-        self._links, self._near_end = links, near_end
+    def begin(
+        self,
+        links: Callable[[], int],
+        near_end: Callable[[], bool],
+        listens: Callable[[], bool],
+    ) -> None:
+        """`links` tells how many still ask this shard, `near_end` whether the log has no more,
+        `listens` whether questions are taken."""
+        self._links, self._near_end, self._listens = links, near_end, listens
         loop = asyncio.get_running_loop()
         loop.add_signal_handler(HAND_OVER, self._asked.set)
         loop.add_signal_handler(KEEP, self._asked.clear)
@@ -107,7 +114,7 @@ class Succession:
         if self._asked.is_set():
             self._life.end()
             return False
-        if not self._worker.recovered():
+        if not (self._listens() and self._worker.recovered()):
             return False
         self._until(self._near_end, CATCH_UP_S_MAX)
         return True

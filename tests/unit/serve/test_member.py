@@ -11,7 +11,10 @@ from sluiceway.serve.member import Partitions, wanted
 
 STANDS_IN = """
 import json, signal, sys, time
-settings = json.loads(sys.stdin.read())["config"]
+told = sys.stdin.read()
+if not told:
+    sys.exit(0)
+settings = json.loads(told)["config"]
 signal.signal(signal.SIGUSR1, lambda *_: sys.exit(0))
 signal.signal(signal.SIGUSR2, lambda *_: sys.exit(3))
 print("up", settings["number"], flush=True)
