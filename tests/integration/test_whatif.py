@@ -41,7 +41,7 @@ def test_recorded_hours_are_judged_by_another_policy(tmp_path: Path) -> None:
         (budget,) = judged["budgets"]
         assert (budget["active_peak"], budget["hours_bitten"]) == (LIMIT, 1)
         assert judged["metrics"] == [
-            {"tenant": "default", "metric": METRIC, "series_refused": over}
+            {"tenant": "default", "metric": METRIC, "series_refused": over, "series_folded": 0}
         ]
         assert judged["labels"][0]["label"] == "request_id"
         assert {one["labels"]["request_id"] for one in judged["refused"]} == {

@@ -129,6 +129,9 @@ pub struct Table {
     pub letter_bytes_max_of: BTreeMap<String, u64>,
     pub letter_days: u32,
     pub budgets: Vec<Budget>,
+    /// Of what is judged by: tables of one digest judge alike.
+    #[serde(skip)]
+    pub digest: u32,
     /// What moves to warm and cold is judged there, not here.
     #[serde(default, rename = "boundary")]
     _boundary: serde::de::IgnoredAny,
@@ -137,7 +140,10 @@ pub struct Table {
 impl Table {
     pub fn parse(json: &str) -> Result<Table> {
         let bad = |what: String| KernelError::corruption(format!("policy table: {what}"));
-        let table: Table = serde_json::from_str(json).map_err(|error| bad(error.to_string()))?;
+        let mut table: Table =
+            serde_json::from_str(json).map_err(|error| bad(error.to_string()))?;
+        let judging = serde_json::to_vec(&(table.stage, &table.budgets));
+        table.digest = crc32fast::hash(&judging.map_err(|error| bad(error.to_string()))?);
         if table.format != FORMAT {
             return Err(bad(format!("format {}; this build reads {FORMAT}", table.format)));
         }
@@ -261,9 +267,9 @@ impl Meters {
         &self.table.budgets[self.meters[meter as usize].budget as usize]
     }
 
-    /// The meters of a tenant, None where they are not made yet.
-    pub(super) fn of_tenant(&self, tenant: TenantNumber) -> Option<&[u32]> {
-        self.tenants.get(tenant as usize).map(|of_tenant| of_tenant.meters.as_slice())
+    /// The meters of a tenant, in the document's order.
+    pub(super) fn of_tenant(&mut self, registry: &Registry, tenant: TenantNumber) -> Vec<u32> {
+        self.meters_of_tenant(registry, tenant).meters.clone()
     }
 
     /// The meters of a set, ascending.

@@ -11,7 +11,7 @@ use crate::model::{SeriesRow, TenantNumber};
 use std::collections::BTreeMap;
 
 /// Inputs of all outputs, and their points that are not settled.
-const INPUTS_MAX: usize = 1_000_000;
+pub(super) const INPUTS_MAX: usize = 1_000_000;
 const OPEN_POINTS_MAX: usize = 4_000_000;
 const OPEN_POINTS_PER_INPUT_MAX: usize = 4_096;
 /// An output without inputs is forgotten so long after its last point.
@@ -308,6 +308,10 @@ impl Fold {
 
     pub(super) fn has_output(&self, row: SeriesRow) -> bool {
         self.outputs.contains_key(&row)
+    }
+
+    pub(super) fn inputs_of(&self, row: SeriesRow) -> usize {
+        self.outputs.get(&row).map_or(0, |output| output.inputs.len())
     }
 
     /// May a budget of a tenant have one more output?

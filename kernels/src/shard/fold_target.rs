@@ -17,15 +17,16 @@ use super::registry::Registry;
 use super::resolve::{Newcomer, Refused, judge};
 use crate::error::KernelError;
 use crate::labels::{METRIC_NAME, canonical};
-use crate::model::SeriesType;
+use crate::model::{SeriesType, TenantNumber};
+use roaring::RoaringBitmap;
 use std::collections::{BTreeMap, BTreeSet};
 
 /// The label of each output: which budget folded it.
-const FOLDED_BY: &str = "folded_by";
+pub(super) const FOLDED_BY: &str = "folded_by";
 /// The value of the label that overflows.
-const OVERFLOW: &str = "__overflow__";
+pub(super) const OVERFLOW: &str = "__overflow__";
 /// Of a metric, to find its worst label: once a metric.
-const ROWS_LOOKED_AT: usize = 10_000;
+pub(super) const ROWS_LOOKED_AT: usize = 10_000;
 /// Of a classic histogram or summary: without it, values that mean different things would be added.
 const ALWAYS_KEPT: [&str; 3] = [METRIC_NAME, "le", "quantile"];
 
@@ -84,7 +85,7 @@ pub(super) fn aim(
 }
 
 /// Canonical labels of the series that a series is folded into.
-fn output_labels(
+pub(super) fn output_labels(
     labels: &[u8],
     budget: &Budget,
     rules: &FoldRules,
@@ -109,7 +110,7 @@ fn output_labels(
     out
 }
 
-fn metric_of(labels: &[u8]) -> &str {
+pub(super) fn metric_of(labels: &[u8]) -> &str {
     let mut known = canonical::labels(labels).filter_map(Result::ok);
     let metric = known.find(|(name, ..)| *name == METRIC_NAME.as_bytes());
     metric.and_then(|(_, value, _)| std::str::from_utf8(value).ok()).unwrap_or("")
@@ -118,20 +119,35 @@ fn metric_of(labels: &[u8]) -> &str {
 /// Of a series' labels the one with the most values among its metric's last series; of equals the
 /// first. Empty where it has none that may go.
 fn worst_label(registry: &Registry, new: &Newcomer, metric: &str) -> String {
+    let rows = rows_of_metric(registry, new.tenant, metric);
+    worst_of(new.labels, |name| {
+        let last = rows.iter().rev().take(ROWS_LOOKED_AT);
+        last.map(|row| registry.value_of(row, name)).collect::<BTreeSet<&[u8]>>().len()
+    })
+}
+
+pub(super) fn rows_of_metric(
+    registry: &Registry,
+    tenant: TenantNumber,
+    metric: &str,
+) -> RoaringBitmap {
     let metric = registry.strings.find(metric.as_bytes());
-    let index = &registry.tenants[new.tenant as usize].index;
+    let index = &registry.tenants[tenant as usize].index;
     let pair = metric.and_then(|metric| index.find(registry.metric_name, metric));
-    let rows = pair.map(|pair| index.posting(pair).to_bitmap()).unwrap_or_default();
+    pair.map(|pair| index.posting(pair).to_bitmap()).unwrap_or_default()
+}
+
+/// The same, by a count of each label's values.
+pub(super) fn worst_of(labels: &[u8], values_of: impl Fn(&str) -> usize) -> String {
     let mut worst = (None, String::new());
-    let known = canonical::labels(new.labels).filter_map(Result::ok);
+    let known = canonical::labels(labels).filter_map(Result::ok);
     for name in known.filter_map(|(name, ..)| std::str::from_utf8(name).ok()) {
         if ALWAYS_KEPT.contains(&name) {
             continue;
         }
-        let last = rows.iter().rev().take(ROWS_LOOKED_AT);
-        let values: BTreeSet<&[u8]> = last.map(|row| registry.value_of(row, name)).collect();
-        if worst.0.is_none_or(|most| values.len() > most) {
-            worst = (Some(values.len()), name.to_owned());
+        let values = values_of(name);
+        if worst.0.is_none_or(|most| values > most) {
+            worst = (Some(values), name.to_owned());
         }
     }
     worst.1
@@ -159,7 +175,6 @@ impl Shard {
         }
         let mut registry = self.registry.write();
         for point in emitted {
-            applier.governor.note(point.row);
             registry.note_alive(day_of(point.time_ms), &[point.row]);
             let tenant = registry.tenant_name(registry.key(point.row).tenant);
             applier.ledger.tenant(tenant).emitted += 1;

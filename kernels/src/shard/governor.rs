@@ -88,6 +88,12 @@ impl Governor {
         self.tables = tables.into_iter().map(|table| (table.version, Arc::new(table))).collect();
     }
 
+    /// One table alone, in force.
+    pub(super) fn set_table(&mut self, table: Arc<Table>) {
+        self.version = table.version;
+        self.tables = std::iter::once((table.version, table)).collect();
+    }
+
     /// State was loaded: count anew before the next record.
     pub(super) fn loaded(&mut self) {
         (self.meters, self.stale) = (None, true);
@@ -200,6 +206,10 @@ impl Governor {
         self.meters.as_ref()
     }
 
+    pub(super) fn meters_mut(&mut self) -> Option<&mut Meters> {
+        self.meters.as_mut()
+    }
+
     /// May a series that has no row yet have one? None: it may. Of several budgets the strongest
     /// action holds, among equals the first.
     pub fn judge(&self, set: u32) -> Option<Verdict> {
@@ -273,34 +283,6 @@ impl Governor {
         self.explosions.note(&Past { tenant, budget, labels, refused })
     }
 
-    /// Would one more series of a tenant be refused, whatever it is, if a budget counts it for which
-    /// `counts` holds?
-    pub(super) fn refuses_any(
-        &self,
-        tenant: (&str, Option<TenantNumber>),
-        counts: impl Fn(&Budget) -> bool,
-    ) -> bool {
-        let Some(meters) = &self.meters else { return false };
-        let enforced = meters.table.stage == Stage::Enforce;
-        let full = |budget: &Budget, active: u64, new: u64| {
-            let past = |hard: Option<u64>, count: u64| hard.is_some_and(|hard| count >= hard);
-            (enforced || budget.always)
-                && budget.action == Action::Drop
-                && (past(budget.active_hard, active) || past(budget.new_hard, new))
-                && counts(budget)
-        };
-        match tenant.1.and_then(|number| meters.of_tenant(number)) {
-            Some(made) => made.iter().any(|&number| {
-                let meter = &meters.meters[number as usize];
-                full(meters.budget(number), meter.active(), meter.new)
-            }),
-            // It has no series yet.
-            None => meters.table.budgets.iter().any(|budget| {
-                (budget.tenant.is_empty() || budget.tenant == tenant.0) && full(budget, 0, 0)
-            }),
-        }
-    }
-
     /// A series that was judged got the next row.
     #[inline]
     pub fn registered(&mut self, set: u32) {
@@ -333,21 +315,33 @@ impl Governor {
         });
     }
 
-    /// Record that a series of a tenant has no row: by a verdict, or by none.
-    pub fn note_refused(&mut self, tenant: &str, verdict: Option<&Verdict>) {
-        let number = match (verdict, &self.meters) {
-            (Some(verdict), Some(meters)) => {
-                let meter = &meters.meters[verdict.meter as usize];
-                let key = (meter.tenant, self.version, meter.budget);
-                self.history.refuser(key, || Refuser {
-                    tenant: tenant.to_owned(),
-                    version: self.version,
-                    budget: meters.budget(verdict.meter).clone(),
-                })
-            }
-            _ => NO_BUDGET,
+    /// Record that a series of a tenant has no row: by a verdict, or by none. A record that folds
+    /// into an output names the output.
+    pub fn note_refused(
+        &mut self,
+        tenant: &str,
+        (verdict, output): (Option<&Verdict>, Option<SeriesRow>),
+    ) {
+        if let Some(row) = output {
+            self.note(row);
+        }
+        let (Some(verdict), Some(meters)) = (verdict, &self.meters) else {
+            self.history.refused(NO_BUDGET);
+            return;
         };
-        self.history.refused(number);
+        let meter = &meters.meters[verdict.meter as usize];
+        let key = (meter.tenant, self.version, meter.budget, output);
+        let (number, first) = self.history.refuser(key, || Refuser {
+            tenant: tenant.to_owned(),
+            version: self.version,
+            digest: Some(meters.table.digest),
+            budget: meters.budget(verdict.meter).clone(),
+            output,
+            inputs: None,
+        });
+        if first || output.is_none() {
+            self.history.refused(number);
+        }
     }
 
     /// The table by which is judged.
@@ -396,10 +390,13 @@ impl Governor {
         *(if kept { &mut tally.dead_lettered } else { &mut tally.discarded }) += points;
     }
 
-    /// Points of a series went into an output.
-    pub fn folded(&mut self, verdict: &Verdict, points: u64) {
+    /// Points of a series went into an output, which has so many inputs now.
+    pub fn folded(&mut self, verdict: &Verdict, output: SeriesRow, points: u64, inputs: usize) {
         let Some(meters) = &mut self.meters else { return };
-        meters.meters[verdict.meter as usize].tally.folded += points;
+        let meter = &mut meters.meters[verdict.meter as usize];
+        meter.tally.folded += points;
+        let key = (meter.tenant, self.version, meter.budget, Some(output));
+        self.history.folded(key, output, points, inputs);
     }
 
     /// Before meters go: what they have counted stays.

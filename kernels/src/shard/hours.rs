@@ -16,19 +16,33 @@ use serde::{Deserialize, Serialize};
 const SECTION_VERSION: u8 = 1;
 pub(super) const WHOLE: u8 = 1;
 pub(super) const FOLLOWS: u8 = 2;
+/// Refusers that fold name their outputs.
+pub(super) const OUTPUTS: u8 = 4;
 /// Of one hour; past them it is closed as not whole.
 const EVENT_BYTES_MAX: usize = 64 << 20;
 const REFUSERS_MAX: usize = 10_000;
 /// Refused, and by no budget.
 pub const NO_BUDGET: u32 = 0;
 
-/// A budget of a tenant that refused a series.
+/// A budget of a tenant that refused a series, or folded it into an output.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Refuser {
     pub tenant: String,
     pub version: u32,
+    /// Of the version's table.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub digest: Option<u32>,
     pub budget: Budget,
+    /// None where it was not folded.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub output: Option<SeriesRow>,
+    /// The most inputs that the output had at once, of those folded in the hour.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub inputs: Option<u64>,
 }
+
+/// (tenant, policy version, place of the budget, output).
+pub type RefuserKey = (TenantNumber, u32, u32, Option<SeriesRow>);
 
 /// An hour that no record comes to any more.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -53,7 +67,7 @@ pub struct History {
     flags: u8,
     events: Events,
     refusers: Vec<Refuser>,
-    refuser_numbers: HashMap<(TenantNumber, u32, u32), u32, FxBuildHasher>,
+    refuser_numbers: HashMap<RefuserKey, u32, FxBuildHasher>,
     /// By row: points in the open hour.
     pub(super) points: Vec<u32>,
     /// The record that is being applied.
@@ -89,7 +103,7 @@ impl History {
         self.events = Events::default();
         self.refusers.clear();
         self.refuser_numbers.clear();
-        self.flags = WHOLE | if follows { FOLLOWS } else { 0 };
+        self.flags = WHOLE | OUTPUTS | if follows { FOLLOWS } else { 0 };
     }
 
     /// A record names a row for the first time in the hour.
@@ -111,29 +125,44 @@ impl History {
         self.run = (refuser, self.run.1 + 1);
     }
 
-    /// The number of a refuser; `told` says who it is, the first time in an hour.
-    pub fn refuser(
-        &mut self,
-        key: (TenantNumber, u32, u32),
-        told: impl FnOnce() -> Refuser,
-    ) -> u32 {
+    /// The number of a refuser, and whether this is its first time in the hour; `told` says then
+    /// who it is.
+    pub fn refuser(&mut self, key: RefuserKey, told: impl FnOnce() -> Refuser) -> (u32, bool) {
         if let Some(&number) = self.refuser_numbers.get(&key) {
-            return number;
+            return (number, false);
         }
         if self.refusers.len() >= REFUSERS_MAX {
             self.flags &= !WHOLE;
-            return NO_BUDGET;
+            return (NO_BUDGET, false);
         }
         let told = told();
         // Numbers are not written: after a restart it may stand here already.
-        let known = self.refusers.iter().position(|refuser| *refuser == told);
+        let same = |known: &Refuser| {
+            (known.output, known.version) == (told.output, told.version)
+                && known.tenant == told.tenant
+                && known.budget == told.budget
+        };
+        let known = self.refusers.iter().position(same);
         let place = known.unwrap_or_else(|| {
             self.refusers.push(told);
             self.refusers.len() - 1
         });
         let number = place as u32 + 1;
         self.refuser_numbers.insert(key, number);
-        number
+        (number, known.is_none())
+    }
+
+    /// Points of a series went into an output, which has so many inputs now.
+    pub fn folded(&mut self, key: RefuserKey, output: SeriesRow, points: u64, inputs: usize) {
+        let place = output as usize;
+        if self.points.len() <= place {
+            self.points.resize((place + 1).next_power_of_two(), 0);
+        }
+        self.points[place] = self.points[place].saturating_add(points as u32);
+        let number = self.refuser_numbers.get(&key).copied().unwrap_or(NO_BUDGET);
+        if let Some(refuser) = self.refusers.get_mut((number as usize).wrapping_sub(1)) {
+            refuser.inputs = refuser.inputs.max(Some(inputs as u64));
+        }
     }
 
     fn end_run(&mut self) {
@@ -185,7 +214,7 @@ impl History {
         let Some((&[version, flags], rest)) = bytes.split_first_chunk::<2>() else {
             return Err(corrupt("no section of an open hour"));
         };
-        if version != SECTION_VERSION || flags > WHOLE | FOLLOWS {
+        if version != SECTION_VERSION || flags > WHOLE | FOLLOWS | OUTPUTS {
             return Err(corrupt("not a section of an open hour of version 1"));
         }
         let mut input = Input(rest);
@@ -250,6 +279,15 @@ pub enum Entry {
     Refused { refuser: u32, series: u64 },
 }
 
+impl Entry {
+    pub fn row(&self) -> Option<SeriesRow> {
+        match self {
+            Entry::Row(row) => Some(*row),
+            Entry::Refused { .. } => None,
+        }
+    }
+}
+
 /// A recorded hour, decoded.
 pub struct Recorded<'a> {
     pub refusers: Vec<Refuser>,
@@ -270,6 +308,16 @@ impl<'a> Recorded<'a> {
 
     /// The entries of the next record into `entries`; false after the last one.
     pub fn next_record(&mut self, rows: usize, entries: &mut Vec<Entry>) -> Result<bool> {
+        self.next_record_of(self.refusers.len(), rows, entries)
+    }
+
+    /// The same where the refusers, so many, were taken.
+    pub fn next_record_of(
+        &mut self,
+        refusers: usize,
+        rows: usize,
+        entries: &mut Vec<Entry>,
+    ) -> Result<bool> {
         entries.clear();
         if self.events.0.is_empty() {
             return Ok(false);
@@ -277,7 +325,7 @@ impl<'a> Recorded<'a> {
         for _ in 0..self.events.count()? {
             let code = self.events.number()?;
             entries.push(if code == 0 {
-                let refuser = self.events.below(self.refusers.len() + 1)?;
+                let refuser = self.events.below(refusers + 1)?;
                 Entry::Refused { refuser, series: self.events.number()? }
             } else {
                 let step = ((code - 1) >> 1) as i64 ^ -(((code - 1) & 1) as i64);
@@ -327,7 +375,7 @@ mod tests {
         }
         assert_eq!(history.closed, again.closed);
         let closed = &history.closed[0];
-        assert_eq!((closed.hour, closed.first_row, closed.flags), (7, 1, WHOLE));
+        assert_eq!((closed.hour, closed.first_row, closed.flags), (7, 1, WHOLE | OUTPUTS));
         let mut recorded = Recorded::parse(&closed.body)?;
         let mut entries = Vec::new();
         assert!(recorded.next_record(4, &mut entries)?);

@@ -58,6 +58,9 @@ pub mod usage;
 pub mod usage_tags;
 pub mod view;
 pub mod whatif;
+mod whatif_certain;
+mod whatif_folds;
+mod whatif_replay;
 pub mod whatif_report;
 
 pub use owner::Shard;

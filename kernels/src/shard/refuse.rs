@@ -132,7 +132,8 @@ impl Shard {
             if let (Refused::Folded(_, target), Some(rules)) = (series.why, &budget.fold) {
                 let why = fold.take(target, rules, values);
                 let left = (values.len() + mine.len()) as u64;
-                governor.folded(&verdict, points - left);
+                let inputs = fold.inputs_of(target.output);
+                governor.folded(&verdict, target.output, points - left, inputs);
                 outcomes.folded += points - left;
                 points = left;
                 let unfolded = (!mine.is_empty()).then_some(LetterReason::FoldHistogram);

@@ -28,10 +28,12 @@ pub enum Refused {
 }
 
 impl Refused {
-    pub(super) fn verdict(&self) -> Option<&Verdict> {
+    /// The verdict, if there was one, and the row that it folds into.
+    fn verdict(&self) -> (Option<&Verdict>, Option<SeriesRow>) {
         match self {
-            Refused::Governed(verdict) | Refused::Folded(verdict, _) => Some(verdict),
-            Refused::Rejected(_) => None,
+            Refused::Governed(verdict) => (Some(verdict), None),
+            Refused::Folded(verdict, target) => (Some(verdict), Some(target.output)),
+            Refused::Rejected(_) => (None, None),
         }
     }
 }
@@ -141,7 +143,7 @@ impl Shard {
         let mut refused = refusals.list.iter();
         for &row in rows.iter() {
             if row == REFUSED {
-                let verdict = refused.next().and_then(|series| series.why.verdict());
+                let verdict = refused.next().map_or((None, None), |series| series.why.verdict());
                 governor.note_refused(&header.tenant, verdict);
             } else if governor.note(row) || row >= rows_before {
                 governor.history.appeared(row);

@@ -2,9 +2,11 @@
 //!
 //! Invariant: every list is bounded by a name, and says where it ends early; sums are of all.
 
-use super::budget::Meters;
+use super::budget::{Meters, Table};
 use super::registry::Registry;
+use super::whatif_folds::Output;
 use crate::error::Result;
+use crate::labels::canonical;
 use crate::model::{SeriesRow, Symbol, TenantNumber};
 use hashbrown::HashMap;
 use parking_lot::RwLock;
@@ -16,6 +18,7 @@ use std::collections::BTreeMap;
 const BUDGETS_MAX: usize = 200;
 const FIRST_HOURS_MAX: usize = 5;
 const METRICS_MAX: usize = 1_000;
+const OUTPUTS_MAX: usize = 1_000;
 const LABELS_MAX: usize = 100;
 /// Pairs of label and value that are told apart among the refused series.
 const PAIRS_MAX: usize = 1 << 20;
@@ -28,7 +31,9 @@ pub struct Tally {
     pub new_peak: u64,
     made: u64,
     refused: RoaringBitmap,
+    folded: RoaringBitmap,
     points: u64,
+    points_folded: u64,
     hours: Vec<i64>,
     hours_bitten: u64,
 }
@@ -40,9 +45,12 @@ pub struct BudgetReport {
     tenant: String,
     /// New ones that it counted.
     series_made: u64,
-    /// Distinct ones that it refused.
+    /// Distinct ones that it refused ...
     series_refused: u64,
     points_refused: u64,
+    /// ... and those that it folded.
+    series_folded: u64,
+    points_folded: u64,
     active_peak: u64,
     new_peak: u64,
     hours_bitten: u64,
@@ -54,9 +62,10 @@ struct MetricReport {
     tenant: String,
     metric: String,
     series_refused: u64,
+    series_folded: u64,
 }
 
-/// A label of the refused series: how many values it has, and the one that most of them have.
+/// A label of the refused and folded series: how many values it has, and the one that most of them have.
 #[derive(Debug, Serialize)]
 struct LabelReport {
     tenant: String,
@@ -71,8 +80,31 @@ struct HourReport {
     hour: i64,
     series_made: u64,
     series_refused: u64,
+    series_folded: u64,
     points: u64,
     points_refused: u64,
+    points_folded: u64,
+}
+
+/// A series that others are folded into.
+#[derive(Debug, Serialize)]
+struct OutputReport {
+    tenant: String,
+    budget: String,
+    labels: BTreeMap<String, String>,
+    /// None where there was a series of these labels before.
+    made_hour: Option<i64>,
+    /// In which something was folded into it.
+    hours: u64,
+    /// Distinct series that have a row in the registry.
+    series: u64,
+}
+
+#[derive(Debug, Serialize)]
+struct Folded {
+    /// Place in the list of outputs.
+    output: u32,
+    hours: Vec<i64>,
 }
 
 #[derive(Debug, Serialize)]
@@ -81,6 +113,8 @@ struct RefusedSeries {
     labels: BTreeMap<String, String>,
     /// In which it was refused.
     hours: Vec<i64>,
+    /// In which it was folded.
+    folded: Vec<Folded>,
     /// It was let in before or after.
     came_in: bool,
 }
@@ -94,18 +128,23 @@ pub struct Report {
     /// Known when the first hour began.
     series_before: u64,
     series_made: u64,
-    /// Distinct ones that were refused in any hour ...
+    /// Distinct ones that were refused in any hour, those that were folded in any ...
     series_refused: u64,
-    /// ... and those of them that never came in.
+    series_folded: u64,
+    /// ... and those of either that never came in.
     series_lost: u64,
-    /// Refusals of the recorded time, one a series and record, that would be refusals again ...
+    outputs_made: u64,
+    /// Recorded refusals, one a series and record (of those that were folded one an output and
+    /// hour), of which it is known what they would be now ...
     refused_again: u64,
     /// ... and those of which that is not known.
     refused_unknown: u64,
     points: u64,
     points_refused: u64,
+    points_folded: u64,
     hours: Vec<HourReport>,
     budgets: Vec<BudgetReport>,
+    outputs: Vec<OutputReport>,
     metrics: Vec<MetricReport>,
     labels: Vec<LabelReport>,
     /// Lists that end early: their names.
@@ -116,9 +155,15 @@ pub struct Report {
     #[serde(skip)]
     all_refused: RoaringBitmap,
     #[serde(skip)]
-    refused_now: RoaringBitmap,
+    all_folded: RoaringBitmap,
     #[serde(skip)]
-    listed: BTreeMap<SeriesRow, Vec<i64>>,
+    refused_now: RoaringBitmap,
+    /// Hours of each listed series, and the output's number where it was folded.
+    #[serde(skip)]
+    listed: BTreeMap<SeriesRow, Vec<(Option<u32>, i64)>>,
+    /// By an output's number: its place in the list.
+    #[serde(skip)]
+    output_places: Vec<Option<u32>>,
     #[serde(skip)]
     list_max: usize,
 }
@@ -155,21 +200,27 @@ impl Report {
         self.now().series_made += 1;
     }
 
-    /// A meter refused a row; is it the hour's first refusal of it?
-    pub fn refused(&mut self, row: SeriesRow, meter: u32) -> bool {
+    /// An output that is a new series.
+    pub fn output_made(&mut self) {
+        self.outputs_made += 1;
+    }
+
+    /// A meter refused a row, or folded it into an output; is it the hour's first time?
+    pub fn refused(&mut self, row: SeriesRow, meter: u32, output: Option<u32>) -> bool {
         if !self.refused_now.insert(row) {
             return false;
         }
-        self.now().series_refused += 1;
-        let hour = self.now().hour;
-        self.all_refused.insert(row);
+        let now = self.now();
+        *(if output.is_some() { &mut now.series_folded } else { &mut now.series_refused }) += 1;
+        let hour = now.hour;
+        (if output.is_some() { &mut self.all_folded } else { &mut self.all_refused }).insert(row);
         if let Some(hours) = self.listed.get_mut(&row) {
-            hours.push(hour);
+            hours.push((output, hour));
         } else if self.listed.len() < self.list_max {
-            self.listed.insert(row, vec![hour]);
+            self.listed.insert(row, vec![(output, hour)]);
         }
         let tally = self.tally(meter);
-        tally.refused.insert(row);
+        (if output.is_some() { &mut tally.folded } else { &mut tally.refused }).insert(row);
         if tally.hours.last() != Some(&hour) {
             tally.hours_bitten += 1;
             if tally.hours.len() < FIRST_HOURS_MAX {
@@ -179,7 +230,8 @@ impl Report {
         true
     }
 
-    /// Series of one record had no row when it was recorded; `again`: they would have none now.
+    /// Series of one record had no row when it was recorded; `again`: it is known that they would
+    /// have none now.
     pub fn without_row(&mut self, series: u64, again: bool) {
         if again {
             self.refused_again += series;
@@ -200,10 +252,16 @@ impl Report {
         self.now().points += points;
     }
 
-    pub fn refused_points(&mut self, meter: u32, points: u64) {
-        self.points_refused += points;
-        self.now().points_refused += points;
-        self.tally(meter).points += points;
+    pub fn refused_points(&mut self, meter: u32, points: u64, folded: bool) {
+        if folded {
+            self.points_folded += points;
+            self.now().points_folded += points;
+            self.tally(meter).points_folded += points;
+        } else {
+            self.points_refused += points;
+            self.now().points_refused += points;
+            self.tally(meter).points += points;
+        }
     }
 
     /// A meter at an hour's end, where its counts are the hour's highest.
@@ -225,15 +283,42 @@ impl Report {
                 series_made: tally.made,
                 series_refused: tally.refused.len(),
                 points_refused: tally.points,
+                series_folded: tally.folded.len(),
+                points_folded: tally.points_folded,
                 active_peak: tally.active_peak,
                 new_peak: tally.new_peak,
                 hours_bitten: tally.hours_bitten,
                 first_hours: tally.hours,
             })
             .collect();
-        named.sort_by_key(|one| std::cmp::Reverse((one.series_refused, one.active_peak)));
+        let most = |one: &BudgetReport| (one.series_refused + one.series_folded, one.active_peak);
+        named.sort_by_key(|one| std::cmp::Reverse(most(one)));
         self.cut_at("budgets", &mut named, BUDGETS_MAX);
         self.budgets = named;
+    }
+
+    /// Outputs that something was folded into, as they came.
+    pub(super) fn outputs(&mut self, registry: &Registry, table: &Table, outputs: &[Output]) {
+        let mut told = Vec::new();
+        for output in outputs {
+            let fed = output.hours_fed > 0 && !registry.is_retired(output.tenant);
+            self.output_places.push(fed.then_some(told.len() as u32));
+            if !fed {
+                continue;
+            }
+            let text = |bytes: &[u8]| String::from_utf8_lossy(bytes).into_owned();
+            let labels = canonical::labels(&output.labels).filter_map(Result::ok);
+            told.push(OutputReport {
+                tenant: registry.tenant_name(output.tenant).to_owned(),
+                budget: table.budgets[output.budget as usize].name.clone(),
+                labels: labels.map(|(name, value, _)| (text(name), text(value))).collect(),
+                made_hour: output.made_hour,
+                hours: output.hours_fed,
+                series: output.series.len(),
+            });
+        }
+        self.cut_at("outputs", &mut told, OUTPUTS_MAX);
+        self.outputs = told;
     }
 
     fn cut_at<T>(&mut self, name: &'static str, list: &mut Vec<T>, most: usize) {
@@ -251,14 +336,18 @@ impl Report {
         check: &dyn Fn() -> Result<()>,
     ) -> Result<()> {
         let refused = std::mem::take(&mut self.all_refused);
-        self.series_refused = refused.len();
-        self.series_lost = refused.iter().filter(|&row| !came_in(row)).count() as u64;
+        let folded = std::mem::take(&mut self.all_folded);
+        (self.series_refused, self.series_folded) = (refused.len(), folded.len());
+        let either = &refused | &folded;
+        self.series_lost = either.iter().filter(|&row| !came_in(row)).count() as u64;
         let mut found = Found::default();
-        let rows: Vec<SeriesRow> = refused.iter().collect();
+        let rows: Vec<SeriesRow> = either.iter().collect();
         for slice in rows.chunks(SLICE_ROWS) {
             check()?;
             let registry = registry.read();
-            slice.iter().for_each(|&row| found.add(&registry, row));
+            for &row in slice {
+                found.add(&registry, row, (refused.contains(row), folded.contains(row)));
+            }
         }
         if found.cut {
             self.cut.push("labels");
@@ -275,32 +364,48 @@ impl Report {
             .map(|(row, hours)| RefusedSeries {
                 tenant: registry.tenant_name(registry.key(row).tenant).to_owned(),
                 labels: registry.labels(row).into_iter().map(text).collect(),
-                hours,
+                hours: hours.iter().filter(|at| at.0.is_none()).map(|at| at.1).collect(),
+                folded: self.folded(&hours),
                 came_in: came_in(row),
             })
             .collect();
-        if self.refused.len() as u64 != self.series_refused {
+        if self.refused.len() as u64 != either.len() {
             self.cut.push("refused");
         }
         Ok(())
     }
 }
 
-/// Metrics and labels of the refused series.
+impl Report {
+    fn folded(&self, hours: &[(Option<u32>, i64)]) -> Vec<Folded> {
+        let mut by_output: BTreeMap<u32, Vec<i64>> = BTreeMap::new();
+        for &(output, hour) in hours {
+            let place = output.and_then(|number| *self.output_places.get(number as usize)?);
+            by_output.entry(place.unwrap_or(u32::MAX)).or_default().push(hour);
+        }
+        by_output.remove(&u32::MAX);
+        by_output.into_iter().map(|(output, hours)| Folded { output, hours }).collect()
+    }
+}
+
+/// Metrics and labels of the refused and folded series.
 #[derive(Default)]
 struct Found {
-    metrics: HashMap<(TenantNumber, Symbol), u64, FxBuildHasher>,
+    /// Series refused and folded.
+    metrics: HashMap<(TenantNumber, Symbol), (u64, u64), FxBuildHasher>,
     pairs: HashMap<(TenantNumber, Symbol, Symbol), u64, FxBuildHasher>,
     cut: bool,
 }
 
 impl Found {
-    fn add(&mut self, registry: &Registry, row: SeriesRow) {
+    fn add(&mut self, registry: &Registry, row: SeriesRow, (refused, folded): (bool, bool)) {
         let key = registry.key(row);
         if registry.is_retired(key.tenant) {
             return; // Of a deleted tenant nothing is told.
         }
-        *self.metrics.entry((key.tenant, key.metric)).or_default() += 1;
+        let counts = self.metrics.entry((key.tenant, key.metric)).or_default();
+        counts.0 += u64::from(refused);
+        counts.1 += u64::from(folded);
         let (_, names, values) = registry.parts(row);
         for (&name, &value) in names.iter().zip(values) {
             let pair = (key.tenant, name, value);
@@ -315,14 +420,16 @@ impl Found {
     }
 
     fn metrics(&self, registry: &Registry) -> Vec<MetricReport> {
-        let told = |(&(tenant, metric), &series_refused): (&(TenantNumber, Symbol), &u64)| {
+        let told = |(&(tenant, metric), &counts): (&(TenantNumber, Symbol), &(u64, u64))| {
             let tenant = registry.tenant_name(tenant).to_owned();
             let metric = registry.strings.get(metric).to_owned();
-            MetricReport { tenant, metric, series_refused }
+            let (series_refused, series_folded) = counts;
+            MetricReport { tenant, metric, series_refused, series_folded }
         };
         let mut all: Vec<MetricReport> = self.metrics.iter().map(told).collect();
         all.sort_by(|a, b| {
-            let order = |one: &MetricReport| std::cmp::Reverse(one.series_refused);
+            let order =
+                |one: &MetricReport| std::cmp::Reverse(one.series_refused + one.series_folded);
             (order(a), &a.tenant, &a.metric).cmp(&(order(b), &b.tenant, &b.metric))
         });
         all

@@ -105,7 +105,10 @@ class WhatIfRoutes:
             return None  # the verdict does not depend on it
         if rates.measured_s <= 0:
             return None
-        counts = ((one.tenant, one.metric, one.series_refused) for one in judged.metrics)
+        counts = (
+            (one.tenant, one.metric, one.series_refused + one.series_folded)
+            for one in judged.metrics
+        )
         return MoneyEffect(rates.currency, rates.money(counts), rates.measured_s)
 
     def _touched(self, judged: Judged) -> Any:

@@ -21,6 +21,8 @@ class BudgetEffect(msgspec.Struct, frozen=True):
     series_made: int
     series_refused: int
     points_refused: int
+    series_folded: int
+    points_folded: int
     active_peak: int
     new_peak: int
     hours_bitten: int
@@ -31,10 +33,11 @@ class MetricEffect(msgspec.Struct, frozen=True):
     tenant: str
     metric: str
     series_refused: int
+    series_folded: int
 
 
 class LabelEffect(msgspec.Struct, frozen=True):
-    """A label of the refused series: its values, and the one that most of them have."""
+    """A label of the refused and folded series: its values, and the one that most of them have."""
 
     tenant: str
     label: str
@@ -47,14 +50,37 @@ class HourEffect(msgspec.Struct, frozen=True):
     hour: int
     series_made: int
     series_refused: int
+    series_folded: int
     points: int
     points_refused: int
+    points_folded: int
+
+
+class OutputEffect(msgspec.Struct, frozen=True):
+    """A series that others are folded into."""
+
+    tenant: str
+    budget: str
+    labels: dict[str, str]
+    made_hour: int | None
+    """None where there was a series of these labels before."""
+    hours: int
+    series: int
+
+
+class FoldedInto(msgspec.Struct, frozen=True):
+    output: int
+    """Place in `Judged.outputs`; beyond its end where that is cut."""
+    hours: list[int]
 
 
 class RefusedSeries(msgspec.Struct, frozen=True):
+    """A series that has no row in some hour: refused, or folded."""
+
     tenant: str
     labels: dict[str, str]
     hours: list[int]
+    folded: list[FoldedInto]
     came_in: bool
 
 
@@ -66,13 +92,17 @@ class Judged(msgspec.Struct, frozen=True):
     series_before: int
     series_made: int
     series_refused: int
+    series_folded: int
     series_lost: int
+    outputs_made: int
     refused_again: int
     refused_unknown: int
     points: int
     points_refused: int
+    points_folded: int
     hours: list[HourEffect]
     budgets: list[BudgetEffect]
+    outputs: list[OutputEffect]
     metrics: list[MetricEffect]
     labels: list[LabelEffect]
     cut: list[str]
@@ -95,7 +125,7 @@ class Query(Protocol):
 
 
 class TouchedQuery(msgspec.Struct, frozen=True):
-    """A query that names a metric of which series would be refused."""
+    """A query that names a metric of which series would be refused or folded."""
 
     tenant: str
     text: str
@@ -114,8 +144,8 @@ class QueryEffect(msgspec.Struct, frozen=True):
 
 
 class MoneyEffect(msgspec.Struct, frozen=True):
-    """What the refused series cost a month, at the rate of this month: an estimate. A metric that
-    has no series now is not in it."""
+    """What the refused and folded series cost a month, at the rate of this month: an estimate. A
+    metric that has no series now is not in it; what they are folded into is not taken off."""
 
     currency: str
     per_month: float
