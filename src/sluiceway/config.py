@@ -97,6 +97,9 @@ class Config(BaseSettings):
     tenants_url: str | None = None
     """postgresql://USER:PASSWORD@HOST/DATABASE, for processes on several machines; in the directory
     unless set."""
+    tenants_shards: int = Field(default=0, ge=0)
+    """How many processes with a shard share the records at `tenants_url`: the record of a deleted
+    tenant goes once so many have proved that its data is gone. 0: it stays."""
     tenants_dir: Path | None = None
     """Where the tenants' records are; the data directory unless set."""
     tls_cert: Path | None = None

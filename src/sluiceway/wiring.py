@@ -8,6 +8,7 @@ parts (signals, directories, budgets, the drain) stands in `serve/`.
 import asyncio
 import contextlib
 import os
+import socket
 import sys
 from collections.abc import Awaitable, Callable
 from dataclasses import asdict
@@ -38,6 +39,7 @@ from sluiceway.gateway.quota.embedded import EmbeddedQuotaLimiter, QuotaConfig
 from sluiceway.gateway.receive import Receiver
 from sluiceway.gateway.server import TlsFiles, http_server, listen
 from sluiceway.governance.nearness import Nearness, nearness
+from sluiceway.governance.plans import letter_ages_ms
 from sluiceway.journal.binding import refuse_foreign
 from sluiceway.journal.owners import FORMAT_VERSION as OWNERS_VERSION
 from sluiceway.journal.owners import Owner
@@ -222,6 +224,7 @@ def open_followers(
     stack: contextlib.AsyncExitStack, hot: HotShard, tenants: SnapshotDirectory, clock: Clock
 ) -> tuple[Deletions, PolicyFollower]:
     """What brings the records of tenants, and the policy, to the shard."""
+    hot.age_letters_by(lambda: letter_ages_ms(tenants.snapshot(), clock.now_ms()))
     deletions, follower = Deletions(hot), PolicyFollower(hot, clock)
     for take in (deletions.take, follower.take):
         tenants.watch(take)
@@ -502,6 +505,13 @@ async def open_grpc(
     return await open_door(config.otlp_grpc, receiver, config.gateway, files)
 
 
+def shard_name(config: Config) -> str:
+    """Of this process among those that share the tenants' records."""
+    if config.journal == "kafka":
+        return f"partition {config.kafka.partition}"
+    return f"{socket.gethostname()}:{config.data_dir.resolve()}"
+
+
 def read_settings(config: Config, sockets: Path) -> dict[str, Any]:
     tiers = config.tiers
     handed_on_max = config.gateway.read_requests_max + config.gateway.read_connections_idle_max
@@ -514,6 +524,7 @@ def read_settings(config: Config, sockets: Path) -> dict[str, Any]:
         "data_dir": str(config.data_dir.resolve()),
         "tenants_dir": str(config.tenants_place().resolve()),
         "tenants_url": config.tenants_url,
+        "tenants_shards": (shard_name(config), config.tenants_shards),
         "shards": [],
         "shards_since_ms": config.shards_since_s * 1000,
         "http_socket": str(sockets / "read.sock"),

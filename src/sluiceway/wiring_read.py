@@ -79,8 +79,9 @@ def read_side(settings: dict[str, Any]) -> None:
         publisher.start()
     if sharded is None:
         costs = open_cost(settings, client, log, tenants, clock)
-        if not settings["tenants_url"]:  # one shard's proof is not that of all
-            start_forgetting(publisher, tenants, client, clock)
+        shard, shards = settings["tenants_shards"] if settings["tenants_url"] else ("", 1)
+        if shards > 0:  # One shard's proof is not that of all.
+            start_forgetting(publisher, tenants, client, clock, shard, shards)
         queries = None if log is None else logged_queries(Path(settings["data_dir"]))
         make_admin = partial(admin_app, publisher, clock, client, tenants, queries, costs)
     else:
@@ -251,13 +252,22 @@ def open_sharded_cost(
 
 
 def start_forgetting(
-    publisher: "Publisher", tenants: SnapshotDirectory, client: ShardClient, clock: Clock
+    publisher: "Publisher",
+    tenants: SnapshotDirectory,
+    client: ShardClient,
+    clock: Clock,
+    shard: str,
+    shards: int,
 ) -> None:
-    """Records of tenants go when their data has."""
+    """Records of tenants go when their data has, at so many shards."""
     from sluiceway.admin.forgetting import Forgetting
 
     asked = {"tenant": DEFAULT_TENANT, "timeout_ms": LEDGER_MS_MAX, "raw_scan": False}
-    Forgetting(publisher, tenants.snapshot, lambda: client.ledger(asked), clock).start()
+
+    def ledger() -> dict[str, Any]:
+        return client.ledger(asked)
+
+    Forgetting(publisher, tenants.snapshot, ledger, clock, shard, shards).start()
 
 
 def open_directory(place: Path, url: str | None, clock: Clock) -> SnapshotDirectory:

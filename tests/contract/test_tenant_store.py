@@ -105,6 +105,7 @@ def test_a_refused_act_leaves_nothing(open_store: Open) -> None:
         lambda: store.delete_plan("ann", "nope"),
         lambda: store.delete_tenant("ann", "default"),
         lambda: store.forget_tenant("ann", "acme", "proof"),
+        lambda: store.note_erased("ann", "acme", "partition 1", "proof"),
         lambda: store.create_key("ann", "b", "agent", ("write",)),
         lambda: store.create_key("ann", "acme", "agent", ("read-many",), ("b",)),
         lambda: store.rotate_key("ann", "00000000", 1),
@@ -189,6 +190,10 @@ def test_deleting_is_refusing_then_forgetting(open_store: Open) -> None:
         lambda: store.create_key("ann", "acme", "agent", ("write",)),
     ):
         assert refused(act) == (409, "sluiceway-tenant-deleting")
+    assert store.erased("acme") == {}
+    for proof in ("3 points", "twice is once"):
+        store.note_erased("ann", "acme", "partition 1", proof)
+    assert store.erased("acme") == {"partition 1": "3 points"}
     store.forget_tenant("ann", "acme", "ledger at sequence 7: 0 rows")
     assert "acme" not in store.load().tenants
     assert store.audit("tenant/acme", None, 1)[0].after == {"proof": "ledger at sequence 7: 0 rows"}

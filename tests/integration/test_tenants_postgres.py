@@ -25,13 +25,32 @@ def postgres(tmp_path: Path) -> Iterator[PostgresServer]:
 def served(place: Path, url: str) -> Keyed:
     keyed = Keyed(place)
     config = place.parent / f"{place.name}.toml"
-    config.write_text(f'tenants_url = "{url}"\n')
+    config.write_text(f'tenants_url = "{url}"\ntenants_shards = 2\n')
     keyed.server = Server(place, "--auth", "keys", "--config", str(config))
     return keyed
 
 
 def acked(keyed: Keyed, key: str) -> bool:
     return keyed.write(key, "m") == 204
+
+
+def check_deletion(one: Keyed, two: Keyed) -> None:
+    """Both have points of it; its record goes once both have none, with the proofs of both."""
+    key = one.tenant("doomed")
+    for keyed in (one, two):
+        within(partial(acked, keyed, key), "it is written")
+    two.admin("DELETE", "/tenants/doomed")
+
+    def gone(keyed: Keyed) -> bool:
+        return all(tenant["name"] != "doomed" for tenant in keyed.admin("GET", "/tenants"))
+
+    for keyed in (one, two):
+        within(partial(gone, keyed), "nobody knows it")
+        ledger = json.loads(keyed.call(keyed.root, "GET", "/api/v1/ledger")[1])["data"]
+        (order,) = [order for order in ledger["deletions"] if order["tenant"] == "doomed"]
+        assert (order["whole"], order["done_ms"] is None, order["points"]) == (True, False, 1)
+    acts = [act["act"] for act in one.admin("GET", "/audit?subject=tenant/doomed")]
+    assert acts[:3] == ["tenant.forget", "tenant.erased", "tenant.erased"]
 
 
 @pytest.mark.timeout(300)
@@ -49,6 +68,8 @@ def test_two_servers_over_one_database(tmp_path: Path, postgres: PostgresServer)
             "the limit too",
             seconds=5.0,
         )
+
+        check_deletion(one, two)
 
         postgres.stop()  # cached keys and limits go on, also over a restart
         assert acked(one, key)

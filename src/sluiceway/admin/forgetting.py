@@ -1,7 +1,8 @@
 """The last step of a tenant's end: its records go once the ledger says that its data has.
 
-Invariant: what goes into the audit log as proof is the shard's own order, done: how many points,
-letters and series went, and when.
+Invariant: what goes into the audit log as proof is a shard's own order, done: how many points,
+letters and series went, and when. Where several shards share the records, each notes its own; a
+record goes once all have.
 """
 
 import threading
@@ -32,8 +33,12 @@ class Forgetting:
         snapshot: Callable[[], Snapshot],
         ledger: Callable[[], dict[str, Any]],
         clock: Clock,
+        shard: str = "",
+        shards: int = 1,
     ) -> None:
-        """`snapshot` opens no store: most looks end there."""
+        """`snapshot` opens no store: most looks end there. `shard`: this one's name, of so many."""
+        self._shard = shard
+        self._shards = shards
         self._publisher = publisher
         self._snapshot = snapshot
         self._ledger = ledger
@@ -52,11 +57,25 @@ class Forgetting:
         gone = []
         for tenant in deleting:
             proof = proof_of(tenant, orders, now_ms)
-            if proof is not None:
-                with self._publisher.acting() as (store, _):
-                    store.forget_tenant(ACTOR, tenant.name, proof)
+            if proof is not None and self._forget(tenant.name, proof):
                 gone.append(tenant.name)
         return gone
+
+    def _forget(self, name: str, proof: str) -> bool:
+        """Note the proof; the record goes with that of the last shard."""
+        if self._shards > 1:
+            with self._publisher.looking() as found:
+                proofs = {} if found is None else found.erased(name)
+            if self._shard not in proofs:
+                with self._publisher.acting() as (store, _):
+                    store.note_erased(ACTOR, name, self._shard, proof)
+                    proofs = store.erased(name)
+            if len(proofs) < self._shards:
+                return False
+            proof = msgspec.json.encode(proofs).decode()
+        with self._publisher.acting() as (store, _):
+            store.forget_tenant(ACTOR, name, proof)
+        return True
 
     def _run(self) -> None:
         while True:

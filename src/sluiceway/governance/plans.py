@@ -32,6 +32,12 @@ def with_plans(policy: Policy, snapshot: Snapshot, now_ms: int) -> Policy:
     return msgspec.structs.replace(policy, budgets=whole, dead_letters=letters)
 
 
+def letter_ages_ms(snapshot: Snapshot, now_ms: int) -> dict[str, int]:
+    """How old tenants' dead letters may get at most, of those that have a limit."""
+    ages = {name: limits.dead_letters.age_ms_max for name, limits in limited(snapshot, now_ms)}
+    return {name: age_ms for name, age_ms in ages.items() if age_ms is not None}
+
+
 def budgets_of(tenant: str, limits: Limits) -> Iterator[Budget]:
     """What a tenant's slice of series says."""
     series = limits.series

@@ -168,8 +168,9 @@ class Checkpointer:
         self._commit(change)
         return True
 
-    def purge(self, file: LettersEntry, rest: Purged, order: int) -> None:
-        """Put the rest of a file of dead letters in its place. Raises: OSError."""
+    def purge(self, file: LettersEntry, rest: Purged, order: int | None = None) -> None:
+        """Put the rest of a file of dead letters in its place, by an order to delete or since they
+        are too old. Raises: OSError."""
         made: tuple[LettersEntry, ...] = ()
         if rest.letters:
             path = self._name("letters", "letters")
@@ -192,7 +193,10 @@ class Checkpointer:
 
         def change(before: Version) -> Change:
             orders = tuple(purged(o) if o.number == order else o for o in before.deletions)
-            return Change("delete", letters=made, letters_removed=(file.path,), deletions=orders)
+            gone = (file.path,)
+            if order is None:
+                return Change("retention", letters=made, letters_removed=gone)
+            return Change("delete", letters=made, letters_removed=gone, deletions=orders)
 
         self._commit(change)
 

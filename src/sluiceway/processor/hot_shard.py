@@ -6,7 +6,7 @@ through the checkpointer, whose order is the manifests'.
 """
 
 import threading
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from typing import Any
 
@@ -14,6 +14,7 @@ import msgspec
 import structlog
 
 from sluiceway.clock import Clock
+from sluiceway.deadletters.aging import Aging
 from sluiceway.deadletters.retention import plan_letter_expiry
 from sluiceway.errors import BackendUnavailable, Corruption, SluicewayError
 from sluiceway.governance.compile import compile_policy, decompile
@@ -114,6 +115,8 @@ class HotShard:
         self._damage_told = (0, 0)
         self._on_unusable: Callable[[Exception], None] | None = None
         self._expiring: Expiring = plan_expiry
+        self._aging = Aging(disk)
+        self._letter_ages_ms: Callable[[], Mapping[str, int]] = dict
         self._merges_held = False
         self._threads: list[threading.Thread] = []
 
@@ -175,6 +178,10 @@ class HotShard:
             task = plan_merge_all(mergeable(self.manifests.version), self._config)
             if task is not None:
                 self._checkpointer.merge(task)
+
+    def age_letters_by(self, ages_ms: Callable[[], Mapping[str, int]]) -> None:
+        """How old dead letters of tenants may get, where less than the policy's days."""
+        self._letter_ages_ms = ages_ms
 
     def expire_by(self, expiring: Expiring) -> None:
         """Blocks go by this from now on, and no longer by their age alone."""
@@ -387,6 +394,9 @@ class HotShard:
         days = self.policy()[1].dead_letters.days
         letters = self.manifests.version.letters
         self._checkpointer.expire_letters(plan_letter_expiry(letters, days, now_ms))
+        letters = self.manifests.version.letters
+        for file, rest in self._aging.due(letters, self._letter_ages_ms(), now_ms):
+            self._checkpointer.purge(file, rest)
         config, hours = self._config, self.manifests.version.hours
         gone = plan_hours_expiry(hours, config.whatif_days_max, config.whatif_bytes_max)
         self._checkpointer.expire_hours(gone)

@@ -94,6 +94,14 @@ class TenantStore(Protocol):
         called once the ledger proves it."""
         ...
 
+    def note_erased(self, actor: str, name: str, shard: str, proof: str) -> None:
+        """A shard's data of a tenant that is `deleting` is gone: noted in the audit log, once."""
+        ...
+
+    def erased(self, name: str) -> dict[str, str]:
+        """The proofs of a tenant that is `deleting`, by shard."""
+        ...
+
     def forget_tenant(self, actor: str, name: str, proof: str) -> None:
         """Remove the records of a tenant that is `deleting`; `proof` goes into the audit log."""
         ...

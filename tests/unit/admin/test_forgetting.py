@@ -11,6 +11,37 @@ from sluiceway.tenants.model import Tenant
 from sluiceway.tenants.publisher import Publisher
 
 
+def test_of_several_shards_the_last_proof_takes_the_record(tmp_path: Path) -> None:
+    clock = ManualClock(1_000)
+    database, file = tmp_path / "tenants.db", tmp_path / "tenants.snapshot"
+    directory = SnapshotDirectory(file, database, clock)
+    publisher = Publisher(lambda: EmbeddedStore(database, clock), database, file, directory)
+    orders: dict[str, list[dict[str, Any]]] = {"one": [], "two": []}
+
+    def forgetting(name: str) -> Forgetting:
+        told = lambda: {"deletions": orders[name]}  # noqa: E731
+        return Forgetting(publisher, directory.snapshot, told, clock, name, 2)
+
+    one, two = forgetting("one"), forgetting("two")
+    for round_ms in (1_000, 100_000):  # A tenant of the same name begins with no proof.
+        clock.set_wall(round_ms)
+        with publisher.acting() as (store, _):
+            store.create_tenant("me", Tenant("acme"))
+            store.delete_tenant("me", "acme")
+        done = {"whole": True, "tenant": "acme", "asked_ms": round_ms, "done_ms": round_ms}
+        orders["one"].append(done)
+        clock.set_wall(round_ms + SETTLED_MS)
+        assert (one.step(), two.step(), one.step()) == ([], [], [])
+        orders["two"].append(done)
+        assert two.step() == ["acme"]
+        assert (one.step(), two.step()) == ([], [])
+        with publisher.looking() as found:
+            assert found is not None
+            acts = found.audit("tenant/acme", None, 3)
+        assert [act.act for act in acts] == ["tenant.forget", "tenant.erased", "tenant.erased"]
+        assert all(name in acts[0].after["proof"] for name in orders)
+
+
 def test_the_record_goes_with_its_proof(tmp_path: Path) -> None:
     clock = ManualClock(1_000)
     database, file = tmp_path / "tenants.db", tmp_path / "tenants.snapshot"

@@ -1,11 +1,11 @@
 """Folding beside the other actions: who is folded, into what, and what cannot be."""
 
 from fakes.hot import acked, check_ledger, opened, push, settle
-from fakes.remote_write import Series
+from fakes.remote_write import Series, histogram_body
 from sluiceway.deadletters.embedded import EmbeddedDeadLetters
 from sluiceway.deadletters.interface import Selection
 from sluiceway.governance.policy import Action, Budget, Fold, Limit, Policy, Stage
-from sluiceway.kernels import Disk
+from sluiceway.kernels import ENCODING_IDENTITY, FORMAT_REMOTE_WRITE_1, Disk
 from sluiceway.processor.hot_shard import HotShard
 
 NOW_MS = 1_800_000_000_000
@@ -142,3 +142,24 @@ def test_what_cannot_be_folded_is_a_dead_letter_with_its_reason() -> None:
         ("fold_late", "strip", "hits_total", ((NOW_MS - 1, "2"),)),
     ]
     check_ledger(hot)
+
+
+def test_native_histograms_are_kept_aside_whole_and_say_why() -> None:
+    disk = Disk.memory()
+    hot = opened(disk)
+    hot.change_policy(strip(0))
+    sent = histogram_body("latency", NOW_MS, 7.5)
+    door = (FORMAT_REMOTE_WRITE_1, ENCODING_IDENTITY)
+    assert acked(hot, hot.shard.receive(sent, "default", *door, NOW_MS).ticket)
+    send(hot, series(0, NOW_MS, 1.0), at_ms=0)
+    send(hot, series(0, NOW_MS + 60_000, 3.0), at_ms=60_000)
+    settle(hot)
+    hot._worker.ask_seal(0)
+    settle(hot)
+    (letter,) = EmbeddedDeadLetters(disk, hot.version).browse(Selection()).letters
+    assert (letter.reason, letter.labels["__name__"]) == ("fold_histogram", "latency")
+    assert [time_ms for time_ms, _ in letter.histograms] == [NOW_MS]
+    outcomes = hot.statement().tenants["default"]
+    assert (outcomes.folded, outcomes.dead_lettered) == (2, 1)
+    check_ledger(hot)
+    hot.shard.close()

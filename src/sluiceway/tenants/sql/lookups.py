@@ -26,6 +26,15 @@ def found_tenant(connection: Connection, name: str) -> Tenant:
     return tenant_of(found(connection, select(tables.tenants), "tenant", name))
 
 
+def deleting_tenant(connection: Connection, name: str) -> Tenant:
+    """Raises: TenantFault, also where it is not `deleting`."""
+    tenant = found_tenant(connection, name)
+    if tenant.status != "deleting":
+        words = f"tenant {name} is {tenant.status}"
+        raise TenantFault(409, "sluiceway-tenant-status", words)
+    return tenant
+
+
 def usable_tenant(connection: Connection, name: str) -> None:
     """Raises: TenantFault 404; 409 for one that is being deleted."""
     if found_tenant(connection, name).status == "deleting":

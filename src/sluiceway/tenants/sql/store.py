@@ -28,7 +28,13 @@ from sluiceway.tenants.model import (
 )
 from sluiceway.tenants.sql import tables
 from sluiceway.tenants.sql.acting import Acting
-from sluiceway.tenants.sql.lookups import found, found_key, found_tenant, usable_tenant
+from sluiceway.tenants.sql.lookups import (
+    deleting_tenant,
+    found,
+    found_key,
+    found_tenant,
+    usable_tenant,
+)
 from sluiceway.tenants.sql.policies import (
     add_policy,
     find_policy,
@@ -120,12 +126,26 @@ class SqlStore:
                 )
             return after
 
+    def note_erased(self, actor: str, name: str, shard: str, proof: str) -> None:
+        if shard in self.erased(name):
+            return
+        with self._acting(actor) as acting:
+            before = deleting_tenant(acting.connection, name)
+            told = {"shard": shard, "proof": proof}
+            acting.note("tenant.erased", f"tenant/{name}", shown_tenant(before), told)
+
+    def erased(self, name: str) -> dict[str, str]:
+        with self._reading() as connection:
+            since_ms = deleting_tenant(connection, name).changed_ms
+            audit = tables.audit
+            noted = audit.c.subject == f"tenant/{name}", audit.c.act == "tenant.erased"
+            query = select(audit).where(*noted, audit.c.at_ms >= since_ms)
+            acts = [act_of(row) for row in connection.execute(query)]
+            return {act.after["shard"]: act.after["proof"] for act in acts}
+
     def forget_tenant(self, actor: str, name: str, proof: str) -> None:
         with self._acting(actor) as acting:
-            before = found_tenant(acting.connection, name)
-            if before.status != "deleting":
-                words = f"tenant {name} is {before.status}"
-                raise TenantFault(409, "sluiceway-tenant-status", words)
+            before = deleting_tenant(acting.connection, name)
             for table in (tables.keys, tables.overrides):
                 acting.connection.execute(delete(table).where(table.c.tenant == name))
             gone = delete(tables.tenants).where(tables.tenants.c.name == name)
