@@ -126,6 +126,7 @@ def test_a_refused_act_leaves_nothing(open_store: Open) -> None:
         (404, "sluiceway-plan-unknown"),
         (409, "sluiceway-tenant-default"),
         (409, "sluiceway-tenant-status"),
+        (409, "sluiceway-tenant-status"),
         (404, "sluiceway-tenant-unknown"),
         (404, "sluiceway-tenant-unknown"),
         (404, "sluiceway-key-unknown"),

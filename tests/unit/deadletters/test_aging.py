@@ -17,7 +17,7 @@ NONE = Budget("none", active_series=Limit(hard=0), action=Action.DROP)
 
 
 def refuse(hot: HotShard, tenants: str, at_ms: int) -> None:
-    """A letter of each, in one file; with its seal go letters that are too old."""
+    """A letter of each, in one file; then letters that are too old go."""
     for tenant in tenants:
         data = body([({"__name__": f"m_{at_ms}"}, [(at_ms, 1.0)])])
         door = (FORMAT_REMOTE_WRITE_1, ENCODING_IDENTITY)
@@ -29,6 +29,7 @@ def refuse(hot: HotShard, tenants: str, at_ms: int) -> None:
     hot._worker.ask_seal(0)
     hot.step()
     assert hot.seal_step()
+    hot.merge_step()
 
 
 def held(disk: Disk, hot: HotShard) -> list[tuple[str, int]]:
