@@ -6,7 +6,9 @@
 
 use crate::error::{KernelError, Result};
 use crossbeam_channel::{Sender, bounded};
+use std::cell::RefCell;
 use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::sync::Arc;
 
 /// How far work stands back from acks, in the scheduler's "nice".
 const NICE: i32 = 10;
@@ -70,13 +72,21 @@ impl WorkLane {
     }
 }
 
-/// On the lane where there is one, else on a thread of its own.
-pub fn on_lane<T: Send + 'static>(
-    lane: Option<&WorkLane>,
+thread_local! {
+    static LANE: RefCell<Option<Arc<WorkLane>>> = const { RefCell::new(None) };
+}
+
+/// What the calling thread has done in the background is done on this lane from now on.
+pub fn work_on(lane: Arc<WorkLane>) {
+    LANE.set(Some(lane));
+}
+
+/// On the calling thread's lane where it has one, else on a thread of its own.
+pub fn in_background<T: Send + 'static>(
     name: &str,
     work: impl FnOnce() -> Result<T> + Send + 'static,
 ) -> Result<T> {
-    match lane {
+    match LANE.with_borrow(Clone::clone) {
         Some(lane) => lane.run(work),
         None => behind_acks(name, work),
     }
@@ -100,6 +110,10 @@ mod tests {
         let dies = lane.run(|| -> Result<()> { panic!("a job") });
         assert!(matches!(dies, Err(KernelError::Backend(_))));
         assert_eq!(lane.run(|| Ok(7))?, 7, "the lane outlives it");
+        let working = || Ok(std::thread::current().name().map(str::to_owned));
+        assert_eq!(in_background("merge", working)?.as_deref(), Some("merge"));
+        work_on(Arc::new(lane));
+        assert_eq!(in_background("merge", working)?.as_deref(), Some("lane"));
         let fails = behind_acks::<()>("seal", || Err(KernelError::corruption("no")));
         assert!(matches!(fails, Err(KernelError::Corruption(_))));
         Ok(())

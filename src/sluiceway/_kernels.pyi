@@ -196,6 +196,9 @@ class WorkLane:
     `kernels/src/priority.rs`. Raises: BackendUnavailable."""
 
     def __init__(self, name: str) -> None: ...
+    def take_over(self) -> None:
+        """What the calling thread has rolled up, merged or made cold is done on this lane from now
+        on, not on a thread that merely has a lower "nice"."""
 
 def merge_warm(disk: Disk, request: str) -> str:
     """JSON {tenant, window_ms, path, parts: [{path, owned_ms: [[from, until]], taken: [{matchers,
@@ -245,8 +248,6 @@ class Shard:
         for seconds. Raises: Corruption, Cancelled (`cancel_merges`)."""
     def newest_order(self) -> int:
         """The highest number of an order to delete that was followed."""
-    def roll_on(self, lane: WorkLane) -> None:
-        """`roll` runs on this lane from now on, not on a thread that merely has a lower "nice"."""
     def buffered_range_ms(self) -> tuple[int, int] | None:
         """First and last time of the points that no block holds yet."""
     def block_tenants(self) -> dict[str, list[str]]:

@@ -438,7 +438,6 @@ def open_rollup(
         store.open()
     except Corruption as error:
         broken = str(error)
-    hot.shard.roll_on(lane_behind("roll", config.queries_run))
     rollup = Rollup(
         disk,
         hot.shard,
@@ -461,6 +460,13 @@ def open_rollup(
     return rollup
 
 
+def rolling_lanes(config: Config) -> Callable[[bool], None]:
+    """Where the rollup's work is done, for its thread to choose: on idle time, but with a share of
+    the cores while the disk is pressed, when nothing else makes room."""
+    lanes = lane_behind("roll", config.queries_run), lane_behind("roll-pressed", "shared")
+    return lambda pressed: lanes[pressed].take_over()
+
+
 def remote_tier(config: Config, disk: Disk) -> RemoteTier | None:
     """Where settled files of windows go; None where they stay. Raises: ImportError, ValueError."""
     url = config.tiers.objects_url
@@ -474,7 +480,7 @@ def open_admin_paths(
     stack: contextlib.AsyncExitStack, config: Config, disk: Disk, hot: HotShard, rollup: Rollup
 ) -> tuple[DeletionPaths, RollupPaths, ImportPaths]:
     """The paths of deletions, of the rollup, whose thread runs from now on, and of imports."""
-    rollup.start()
+    rollup.start(rolling_lanes(config))
     stack.push_async_callback(asyncio.to_thread, rollup.stop)
     boundary = Boundary(disk, hot.policy, WarmStripper(disk))
     cold = ColdObjects(disk)

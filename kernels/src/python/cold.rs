@@ -9,13 +9,14 @@ use crate::downsample::file::WindowFile;
 use crate::downsample::masked::Taken;
 use crate::downsample::warm::WarmFile;
 use crate::error::Result;
-use crate::priority::behind_acks;
+use crate::priority::in_background;
 use crate::shard::matcher::Matcher;
 use numpy::{IntoPyArray, PyArray1, PyReadonlyArray1};
 use pyo3::exceptions::PyValueError;
 use pyo3::prelude::*;
 use pyo3::types::PyDict;
 use serde::de::DeserializeOwned;
+use std::sync::Arc;
 
 /// One cold object, open for reading.
 #[pyclass(frozen, name = "ColdFile", module = "sluiceway._kernels")]
@@ -178,9 +179,9 @@ fn write_cold(
 fn merge_cold(py: Python<'_>, disk: &Disk, unit: &str, parts: &str) -> PyResult<String> {
     let unit: ColdUnit = from_json(unit)?;
     let parts: Vec<ColdPart> = from_json(parts)?;
-    let disk = &*disk.inner;
-    let merge = || cold::merge_cold(disk, &unit, &parts);
-    to_json(&detached(py, || behind_acks("merge-cold", merge))?)
+    let disk = Arc::clone(&disk.inner);
+    let merge = move || cold::merge_cold(&*disk, &unit, &parts);
+    to_json(&detached(py, || in_background("merge-cold", merge))?)
 }
 
 /// What `taken` (in JSON) leaves of a unit's objects, as another unit.
@@ -194,17 +195,17 @@ fn erase_cold(
 ) -> PyResult<String> {
     let unit: ColdUnit = from_json(unit)?;
     let (parts, taken): (Vec<ColdPart>, Vec<Taken>) = (from_json(parts)?, from_json(taken)?);
-    let disk = &*disk.inner;
-    let erase = || cold::erase_cold(disk, &unit, &parts, &taken);
-    to_json(&detached(py, || behind_acks("erase-cold", erase))?)
+    let disk = Arc::clone(&disk.inner);
+    let erase = move || cold::erase_cold(&*disk, &unit, &parts, &taken);
+    to_json(&detached(py, || in_background("erase-cold", erase))?)
 }
 
 #[pyfunction]
 fn make_cold(py: Python<'_>, disk: &Disk, source: &str, unit: &str) -> PyResult<String> {
     let unit: ColdUnit = from_json(unit)?;
-    let disk = &*disk.inner;
-    let make = || cold::cold_from(disk, &WarmFile::open(disk, source)?, &unit);
-    to_json(&detached(py, || behind_acks("make-cold", make))?)
+    let (disk, source) = (Arc::clone(&disk.inner), source.to_owned());
+    let make = move || cold::cold_from(&*disk, &WarmFile::open(&*disk, &source)?, &unit);
+    to_json(&detached(py, || in_background("make-cold", make))?)
 }
 
 pub fn register(module: &Bound<'_, PyModule>) -> PyResult<()> {

@@ -16,6 +16,11 @@ impl WorkLane {
         let inner = priority::WorkLane::start(name)?;
         Ok(WorkLane { inner: Arc::new(inner) })
     }
+
+    /// What the calling thread rolls up, merges and makes cold is done on this lane from now on.
+    fn take_over(&self) {
+        priority::work_on(Arc::clone(&self.inner));
+    }
 }
 
 pub fn register(module: &Bound<'_, PyModule>) -> PyResult<()> {

@@ -13,7 +13,7 @@ use crate::downsample::masked::{MaskedFile, Taken};
 use crate::downsample::warm::{WarmFile, WarmOptions, WarmReport, WarmWriter};
 use crate::error::Result;
 use crate::labels::LabelTable;
-use crate::priority::behind_acks;
+use crate::priority::in_background;
 use pyo3::exceptions::PyValueError;
 use pyo3::prelude::*;
 use serde::{Deserialize, Serialize};
@@ -111,8 +111,9 @@ fn count_taken(
 ) -> PyResult<usize> {
     let taken: Vec<Taken> =
         serde_json::from_str(taken).map_err(|e| PyValueError::new_err(e.to_string()))?;
-    let count = || Ok(MaskedFile::new(open_file(&*disk.inner, path, tier)?, &taken)?.named());
-    Ok(detached(py, || behind_acks("count-taken", count))?)
+    let (disk, path, tier) = (Arc::clone(&disk.inner), path.to_owned(), tier.to_owned());
+    let count = move || Ok(MaskedFile::new(open_file(&*disk, &path, &tier)?, &taken)?.named());
+    Ok(detached(py, || in_background("count-taken", count))?)
 }
 
 /// {tenant, window_ms, path, parts: [{path, owned_ms, taken, tier, replaces}]} in JSON: one warm file
@@ -121,7 +122,9 @@ fn count_taken(
 fn merge_warm(py: Python<'_>, disk: &Disk, request: &str) -> PyResult<String> {
     let request: MergeWarm =
         serde_json::from_str(request).map_err(|e| PyValueError::new_err(e.to_string()))?;
-    let report = detached(py, || behind_acks("merge-warm", || merge(&*disk.inner, &request)))?;
+    let disk = Arc::clone(&disk.inner);
+    let work = move || merge(&*disk, &request);
+    let report = detached(py, || in_background("merge-warm", work))?;
     serde_json::to_string(&report).map_err(|e| PyValueError::new_err(e.to_string()))
 }
 

@@ -4,19 +4,17 @@
 use super::disk::Disk;
 use super::gil::detached;
 use super::labels::LabelTable;
-use super::priority::WorkLane as PyWorkLane;
 use crate::codec::Codec;
 use crate::error::Result;
 use crate::evaluate::access::ShardAccess;
 use crate::model::{PayloadEncoding, PayloadFormat, PointColumns};
-use crate::priority::{WorkLane, behind_acks, on_lane};
+use crate::priority::{behind_acks, in_background};
 use crate::shard::apply::Event;
 use crate::shard::budget::Table;
 use crate::shard::freeze::SealPaths;
 use crate::shard::{self, letters_reader, recover::Publication};
 use crate::wire;
 use numpy::{IntoPyArray, PyArray1};
-use parking_lot::Mutex;
 use pyo3::exceptions::PyValueError;
 use pyo3::prelude::*;
 use pyo3::types::PyBytes;
@@ -73,7 +71,6 @@ struct MergeRequest {
 pub struct Shard {
     pub inner: Arc<shard::Shard>,
     merge_cancelled: Arc<AtomicBool>,
-    rolls_on: Mutex<Option<Arc<WorkLane>>>,
 }
 
 type Columns<'py> =
@@ -126,11 +123,7 @@ impl Shard {
         let text: String =
             options.py().import("json")?.call_method1("dumps", (options,))?.extract()?;
         let shard = shard::Shard::new(disk.inner.clone(), from_json(&text)?)?;
-        Ok(Shard {
-            inner: Arc::new(shard),
-            merge_cancelled: Arc::default(),
-            rolls_on: Mutex::default(),
-        })
+        Ok(Shard { inner: Arc::new(shard), merge_cancelled: Arc::default() })
     }
 
     fn load_state(&self, py: Python<'_>, path: &str, bytes: u64, crc32: u32) -> PyResult<()> {
@@ -306,14 +299,8 @@ impl Shard {
     fn roll(&self, py: Python<'_>, request: &str) -> PyResult<String> {
         let request = from_json(request)?;
         let (shard, cancel) = (Arc::clone(&self.inner), Arc::clone(&self.merge_cancelled));
-        let lane = self.rolls_on.lock().clone();
         let roll = move || shard.roll_file(&request, &cancel);
-        to_json(&call(py, || on_lane(lane.as_deref(), "roll", roll))?)
-    }
-
-    /// Roll on this lane from now on.
-    fn roll_on(&self, lane: &PyWorkLane) {
-        *self.rolls_on.lock() = Some(Arc::clone(&lane.inner));
+        to_json(&call(py, || in_background("roll", roll))?)
     }
 
     /// First and last time of the points that no block holds yet.

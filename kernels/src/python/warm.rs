@@ -12,11 +12,12 @@ use crate::downsample::mark::Mark;
 use crate::downsample::warm::{StripRequest, WarmFile, WarmOptions, WarmReport, WarmWriter, strip};
 use crate::downsample::window::downsample;
 use crate::error::{KernelError, Result};
-use crate::priority::behind_acks;
+use crate::priority::in_background;
 use numpy::PyReadonlyArray1;
 use pyo3::prelude::*;
 use pyo3::types::PyDict;
 use serde::Serialize;
+use std::sync::Arc;
 
 fn json<T: Serialize>(report: &T) -> Result<String> {
     serde_json::to_string(report).map_err(|error| KernelError::Backend(error.to_string()))
@@ -38,9 +39,11 @@ fn strip_warm_file(
     path: &str,
     request: &str,
 ) -> PyResult<String> {
-    let disk = &*disk.inner;
-    let work = || {
-        let request: StripRequest = serde_json::from_str(request)
+    let disk = Arc::clone(&disk.inner);
+    let (source, path, request) = (source.to_owned(), path.to_owned(), request.to_owned());
+    let work = move || {
+        let (disk, source, path) = (&*disk, &*source, &*path);
+        let request: StripRequest = serde_json::from_str(&request)
             .map_err(|error| KernelError::client(400, "sluiceway-strip-rule", error.to_string()))?;
         let report = strip(&WarmFile::open(disk, source)?, disk, path, &request)?;
         sync_parent(disk, path)?;
@@ -50,7 +53,7 @@ fn strip_warm_file(
         }
         json(&report)
     };
-    Ok(detached(py, || behind_acks("strip-warm", work))?)
+    Ok(detached(py, || in_background("strip-warm", work))?)
 }
 
 /// Points of a tenant's series, as Python has them.

@@ -6,7 +6,7 @@ alone for a while and does not hold up the others. Time comes from the clock tha
 
 import threading
 from collections import Counter, deque
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Sequence, Set
 from concurrent.futures import CancelledError, Future
 from concurrent.futures import TimeoutError as FutureTimeout
 from typing import Any
@@ -49,6 +49,7 @@ from sluiceway.rollup.schedule import (
     first_rolls,
     made_before,
     plan,
+    unlinks,
     uploads,
 )
 from sluiceway.rollup.status import Status, TenantStatus, tenant_status
@@ -58,7 +59,13 @@ from sluiceway.tenants.model import Snapshot
 from sluiceway.tiers.catalog import Change, TierFile, owned
 from sluiceway.tiers.catalog_store import CatalogStore
 from sluiceway.tiers.damage import Notes
-from sluiceway.tiers.hot import DISK_SHARE_SERIES, HotConfig, plan_expiry, runs_of_days
+from sluiceway.tiers.hot import (
+    DISK_SHARE_ALL,
+    DISK_SHARE_SERIES,
+    HotConfig,
+    plan_expiry,
+    runs_of_days,
+)
 from sluiceway.tiers.manifest import BlockEntry, Deletion
 from sluiceway.tiers.paths import DAY_MS, HOUR_MS, day_of_end_ms
 
@@ -125,6 +132,7 @@ class Rollup:
         self._log = structlog.get_logger("rollup")
         self._wake = threading.Event()
         self._stopping = threading.Event()
+        self._stand_back: Callable[[bool], None] = lambda pressed: None
         self._thread: threading.Thread | None = None
         self._looked_ms = clock.now_ms()
         self._begun = self._cron is None
@@ -168,7 +176,10 @@ class Rollup:
         self._hot.expire_by(self._expiring)
         self._hot.finish_by(self.erased)
 
-    def start(self) -> None:
+    def start(self, stand_back: Callable[[bool], None] = lambda pressed: None) -> None:
+        """Start the thread. `stand_back` is called on it: how far its work stands back from acks is
+        another matter while the disk is pressed, and rolling is what makes room."""
+        self._stand_back = stand_back
         self._thread = threading.Thread(target=self._run, name="sluiceway-rollup", daemon=True)
         self._thread.start()
 
@@ -238,6 +249,7 @@ class Rollup:
             self._forget_replayed()
         views = self._look_at_tenants()
         world = self._world(views)
+        self._stand_back(world.pressed)
         self._let_raw_go(world)
         behind = any(any(first_rolls(view, world, self._config)) for view in views)
         self._hot.hold_merges(world.pressed and behind)
@@ -254,7 +266,13 @@ class Rollup:
             return False
         if not self._due(world.now_ms):
             return False
-        task = plan(world, self._config, avoided) or self._raw_task(world)
+        # Where room is wanted, what is rolled already makes it before more is rolled.
+        task = self._raw_task(world, avoided) if world.pressed else None
+        if task is None and self._room_is_coming(world):
+            task = next((one for one in unlinks(world, self._config) if one not in avoided), None)
+            if task is None:
+                return False
+        task = task or plan(world, self._config, avoided) or self._raw_task(world, avoided)
         if task is None:
             self._begun, self._asked = self._cron is None, False
             return False
@@ -416,15 +434,24 @@ class Rollup:
 
     # --- raw points -----------------------------------------------------------------------------
 
-    def _raw_task(self, world: World) -> Task | None:
-        """Say that raw points go, once all else is done."""
+    def _raw_task(self, world: World, avoided: Set[Task]) -> Task | None:
+        """Say that raw points go."""
         if not world.tenants:
             return None
         blocks = self._hot.version().blocks
         self._look_at_blocks(blocks)
         limits = raw.limits_ms(world, self._config)
         horizon = raw.horizon_ms(world, blocks, self._tenants_of, limits)
-        return LetRawGo(tuple(horizon.items())) if horizon else None
+        task = LetRawGo(tuple(horizon.items()))
+        return task if horizon and task not in avoided else None
+
+    def _room_is_coming(self, world: World) -> bool:
+        """Hardly anything is left, and raw points only wait for their grace: what rolling would
+        write meanwhile could take the room that the commit needs which lets them go."""
+        if not world.pressed or self._disk_share() < DISK_SHARE_ALL:
+            return False
+        gone = {name: world.catalog.raw_from(name) for name in self._tiered}
+        return bool(raw.superfluous(self._hot.version().blocks, self._tenants_of, gone))
 
     def _let_raw_go(self, world: World) -> None:
         """Blocks before the horizon that the catalog has named for longer than the grace."""

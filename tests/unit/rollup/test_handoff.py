@@ -152,6 +152,46 @@ def test_raw_points_go_only_when_they_are_rolled_said_so_and_past_grace() -> Non
     fleet.close()
 
 
+def test_where_the_disk_is_pressed_what_is_rolled_goes_before_more_is_rolled() -> None:
+    share, told = [0.5], []
+    tiers = TiersConfig(raw_ms=30 * DAY_MS, delay_s=0, grace_s=0, reroll_s_min=0)
+    fleet = Fleet(Disk.memory(), tiers=tiers, disk_share=lambda: share[0])
+    fleet.rollup._stand_back = told.append
+    for day in range(3):
+        fleet.clock.set_wall(T0 + day * DAY_MS + 10)
+        fleet.send(*(("m", T0 + day * DAY_MS + 5 + k, float(k)) for k in range(60)))
+        assert fleet.hot.seal_step(), "a block a day, and no merge"
+    fleet.clock.set_wall(T0 + 3 * DAY_MS + 10)
+    share[0] = 0.92
+    rolled = 0
+    while (raw_ms := fleet.store.catalog.raw_from("default")) == 0:
+        rolled = fleet.store.catalog.rolled("default").warm
+        assert fleet.rollup.step()
+    assert T0 < raw_ms <= rolled == T0 + DAY_MS, "one day was rolled, and two were not"
+    assert told and all(told)
+    fleet.close()
+
+
+def test_what_is_left_of_a_full_disk_is_not_rolled_away_while_raw_waits_for_its_grace() -> None:
+    tiers = TiersConfig(raw_ms=30 * DAY_MS, delay_s=0, grace_s=900, reroll_s_min=0)
+    fleet = Fleet(Disk.memory(), tiers=tiers, disk_share=lambda: 0.96)
+    for day in range(3):
+        fleet.clock.set_wall(T0 + day * DAY_MS + 10)
+        fleet.send(*(("m", T0 + day * DAY_MS + 5 + k, float(k)) for k in range(60)))
+        assert fleet.hot.seal_step()
+    fleet.clock.set_wall(T0 + 3 * DAY_MS + 10)
+    fleet.steps()
+    catalog = fleet.store.catalog
+    assert T0 < catalog.raw_from("default") <= catalog.rolled("default").warm == T0 + DAY_MS
+    fleet.clock.advance(901_000)
+    fleet.rollup.step()
+    fleet.hot.merge_step()
+    assert len(fleet.hot.version().blocks) == 2, "the oldest day has gone"
+    fleet.steps()
+    assert fleet.store.catalog.rolled("default").warm == T0 + 2 * DAY_MS
+    fleet.close()
+
+
 def test_a_file_that_does_not_hold_what_went_in_is_not_committed(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:

@@ -1,14 +1,16 @@
 """Queries and rollups run on idle time; what starts them does not."""
 
 import contextlib
+import json
 import os
 import sys
+import threading
 import time
 from pathlib import Path
 
 import pytest
 
-from sluiceway.kernels import EvaluateServer, MemoryShard
+from sluiceway.kernels import Disk, EvaluateServer, MemoryShard, WorkLane, merge_warm
 from sluiceway.query.limits import QueriesRun
 from sluiceway.serve.priority import NICE, lane_behind, start_behind
 
@@ -45,7 +47,17 @@ def test_who_evaluates_stands_back_and_who_starts_it_does_not(
     server.stop()
 
 
-def test_a_lane_stands_back_for_good() -> None:
+def on_a_core_ns(thread: int) -> int:
+    return int(Path(f"/proc/self/task/{thread}/schedstat").read_text().split()[0])
+
+
+def merge_on(lane: WorkLane, directory: Path) -> None:
+    lane.take_over()
+    asked = {"tenant": "t", "window_ms": 60_000, "path": "made", "parts": []}
+    merge_warm(Disk.real(str(directory)), json.dumps(asked))
+
+
+def test_a_lane_stands_back_for_good(tmp_path: Path) -> None:
     before = set(threads("lane-of-test"))
     lane = lane_behind("lane-of-test", "idle")
     ends_s = time.monotonic() + 10
@@ -54,6 +66,11 @@ def test_a_lane_stands_back_for_good() -> None:
     (working,) = found
     assert os.sched_getscheduler(working) == os.SCHED_IDLE
     assert os.sched_getscheduler(0) != os.SCHED_IDLE
+    asks = threading.Thread(target=merge_on, args=(lane, tmp_path))
+    before_ns = on_a_core_ns(working)
+    asks.start()
+    asks.join()
+    assert on_a_core_ns(working) > before_ns, "what the thread asked for is done on the lane"
     del lane
     while threads("lane-of-test") and time.monotonic() < ends_s:
         time.sleep(0.01)
