@@ -1,12 +1,14 @@
 """How fast raw points are rolled up: blocks read, windows made, encoded, written and read back.
 
-    python benches/rollup.py DIRECTORY [--series 2000] [--hours 6] [--interval 10]
+    python benches/rollup.py DIRECTORY [--series 2000] [--hours 6] [--interval 10] [--latencies]
 
-Fills a fresh data directory without a server, merges it, and rolls all of it hour by hour and then
-as one unit. Run on a quiet machine: one core works.
+Fills a fresh data directory without a server, merges it, and rolls all of it hour by hour, as one
+unit, and as one unit with sketches of every series; units become hours too. `--latencies`: values
+are drawn anew each time instead of walking. Run on a quiet machine: one core works.
 """
 
 import argparse
+import json
 import random
 import sys
 import time
@@ -17,7 +19,7 @@ sys.path.insert(0, str(Path(__file__).resolve().parents[1] / "tests"))
 from fakes.hot import OPTIONS, acked
 from fakes.remote_write import body
 from sluiceway.clock import ManualClock
-from sluiceway.kernels import ENCODING_IDENTITY, FORMAT_REMOTE_WRITE_1, Disk
+from sluiceway.kernels import ENCODING_IDENTITY, FORMAT_REMOTE_WRITE_1, Disk, make_cold
 from sluiceway.processor.hot_shard import HotShard
 from sluiceway.tiers.hot import HotConfig
 from sluiceway.tiers.paths import DAY_MS, HOUR_MS
@@ -26,8 +28,8 @@ T0 = 20_000 * DAY_MS
 OPTIONS = {**OPTIONS, "segment_bytes": 64 << 20}
 
 
-def fill(hot: HotShard, series: int, hours: int, interval_ms: int) -> int:
-    """Counters, gauges of whole numbers and of two decimals, a third each."""
+def fill(hot: HotShard, series: int, hours: int, interval_ms: int, latencies: bool) -> int:
+    """Counters, gauges of whole numbers and of two decimals, a third each; or latencies."""
     chance, count = random.Random(1), 0
     values = [float(chance.randrange(1_000)) for _ in range(series)]
     names = [("requests_total", "queue_length", "load_ratio")[i % 3] for i in range(series)]
@@ -37,7 +39,9 @@ def fill(hot: HotShard, series: int, hours: int, interval_ms: int) -> int:
         for i in range(series):
             points = []
             for at in range(start, until, interval_ms):
-                if i % 3 == 0:
+                if latencies:
+                    values[i] = chance.lognormvariate(3, 1)
+                elif i % 3 == 0:
                     values[i] += chance.randrange(10)
                 else:
                     values[i] += chance.randrange(-5, 6) / (1 if i % 3 == 1 else 100)
@@ -58,12 +62,35 @@ def fill(hot: HotShard, series: int, hours: int, interval_ms: int) -> int:
     return count
 
 
-def roll(hot: HotShard, from_ms: int, until_ms: int, path: str) -> str:
-    request = (
-        f'{{"tenant":"default","from_ms":{from_ms},"until_ms":{until_ms},'
-        f'"window_ms":60000,"path":"{path}"}}'
-    )
-    return hot.shard.roll(request)
+def roll(
+    hot: HotShard, from_ms: int, until_ms: int, path: str, sketched: bool
+) -> tuple[int, int, int]:
+    """Bytes of the file, its windows, and those with a sketch."""
+    request = {
+        "tenant": "default",
+        "from_ms": from_ms,
+        "until_ms": until_ms,
+        "window_ms": 60_000,
+        "path": path,
+        "sketches": [[]] if sketched else [],
+    }
+    file = json.loads(hot.shard.roll(json.dumps(request)))["file"]
+    return file["bytes"], file["windows"], file["sketches"]
+
+
+def hours_of(disk: Disk, path: str, sketched: bool) -> tuple[int, int]:
+    """Bytes of the hours that a file of minutes comes to, and how many."""
+    unit = {
+        "directory": f"tiers/cold/{sketched}",
+        "tenant": "default",
+        "window_ms": HOUR_MS,
+        "from_ms": T0,
+        "until_ms": T0 + DAY_MS,
+        "number": 1,
+        "sketches": [[]] if sketched else [],
+    }
+    made = json.loads(make_cold(disk, path, json.dumps(unit)))
+    return sum(one["bytes"] for one in made), sum(one["windows"] for one in made)
 
 
 def main() -> None:
@@ -72,6 +99,7 @@ def main() -> None:
     parser.add_argument("--series", type=int, default=2_000)
     parser.add_argument("--hours", type=int, default=6)
     parser.add_argument("--interval", type=int, default=10)
+    parser.add_argument("--latencies", action="store_true")
     told = parser.parse_args()
     told.directory.mkdir()
     disk = Disk.real(str(told.directory))
@@ -79,21 +107,36 @@ def main() -> None:
     config = HotConfig(seal_points_max=1_000_000)
     hot = HotShard(disk, OPTIONS, config, ManualClock(T0))
     hot.load()
-    count = fill(hot, told.series, told.hours, told.interval * 1000)
+    count = fill(hot, told.series, told.hours, told.interval * 1000, told.latencies)
     hot.start()
     hot.flush(True)
     print(f"{count:,} points in {len(hot.version().blocks)} blocks")
-    for name, step in (("hour by hour", 1), ("as one unit", told.hours)):
+    ways = (
+        ("hour by hour", 1, False),
+        ("as one unit", told.hours, False),
+        ("as one unit, sketched", told.hours, True),
+    )
+    sizes = {}
+    for name, step, sketched in ways:
         began_s, cpu_s, size = time.perf_counter(), time.process_time(), 0
         for hour in range(0, told.hours, step):
-            path = f"tiers/warm/{step}-{hour}.swm"
-            roll(hot, T0 + hour * HOUR_MS, T0 + (hour + step) * HOUR_MS, path)
-            size += (told.directory / path).stat().st_size
+            path = f"tiers/warm/{step}-{hour}-{sketched}.swm"
+            until_ms = T0 + (hour + step) * HOUR_MS
+            found = roll(hot, T0 + hour * HOUR_MS, until_ms, path, sketched)
+            size += found[0]
+        sizes[sketched] = (path, found)
         wall_s, cpu_s = time.perf_counter() - began_s, time.process_time() - cpu_s
         print(
             f"{name}: {count / wall_s / 1e6:.1f} M points/s wall, {count / cpu_s / 1e6:.1f} a"
             f" CPU-second, {size / count:.3f} B a raw point"
         )
+    (plain, before), (path, after) = sizes[False], sizes[True]
+    print(
+        f"minutes: {before[0] / before[1]:.2f} B each, {(after[0] - before[0]) / after[2]:.2f} B a"
+        f" sketch more ({after[2]:,} of {after[1]:,} have one)"
+    )
+    (less, _), (more, hours) = hours_of(disk, plain, False), hours_of(disk, path, True)
+    print(f"hours: {less / hours:.1f} B each, {(more - less) / hours:.1f} B a sketch more")
 
 
 if __name__ == "__main__":

@@ -23,6 +23,7 @@ pub fn unzigzag(value: u64) -> i64 {
 }
 
 /// A read position in a byte slice.
+#[derive(Clone)]
 pub struct Cursor<'a> {
     bytes: &'a [u8],
 }
@@ -67,5 +68,9 @@ impl<'a> Cursor<'a> {
     }
     pub fn is_empty(&self) -> bool {
         self.bytes.is_empty()
+    }
+    /// What was not read.
+    pub fn rest(self) -> &'a [u8] {
+        self.bytes
     }
 }

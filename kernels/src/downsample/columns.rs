@@ -4,6 +4,7 @@
 //! Points count without the markers. All columns are as long as `end_ms`; one that the series' kind
 //! does not keep, or that was not asked for, holds zeros and says nothing.
 
+use super::sketches::SketchColumn;
 use std::ops::Range;
 
 /// Lengths of the windows of the two tiers.
@@ -77,11 +78,13 @@ impl Fields {
     pub const SUM: Fields = Fields(128);
     pub const MINIMUM: Fields = Fields(256);
     pub const MAXIMUM: Fields = Fields(512);
+    /// Of the windows that have one.
+    pub const SKETCH: Fields = Fields(1024);
     /// What every kind keeps.
-    pub const COMMON: Fields = Fields(63);
+    pub const COMMON: Fields = Fields(63 | 1024);
     /// Sum, minimum, maximum.
     pub const FOLDS: Fields = Fields(128 | 256 | 512);
-    pub const ALL: Fields = Fields(1023);
+    pub const ALL: Fields = Fields(2047);
     /// What a missing column is put together from, exactly in windows of one or two points.
     pub const STAND_INS: Fields = Fields(1 | 4 | 16);
 
@@ -146,6 +149,8 @@ pub struct WindowColumns {
     pub sum: Vec<f64>,
     pub minimum: Vec<f64>,
     pub maximum: Vec<f64>,
+    /// Of some windows.
+    pub sketches: SketchColumn,
 }
 
 impl Default for WindowColumns {
@@ -164,6 +169,7 @@ impl Default for WindowColumns {
             sum: Vec::new(),
             minimum: Vec::new(),
             maximum: Vec::new(),
+            sketches: SketchColumn::default(),
         }
     }
 }
@@ -184,6 +190,7 @@ impl WindowColumns {
         self.sum.clear();
         self.minimum.clear();
         self.maximum.clear();
+        self.sketches.clear();
     }
 
     /// Make every column as long as the ends: those that were not read become zeros.
@@ -241,6 +248,9 @@ impl WindowColumns {
     /// As `append`, with zeros in the columns that are not among `fields` (ends, counts and stale
     /// marks always come): those `other` need not have.
     pub fn append_fields(&mut self, other: &WindowColumns, range: Range<usize>, fields: Fields) {
+        if fields.has(Fields::SKETCH) {
+            self.sketches.append(&other.sketches, range.clone(), self.end_ms.len());
+        }
         self.end_ms.extend_from_slice(&other.end_ms[range.clone()]);
         self.count.extend_from_slice(&other.count[range.clone()]);
         self.ends_stale.extend_from_slice(&other.ends_stale[range.clone()]);

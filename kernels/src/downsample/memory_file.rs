@@ -27,7 +27,7 @@ impl MemoryFile {
         });
         let mut sorted = WindowColumns::default();
         for &i in &order {
-            windows.series(i).for_each(|at| sorted.push(&windows.window(at)));
+            sorted.append(windows, windows.series(i));
             sorted.end_series(windows.kinds[i]);
         }
         Ok(MemoryFile { window_ms, labels: labels.take(&order)?, windows: sorted })
@@ -86,7 +86,7 @@ impl WindowFile for MemoryFile {
             }
             for at in self.windows.series(i) {
                 if range_ms.contains(&self.windows.end_ms[at]) {
-                    out.push(&self.windows.window(at));
+                    out.append(&self.windows, at..at + 1);
                 }
             }
             out.end_series(self.windows.kinds[i]);

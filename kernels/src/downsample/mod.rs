@@ -7,6 +7,7 @@
 //! of time comes to · `evaluate` functions over windows, with `view`, `folds`, `sliding`
 //! under it · `points` states of raw points · `state_rows`, `merge_states` states of several tiers ·
 //! `mark` what was done to series at the tiers' boundaries, with `hidden` what a file is silent about ·
+//! `sketches` how the values of some windows were distributed, `quantiles` answers from them ·
 //! `dictionary` a file's label sets and index, `file` windows at rest, in `memory_file`, `warm` and `cold` · `reader` plans over files, with `selection`
 //! and `scan` under it, `read_buffers` what they reuse, `open_files` those kept open, `watched` whose
 //! damage is noted, `masked` what orders to delete leave of one, `points_file` raw points beside windows ·
@@ -31,6 +32,7 @@ pub mod merge_states;
 pub mod open_files;
 mod points;
 pub mod points_file;
+mod quantiles;
 pub mod read_buffers;
 pub mod reader;
 #[cfg(test)]
@@ -38,6 +40,7 @@ mod reader_tests;
 mod scan;
 mod scratch;
 pub mod selection;
+pub mod sketches;
 mod sliding;
 pub mod state;
 pub mod state_rows;

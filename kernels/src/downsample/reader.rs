@@ -5,6 +5,7 @@
 
 use super::evaluate::{Exactness, WindowCall};
 use super::hidden::hides;
+use super::quantiles::HELD_WINDOW_BYTES;
 use super::scan::{LOSSLESS, Scan};
 use super::selection::{OwnedFile, Run, Selection, runs_of};
 use super::state::State;
@@ -18,11 +19,12 @@ use crate::evaluate::permits::Permits;
 use crate::evaluate::plan::{Evaluation, Limits, Plan, bad_plan};
 use crate::labels::{LabelTable, Union};
 use crate::shard::matcher::Matcher;
+use crate::sketch::quantiles::RELATIVE_ERROR;
 use parking_lot::Mutex;
 use std::collections::BTreeSet;
 use std::ops::Range;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU8, AtomicU64, AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU8, AtomicU64, AtomicUsize, Ordering};
 use std::time::Instant;
 use xxhash_rust::xxh3::xxh3_64;
 
@@ -64,6 +66,8 @@ pub struct TierStats {
     pub files_read: usize,
     /// Significant digits that values were rounded to; 0: none were.
     pub digits: u8,
+    /// The relative error of what came from sketches; 0: nothing did.
+    pub relative_error: f64,
 }
 
 /// Step columns: rows of `step_count` values, series after series.
@@ -90,7 +94,7 @@ impl Reader {
 
     /// Evaluate over `files`. Of files of one window length, steps between windows' edges are
     /// moved onto them; of several, which hand over to each other, they stay. None where
-    /// `exact_only` and the answer is not.
+    /// `exact_only` and the answer is not (or not within the error of sketches, where they say it).
     ///
     /// Errors: limits (422), a bad plan (400), what `check` says.
     pub fn evaluate(
@@ -127,6 +131,7 @@ impl Reader {
             windows: AtomicU64::new(0),
             bytes: AtomicU64::new(0),
             digits: AtomicU8::new(LOSSLESS),
+            sketched: AtomicBool::new(false),
             worst: AtomicU8::new(edges as u8),
         };
         if hidden {
@@ -141,7 +146,7 @@ impl Reader {
             Some(_) => self.groups(&scan, plan, lanes, limits.bytes_max),
         };
         let worst = worst_of(&scan);
-        if exact_only && worst != Exactness::Exact && answered.is_err() {
+        if exact_only && worst > scan.good_enough() && answered.is_err() {
             check()?;
             return Ok(None);
         }
@@ -161,6 +166,11 @@ impl Reader {
             digits: match scan.digits.load(Ordering::Relaxed) {
                 LOSSLESS => 0,
                 digits => digits,
+            },
+            relative_error: if scan.sketched.load(Ordering::Relaxed) {
+                RELATIVE_ERROR
+            } else {
+                0.0
             },
             files_read: selection.entries.iter().filter(|entries| !entries.is_empty()).count(),
         };
@@ -377,7 +387,7 @@ fn lanes_of(scan: &Scan<'_>, series: usize, width: usize) -> Vec<Range<usize>> {
         width * size_of::<State>()
     } else {
         let windows = scan.selection.windows_max() as usize / series.max(1);
-        windows * POINT_BYTES
+        windows * if scan.reads_sketches() { HELD_WINDOW_BYTES } else { POINT_BYTES }
     };
     let most = (LANE_BYTES / bytes.max(1)).clamp(1, LANE_SERIES_MAX);
     let count = series.div_ceil(most).max(LANES_MIN.min(series.div_ceil(LANE_SERIES_MIN)));

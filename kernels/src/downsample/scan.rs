@@ -17,7 +17,7 @@ use crate::evaluate::permits::{Permits, TenantHash};
 use crate::evaluate::plan::Evaluation;
 use crate::evaluate::window::Steps;
 use std::ops::Range;
-use std::sync::atomic::{AtomicU8, AtomicU64, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU8, AtomicU64, Ordering};
 
 /// Windows that one read of a file is asked for: about a page of a warm file.
 const BATCH_WINDOWS: usize = 1 << 18;
@@ -43,6 +43,8 @@ pub struct Scan<'a> {
     pub bytes: AtomicU64,
     /// The fewest significant digits that values were rounded to; `LOSSLESS`: none were.
     pub digits: AtomicU8,
+    /// Some answer came from sketches.
+    pub sketched: AtomicBool,
     /// The worst so far, as a number: `Exactness` is ordered.
     pub worst: AtomicU8,
 }
@@ -57,6 +59,9 @@ impl Scan<'_> {
         let steps = self.evaluation.end_ms.len();
         let (mut values, mut present) = (vec![0.0; steps], vec![false; steps]);
         let stop = || (self.check)().is_err();
+        if self.reads_sketches() {
+            return self.quantile_lane(lane, take);
+        }
         if self.has_state() {
             let states = self.states(&lane, &stop)?;
             for (row, states) in lane.zip(states.chunks_exact(steps)) {
@@ -91,10 +96,10 @@ impl Scan<'_> {
         call.extension.is_none() && super::state::has_state(call.function)
     }
 
-    /// Note how an answer stands to raw. Errors: `Inexact` where only exact ones are wanted.
+    /// Note how an answer stands to raw. Errors: Cancelled where only better ones are wanted.
     pub fn note(&self, exactness: Exactness) -> Result<()> {
         self.worst.fetch_max(exactness as u8, Ordering::Relaxed);
-        if self.exact_only && exactness != Exactness::Exact {
+        if self.exact_only && exactness > self.good_enough() {
             return Err(KernelError::Cancelled("not exact".to_owned()));
         }
         Ok(())
@@ -152,7 +157,7 @@ impl Scan<'_> {
     }
 
     /// Where a run was cut to what the query needs, an edge stands on its end: it counts too.
-    fn note_edges(&self, run: &Run, steps: &Steps<'_>) -> Result<()> {
+    pub(super) fn note_edges(&self, run: &Run, steps: &Steps<'_>) -> Result<()> {
         let off = |edge_ms: i64| {
             let inside = run.from_ms <= edge_ms && edge_ms <= run.until_ms;
             inside && edge_ms.rem_euclid(run.window_ms) != 0
@@ -185,7 +190,7 @@ impl Scan<'_> {
     }
 
     /// Read what a run holds of (from, until] for the lane's series, and visit each one's windows.
-    fn read(
+    pub(super) fn read(
         &self,
         run: &Run,
         (from_ms, until_ms): (i64, i64),

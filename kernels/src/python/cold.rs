@@ -7,6 +7,7 @@ use crate::downsample::cold::{self, ColdPart, ColdUnit};
 use crate::downsample::columns::{Fields, Kind, WindowColumns};
 use crate::downsample::file::WindowFile;
 use crate::downsample::masked::Taken;
+use crate::downsample::sketches::SketchColumn;
 use crate::downsample::warm::WarmFile;
 use crate::error::Result;
 use crate::priority::in_background;
@@ -133,6 +134,7 @@ pub(super) fn from_dict(columns: &Bound<'_, PyDict>) -> PyResult<WindowColumns> 
         sum: column(columns, "sum")?,
         minimum: column(columns, "minimum")?,
         maximum: column(columns, "maximum")?,
+        sketches: SketchColumn::default(),
     };
     let rows = windows.end_ms.len();
     let equal = [

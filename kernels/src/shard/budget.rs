@@ -135,6 +135,8 @@ pub struct Table {
     /// What moves to warm and cold is judged there, not here.
     #[serde(default, rename = "boundary")]
     _boundary: serde::de::IgnoredAny,
+    #[serde(default, rename = "sketches")]
+    _sketches: serde::de::IgnoredAny,
 }
 
 impl Table {

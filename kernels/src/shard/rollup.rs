@@ -9,6 +9,7 @@ use super::owner::Shard;
 use super::view::{HeldBlock, Snapshot};
 use crate::downsample::columns::{Kind, WindowColumns, window_end_ms};
 use crate::downsample::file::compare_labels;
+use crate::downsample::sketches::sketch_points;
 use crate::downsample::warm::{WarmFile, WarmOptions, WarmReport, WarmWriter};
 use crate::downsample::window::downsample;
 use crate::error::{KernelError, Result};
@@ -16,8 +17,9 @@ use crate::evaluate::access::PointSource;
 use crate::labels::LabelTable;
 use crate::model::{PointColumns, STALE_BITS, SeriesKey, SeriesRow, SeriesType};
 use crate::shard::registry::Registry;
+use crate::sketch::quantiles::Sketch;
 use serde::{Deserialize, Serialize};
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 use std::ops::Range;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -40,6 +42,9 @@ pub struct RollRequest {
     /// Go past damaged pages, and tell what was in them.
     #[serde(default)]
     pub past_damage: bool,
+    /// Each rule's matchers: windows of series that one names get sketches.
+    #[serde(default)]
+    pub sketches: Vec<Vec<Matcher>>,
 }
 
 /// What the raw points came to.
@@ -134,6 +139,7 @@ impl Shard {
         let orders = self.newest_order();
         let range_ms = from_ms + 1..until_ms + 1;
         let keys = self.keys_alive(&request.tenant, &range_ms)?;
+        let sketched = self.sketched_rows(request, &range_ms)?;
         let snapshot = self.pin(&keys, range_ms);
         let order = self.by_labels(&keys);
         let mut rolled = Rolled { through_sequence, orders, ..Rolled::default() };
@@ -145,8 +151,9 @@ impl Shard {
             if cancel.load(Ordering::Relaxed) {
                 return Err(KernelError::Cancelled("roll".into()));
             }
-            let kinds = self.kinds(keys);
-            let (points, stale) = batch.fill(&snapshot, keys, past, window_ms, &kinds)?;
+            let asked =
+                BatchAsked { keys, kinds: &self.kinds(keys), sketched: &sketched, window_ms };
+            let (points, stale) = batch.fill(&snapshot, &asked, past)?;
             rolled.points += points;
             rolled.stale += stale;
             if batch.kept.is_empty() {
@@ -174,6 +181,22 @@ impl Shard {
         let range = Some((range_ms.start, range_ms.end));
         let rows = registry.select(tenant, everything, range, usize::MAX)?;
         Ok(rows.into_iter().map(|row| registry.key(row)).collect())
+    }
+
+    /// Series of which the windows get sketches.
+    fn sketched_rows(
+        &self,
+        request: &RollRequest,
+        range_ms: &Range<i64>,
+    ) -> Result<HashSet<SeriesRow>> {
+        let mut found = HashSet::new();
+        let registry = self.registry.read();
+        let Some(tenant) = registry.tenant_number(&request.tenant) else { return Ok(found) };
+        let range = Some((range_ms.start, range_ms.end));
+        for rule in &request.sketches {
+            found.extend(registry.select(tenant, rule, range, usize::MAX)?);
+        }
+        Ok(found)
     }
 
     /// The keys (of one tenant, ascending) in the order of files: by metric name, then by labels.
@@ -246,19 +269,27 @@ struct Batch {
     windows: WindowColumns,
     /// The series that have windows.
     kept: Vec<SeriesKey>,
+    sketch: Sketch,
+}
+
+/// The series of a batch, and what their windows are to keep.
+struct BatchAsked<'a> {
+    keys: &'a [SeriesKey],
+    kinds: &'a [Kind],
+    sketched: &'a HashSet<SeriesRow>,
+    window_ms: i64,
 }
 
 impl Batch {
-    /// Read the points of `keys` and make windows of them, in that order; returns how many points,
-    /// and stale markers.
+    /// Read the points of the keys and make windows of them, in that order; returns how many
+    /// points, and stale markers.
     fn fill(
         &mut self,
         snapshot: &Snapshot,
-        keys: &[SeriesKey],
+        asked: &BatchAsked<'_>,
         past: Option<&LostPages>,
-        window_ms: i64,
-        kinds: &[Kind],
     ) -> Result<(u64, u64)> {
+        let keys = asked.keys;
         // Blocks are read along their keys, each page once.
         let mut places: Vec<usize> = (0..keys.len()).collect();
         places.sort_unstable_by_key(|&place| keys[place]);
@@ -282,7 +313,12 @@ impl Batch {
             let markers = values.iter().filter(|value| value.to_bits() == STALE_BITS).count();
             count += (values.len() - markers) as u64;
             stale += markers as u64;
-            downsample(times_ms, values, window_ms, kinds[place], &mut self.windows);
+            let made = self.windows.window_count();
+            downsample(times_ms, values, asked.window_ms, asked.kinds[place], &mut self.windows);
+            if asked.sketched.contains(&key.row) {
+                let made = made..self.windows.window_count();
+                sketch_points(values, made, &mut self.sketch, &mut self.windows);
+            }
             self.kept.push(*key);
         }
         Ok((count, stale))

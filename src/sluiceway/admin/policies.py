@@ -167,12 +167,13 @@ def compare(before: dict[str, Any], after: dict[str, Any]) -> tuple[list[Change]
 
 
 def parts_of(policy: dict[str, Any]) -> dict[str, dict[str, Any]]:
-    """Fields by what they belong to: the policy itself, a budget, or a rule of the boundary."""
-    lists = {"budgets": "budget", "boundary": "boundary"}
+    """Fields by what they belong to: the policy itself, a budget, or a rule of the boundary or of
+    sketches."""
+    lists = {"budgets": "budget", "boundary": "boundary", "sketches": "sketch"}
     whole = dict(leaves({name: value for name, value in policy.items() if name not in lists}))
     parts = {"policy": whole}
     for name, kind in lists.items():
-        # A version of an older build has no rules of the boundary.
+        # A version of an older build has no such rules.
         for entry in policy.get(name, ()):
             said = {field: value for field, value in entry.items() if field != "name"}
             parts[f"{kind}/{entry['name']}"] = dict(leaves(said))

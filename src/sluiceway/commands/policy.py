@@ -76,6 +76,7 @@ def policy_apply(
     policy = told["policy"]
     count, rules = len(policy["budgets"]), len(policy["boundary"])
     more = f", {rules} rules of the boundary" if rules else ""
+    more += f", {named} rules of sketches" if (named := len(policy["sketches"])) else ""
     print(f"version {told['version']}: stage {policy['stage']}, {count} budgets{more}")
 
 

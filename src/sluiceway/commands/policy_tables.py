@@ -72,6 +72,9 @@ def standing_lines(policy: Policy, near: Nearness, found: list[Standing]) -> lis
     lines += table(head, rows) if found else ["no budgets: every series is let in"]
     if policy.boundary:
         lines += ["", *boundary_lines(policy)]
+    if policy.sketches:
+        rows_of = [(r.name, r.tenant, r.metric, r.match.value) for r in policy.sketches]
+        lines += ["", *table(("SKETCHES", "TENANT", "METRIC", "MATCH"), rows_of)]
     lines += [
         "",
         f"Counts are exact, of this moment, by the running shard under version {near.version}; new"

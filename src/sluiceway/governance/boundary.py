@@ -1,4 +1,5 @@
-"""Rules of the boundary as the kernel takes them: what windows lose on their way to warm or cold.
+"""Rules of the boundary as the kernel takes them: what windows lose on their way to warm or cold,
+and of which series they keep sketches.
 
 Invariant: pure. Nothing is lost for ever unless the policy's stage is `enforce`.
 """
@@ -13,6 +14,7 @@ from sluiceway.governance.policy import (
     BoundaryTier,
     Match,
     Policy,
+    SketchRule,
     Stage,
 )
 
@@ -37,7 +39,17 @@ def rules_of(policy: Policy, tenant: str, tier: str) -> tuple[StripRule, ...]:
     )
 
 
-def matchers_of(rule: BoundaryRule) -> tuple[dict[str, str], ...]:
+Matchers = tuple[dict[str, str], ...]
+
+
+def sketches_of(policy: Policy, tenant: str) -> tuple[Matchers, ...]:
+    """Which of a tenant's series are sketched: those that all matchers of one of these name."""
+    return tuple(
+        matchers_of(rule) for rule in policy.sketches if rule.tenant in (EVERY_TENANT, tenant)
+    )
+
+
+def matchers_of(rule: BoundaryRule | SketchRule) -> Matchers:
     found = [{"name": name, "op": "=", "value": value} for name, value in rule.labels.items()]
     if rule.metric is None:
         return tuple(found)

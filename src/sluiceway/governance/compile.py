@@ -22,6 +22,7 @@ from sluiceway.governance.policy import (
     Limit,
     Match,
     Policy,
+    SketchRule,
     Stage,
     checked,
 )
@@ -74,6 +75,16 @@ class BoundaryRow(msgspec.Struct, forbid_unknown_fields=True):
     digits: int | None
 
 
+class SketchRow(msgspec.Struct, forbid_unknown_fields=True):
+    """Series that rollups sketch; the shard passes it over."""
+
+    name: str
+    tenant: str
+    match: str
+    metric: str
+    labels: list[tuple[str, str]]
+
+
 class Table(msgspec.Struct, forbid_unknown_fields=True):
     """One compiled version."""
 
@@ -85,6 +96,7 @@ class Table(msgspec.Struct, forbid_unknown_fields=True):
     budgets: list[Row]
     letter_bytes_max_of: dict[str, int] = {}
     boundary: list[BoundaryRow] | msgspec.UnsetType = msgspec.UNSET
+    sketches: list[SketchRow] | msgspec.UnsetType = msgspec.UNSET
 
 
 def compile_policy(policy: Policy, version: int) -> bytes:
@@ -99,6 +111,7 @@ def compile_policy(policy: Policy, version: int) -> bytes:
         budgets=[compile_budget(budget) for budget in policy.budgets],
         letter_bytes_max_of=dict(sorted(policy.dead_letters.bytes_max_of.items())),
         boundary=[compile_rule(rule) for rule in policy.boundary] or msgspec.UNSET,
+        sketches=[compile_sketch(rule) for rule in policy.sketches] or msgspec.UNSET,
     )
     return msgspec.json.encode(table)
 
@@ -135,6 +148,12 @@ def compile_rule(rule: BoundaryRule) -> BoundaryRow:
     )
 
 
+def compile_sketch(rule: SketchRule) -> SketchRow:
+    tenant = "" if rule.tenant == EVERY_TENANT else rule.tenant
+    labels = sorted(rule.labels.items())
+    return SketchRow(rule.name, tenant, rule.match.value, rule.metric, labels)
+
+
 def compile_fold(budget: Budget) -> FoldRow | msgspec.UnsetType:
     if budget.action not in FOLDING:
         return msgspec.UNSET
@@ -164,6 +183,7 @@ def decompile(table: bytes) -> Policy:
         budgets=tuple(decompile_row(row) for row in read.budgets),
         dead_letters=LetterQuota(read.letter_bytes_max, read.letter_days, read.letter_bytes_max_of),
         boundary=tuple(decompile_rule(row) for row in read.boundary or ()),
+        sketches=tuple(decompile_sketch(row) for row in read.sketches or ()),
     )
 
 
@@ -179,6 +199,11 @@ def decompile_rule(row: BoundaryRow) -> BoundaryRule:
         keep=None if row.keep is None else tuple(row.keep),
         significant_digits=row.digits,
     )
+
+
+def decompile_sketch(row: SketchRow) -> SketchRule:
+    tenant = row.tenant or EVERY_TENANT
+    return SketchRule(row.name, row.metric, tenant, Match(row.match), dict(row.labels))
 
 
 def decompile_row(row: Row) -> Budget:

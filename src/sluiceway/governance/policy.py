@@ -15,6 +15,7 @@ from sluiceway.errors import TenantFault
 BUDGETS_MAX = 1_000
 LABELS_MAX = 32
 BOUNDARY_RULES_MAX = 1_000
+SKETCH_RULES_MAX = 100
 DIGITS_MAX = 12
 """More say every double that a sensor gives: nothing would be saved."""
 NAME_BYTES_MAX = 200
@@ -148,6 +149,18 @@ class BoundaryRule(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     significant_digits: Annotated[int, msgspec.Meta(ge=1, le=DIGITS_MAX)] | None = None
 
 
+class SketchRule(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """Series of which rollups keep how their values were distributed, for quantiles: whatever the
+    policy's stage is, since nothing is lost by it."""
+
+    name: Name
+    metric: Name
+    tenant: Name = EVERY_TENANT
+    match: Match = Match.NAME
+    labels: dict[str, str] = {}
+    """Equalities; an empty value means that the label is absent."""
+
+
 class Policy(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     """Budgets, in the order in which equal actions are told apart. Its version is not its own: who
     keeps it gives it one."""
@@ -156,6 +169,7 @@ class Policy(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     budgets: tuple[Budget, ...] = ()
     dead_letters: LetterQuota = LetterQuota()
     boundary: tuple[BoundaryRule, ...] = ()
+    sketches: tuple[SketchRule, ...] = ()
 
 
 def invalid(message: str) -> TenantFault:
@@ -177,7 +191,22 @@ def checked(policy: Policy) -> Policy:
             raise invalid(f"budgets[{place}] {budget.name!r}: {wrong}")
         names.add(budget.name)
     check_boundary(policy.boundary)
+    check_sketches(policy.sketches)
     return policy
+
+
+def check_sketches(rules: tuple[SketchRule, ...]) -> None:
+    """Raises: TenantFault (400), with the rule and what is wrong with it."""
+    if len(rules) > SKETCH_RULES_MAX:
+        raise invalid(f"{len(rules)} rules of sketches, the limit is {SKETCH_RULES_MAX}")
+    names: set[str] = set()
+    for place, rule in enumerate(rules):
+        wrong = labels_fault_of(rule.labels)
+        if rule.name in names:
+            wrong = "another rule has this name"
+        if wrong:
+            raise invalid(f"sketches[{place}] {rule.name!r}: {wrong}")
+        names.add(rule.name)
 
 
 def check_boundary(rules: tuple[BoundaryRule, ...]) -> None:
@@ -227,14 +256,19 @@ def fault_of(budget: Budget) -> str:
     for limit in limits:
         if limit.soft is not None and limit.hard is not None and limit.soft > limit.hard:
             return f"soft limit {limit.soft} is above the hard limit {limit.hard}"
-    if len(budget.labels) > LABELS_MAX:
-        return f"{len(budget.labels)} labels, the limit is {LABELS_MAX}"
-    for name in budget.labels:
+    return labels_fault_of(budget.labels) or fold_fault_of(budget)
+
+
+def labels_fault_of(labels: dict[str, str]) -> str:
+    """What is wrong with equalities of labels, or nothing."""
+    if len(labels) > LABELS_MAX:
+        return f"{len(labels)} labels, the limit is {LABELS_MAX}"
+    for name in labels:
         if name == "__name__":
             return "the metric's name is matched by `metric`, not by a label"
         if not LABEL_NAME.fullmatch(name):
             return f"{name!r} is not the name of a label"
-    return fold_fault_of(budget)
+    return ""
 
 
 def fold_fault_of(budget: Budget) -> str:

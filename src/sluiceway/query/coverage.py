@@ -3,7 +3,7 @@
 Ranges of time are left-open here, (from, until], as PromQL's windows are.
 """
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 HOUR_MS = 3_600_000
 ALWAYS_MS = 1 << 62
@@ -15,11 +15,12 @@ Interval = tuple[int, int]
 @dataclass(frozen=True, slots=True)
 class Rollup:
     """A tier of windows. `covered`: where it says all there is; disjoint, ascending, in whole
-    hours."""
+    hours. `sketched`: its windows may tell how their values were distributed."""
 
     tier: str
     window_ms: int
     covered: tuple[Interval, ...]
+    sketched: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -45,7 +46,7 @@ def _without(rollup: Rollup, hours_ms: list[int]) -> Rollup:
     covered = rollup.covered
     for hour_ms in hours_ms:
         covered = subtract(covered, (hour_ms, hour_ms + HOUR_MS))
-    return Rollup(rollup.tier, rollup.window_ms, covered)
+    return replace(rollup, covered=covered)
 
 
 def subtract(intervals: tuple[Interval, ...], gone: Interval) -> tuple[Interval, ...]:

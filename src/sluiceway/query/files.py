@@ -5,14 +5,14 @@ nobody, and where no other tier holds them the answer says so and is never calle
 """
 
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime
 from typing import Any
 
 import msgspec
 
 from sluiceway.errors import SluicewayError
-from sluiceway.query.coverage import Coverage, Interval, Rollup, subtract
+from sluiceway.query.coverage import Coverage, Interval, subtract
 from sluiceway.tiers.catalog import Catalog, TierFile
 from sluiceway.tiers.ownership import FileRanges, Ownership
 
@@ -85,8 +85,8 @@ class QueryFiles:
             covered = rollup.covered
             for start, until in self._lost(catalog, tenant, rollup.tier, metric):
                 covered = subtract(covered, (start, until))
-            rollups.append(Rollup(rollup.tier, rollup.window_ms, covered))
-        return Coverage(held.raw_from_ms, tuple(rollups), held.dirty_hours)
+            rollups.append(replace(rollup, covered=covered))
+        return replace(held, rollups=tuple(rollups))
 
     def _lost(self, catalog: Catalog, tenant: str, tier: str, metric: str | None) -> list[Interval]:
         return [

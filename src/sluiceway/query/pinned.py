@@ -19,6 +19,7 @@ from sluiceway.query.files import FileAway, QueryFiles, hidden_in
 from sluiceway.query.interface import PointSeries, ShardReader, StepColumns
 from sluiceway.query.router import (
     RAW,
+    SKETCHED,
     STRADDLE,
     Piece,
     Question,
@@ -121,6 +122,14 @@ def current(held: Coverage, catalog: Catalog, tenant: str, ownership: Ownership)
     for gone in outdated(*tiers):
         covered = subtract(covered, gone)
     return replace(held, rollups=(warm, replace(cold, covered=covered)))
+
+
+def sketched(held: Coverage, catalog: Catalog, tenant: str) -> Coverage:
+    """The coverage, sketches told: windows of one or two points say as much without, so that one
+    tier's make it worth asking the other."""
+    if not any(file.sketches for file in catalog.of(tenant)):
+        return held
+    return replace(held, rollups=tuple(replace(one, sketched=True) for one in held.rollups))
 
 
 def question_of(plan: Ask) -> Question:
@@ -254,6 +263,8 @@ class PinnedTiers:
     ) -> StepColumns:
         tenant, metric = plan["tenant"], metric_of(plan["matchers"])
         held = self.files.without(self._clean(tenant, cancel), self.catalog, tenant, metric)
+        if question.function in SKETCHED:
+            held = sketched(held, self.catalog, tenant)
         segments = route(question, held)
         last_ms = question.first_ms + question.step_ms * (question.steps - 1)
         reach_ms = question.reach_ms

@@ -26,6 +26,9 @@ STATES = (
 )
 """Functions that windows answer as their points do."""
 
+SKETCHED = frozenset(("quantile_over_time",))
+"""Functions that sketches of windows answer within a relative error."""
+
 PAYS_WINDOWS_MIN = 10
 """Windows of the range, and of the step, from which a rollup beside raw is worth its reading."""
 PAYS_SPAN_MS_MIN = 6 * HOUR_MS
@@ -72,7 +75,8 @@ class Piece:
 @dataclass(frozen=True, slots=True)
 class Segment:
     """Steps first..last (inclusive) and who answers them. `exactness` is the best that can come of
-    it: kinds may know less. `otherwise`: who answers if they do; None where nobody does better."""
+    it: kinds may know less. `otherwise`: who answers if they do; None where nobody does better.
+    `sketched`: bounded by the relative error of sketches, where there are some."""
 
     tier: str
     first: int
@@ -81,6 +85,7 @@ class Segment:
     bound_ms: int = 0
     otherwise: str | None = None
     pieces: tuple[Piece, ...] = ()
+    sketched: bool = False
 
 
 def rollup_matters(question: Question, raw_from_ms: int) -> bool:
@@ -106,7 +111,7 @@ def _segments(
 ) -> list[Segment]:
     raw = _covers(question, (raw_ms,))
     covers = {rollup.tier: _covers(question, rollup.covered) for rollup in rollups}
-    exact = [rollup for rollup in reversed(rollups) if _exactness(question, rollup) == "exact"]
+    exact = [rollup for rollup in reversed(rollups) if _fits(question, rollup)]
     # Later rules give way to earlier ones: the best is written last.
     nobody = len(rollups) + 1
     chosen = np.full(question.steps, nobody)
@@ -114,7 +119,9 @@ def _segments(
         chosen[covers[rollup.tier]] = number
     for rollup in reversed(exact):
         chosen[covers[rollup.tier]] = rollups.index(rollup)
-    pays = beside_raw and any(_pays(question, rollup.window_ms) for rollup in exact)
+    pays = beside_raw and any(
+        _pays(question, rollup.window_ms) for rollup in exact if not _sketched(question, rollup)
+    )
     taken = np.zeros(question.steps, dtype=np.bool_)
     for rollup in exact if pays else []:
         taken |= covers[rollup.tier]
@@ -139,15 +146,16 @@ def _rolled(
     question: Question, rollup: Rollup, rollups: list[Rollup], first: int, last: int, raw: bool
 ) -> Segment:
     """Steps that one rollup answers, and who answers them if its kinds know too little."""
-    exactness = _exactness(question, rollup)
-    bound_ms = rollup.window_ms if exactness == "bounded" else 0
+    exactness, fits = _exactness(question, rollup), _fits(question, rollup)
+    bound_ms = rollup.window_ms if exactness == "bounded" and not fits else 0
     otherwise = None
-    if exactness == "exact":
+    if fits:
         steps = _part(question, first, last)
         finer = rollups[: rollups.index(rollup)]
         found = (other.tier for other in finer if _covers(steps, other.covered).all())
         otherwise = RAW if raw else next(found, None)
-    return Segment(rollup.tier, first, last, exactness, bound_ms, otherwise)
+    by_sketches = _sketched(question, rollup)
+    return Segment(rollup.tier, first, last, exactness, bound_ms, otherwise, sketched=by_sketches)
 
 
 def _straddling(
@@ -176,7 +184,8 @@ def _straddling(
             return [Segment(RAW, first, last)]
         return [_rolled(question, rollup, rollups, first, last, raw=False)]
     exactness, bound_ms = _straddled(part, rollups, pieces)
-    return [Segment(STRADDLE, first, last, exactness, bound_ms, None, tuple(pieces))]
+    by_sketches = exactness == "bounded" and question.function in SKETCHED
+    return [Segment(STRADDLE, first, last, exactness, bound_ms, None, tuple(pieces), by_sketches)]
 
 
 def _holder(
@@ -197,8 +206,11 @@ def _holder(
 
 
 def _straddled(part: Question, rollups: list[Rollup], pieces: list[Piece]) -> tuple[Exactness, int]:
-    """Exact where each edge of a window falls between windows of the tier that it falls into."""
-    if not _states(part):
+    """Exact where each edge of a window falls between windows of the tier that it falls into;
+    bounded there by sketches."""
+    asked = {piece.tier for piece in pieces}
+    by_sketches = all(_sketched(part, rollup) for rollup in rollups if rollup.tier in asked)
+    if not _states(part) and not by_sketches:
         return "approximate", 0
     windows = {rollup.tier: rollup.window_ms for rollup in rollups}
     ends = part.ends_ms()
@@ -213,10 +225,22 @@ def _straddled(part: Question, rollups: list[Rollup], pieces: list[Piece]) -> tu
         edges = finishes if part.function in INSTANT else np.concatenate((begins, finishes))
         if (edges % window_ms).any():
             off_ms = max(off_ms, window_ms)
-    return ("bounded", off_ms) if off_ms else ("exact", 0)
+    return ("bounded", off_ms) if off_ms or not _states(part) else ("exact", 0)
+
+
+def _fits(question: Question, rollup: Rollup) -> bool:
+    """Does the rollup say as much as it can say of this function at all?"""
+    known = _states(question) or _sketched(question, rollup)
+    return known and _edges(question, rollup.window_ms)
+
+
+def _sketched(question: Question, rollup: Rollup) -> bool:
+    return rollup.sketched and question.function in SKETCHED and not question.extended
 
 
 def _exactness(question: Question, rollup: Rollup) -> Exactness:
+    if _sketched(question, rollup):
+        return "bounded"
     if not _states(question):
         return "approximate"
     return "exact" if _edges(question, rollup.window_ms) else "bounded"

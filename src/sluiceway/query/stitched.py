@@ -35,12 +35,17 @@ class Answered:
         """Of files: they say how exact they could be, which is never better than the router's."""
         said = columns.stats["exactness"]
         worst: Exactness = segment.exactness
+        if segment.sketched and not segment.bound_ms:
+            # Windows of one point each need no sketch: the files say which it was.
+            worst = "exact"
         if APPROXIMATE in (said, worst):
             worst = "approximate"
         elif BOUNDED in (said, worst):
             worst = "bounded"
-        # Where no edge was moved, what is bounded are rounded values.
+        # Where no edge was moved, what is bounded are rounded values, or sketches.
         moved = segment.exactness == BOUNDED or not columns.stats.get("digits", 0)
+        if segment.sketched:
+            moved = bool(segment.bound_ms)
         bound_ms = window_ms if worst == BOUNDED and moved else 0
         return cls(segment.first, tiers, worst, bound_ms, columns)
 
@@ -51,6 +56,8 @@ class Answered:
         bounds = [format_duration(self.bound_ms)] if self.bound_ms else []
         # Rounding keeps a value within half a unit of its last digit.
         bounds += [f"{0.5 * 10.0 ** (1 - digits):g}"] if digits else []
+        error = float(self.columns.stats.get("relative_error", 0.0))
+        bounds += [f"{error:g}"] if error else []
         return f"{BOUNDED}({', '.join(bounds)})"
 
 

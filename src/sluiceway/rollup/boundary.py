@@ -11,10 +11,10 @@ import msgspec
 import structlog
 
 from sluiceway.errors import Corruption
-from sluiceway.governance.boundary import rules_of
+from sluiceway.governance.boundary import rules_of, sketches_of
 from sluiceway.governance.policy import Policy
 from sluiceway.kernels import Disk
-from sluiceway.rollup.interface import Rules, Stripper
+from sluiceway.rollup.interface import Rules, Sketched, Stripper
 from sluiceway.tiers.catalog import Tier, TierFile
 
 
@@ -29,6 +29,10 @@ class Boundary:
     def rules(self, tenant: str, tier: Tier) -> Rules:
         """What a tenant's windows lose when they move to a tier."""
         return rules_of(self.policy()[1], tenant, tier)
+
+    def sketched(self, tenant: str) -> Sketched:
+        """Series of a tenant of which windows get sketches."""
+        return sketches_of(self.policy()[1], tenant)
 
     def stripped(self, tenants: Iterable[str]) -> frozenset[str]:
         """Those whose windows lose something on their way to warm."""
@@ -54,6 +58,7 @@ class Boundary:
             windows=report.file.windows,
             points=report.file.points,
             folded=report.file.folded,
+            sketches=report.file.sketches,
             remote=False,
         )
 

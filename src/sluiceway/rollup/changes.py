@@ -50,6 +50,7 @@ def warm_file(task: Roll, number: int, report: RollReport) -> TierFile:
         through_sequence=report.through_sequence,
         orders=report.orders,
         lost_points=report.lost_points,
+        sketches=file.sketches,
     )
 
 
@@ -78,6 +79,7 @@ def merged_file(
         orders=min(file.orders for file in files),
         lost_points=sum(file.lost_points for file in files),
         folded=report.folded,
+        sketches=report.sketches,
     )
 
 

@@ -10,6 +10,7 @@ import msgspec
 
 from sluiceway.errors import Corruption
 from sluiceway.kernels import Disk, erase_cold, make_cold, merge_cold
+from sluiceway.rollup.interface import Sketched
 from sluiceway.rollup.merging import taken_by
 from sluiceway.tiers.catalog import Owned, TierFile
 from sluiceway.tiers.manifest import Deletion
@@ -30,6 +31,7 @@ class ColdReport(msgspec.Struct, frozen=True):
     series: int
     windows: int
     points: int
+    sketches: int = 0
 
 
 class ColdObjects:
@@ -40,9 +42,11 @@ class ColdObjects:
         self._own_rows_min = own_rows_min
 
     def __call__(
-        self, tenant: str, day_ms: int, source: TierFile, number: int
+        self, tenant: str, day_ms: int, source: TierFile, number: int, sketched: Sketched = ()
     ) -> tuple[TierFile, ...]:
         unit = unit_of(tenant, day_ms, day_ms + DAY_MS, number, self._own_rows_min)
+        if sketched:
+            unit["sketches"] = sketched
         text = make_cold(self._disk, source.path, msgspec.json.encode(unit).decode())
         reports = msgspec.json.decode(text, type=list[ColdReport])
         points = sum(report.points for report in reports)
@@ -149,4 +153,5 @@ def cold_file(
         orders=orders,
         lost_points=lost_points,
         metric=report.metric,
+        sketches=report.sketches,
     )

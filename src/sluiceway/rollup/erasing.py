@@ -87,6 +87,7 @@ class Erasing:
             series=report.series,
             windows=report.windows,
             points=report.points,
+            sketches=report.sketches,
             orders=orders[-1].number,
             remote=False,
         )

@@ -36,6 +36,7 @@ from sluiceway.rollup.interface import (
     RollKernel,
     RollReport,
     Rules,
+    Sketched,
 )
 from sluiceway.rollup.offload import RemoteTier
 from sluiceway.rollup.schedule import cold_mark
@@ -169,6 +170,8 @@ class Handoff:
             "path": path,
             "past_damage": task.past_damage,
         }
+        if sketched := self._sketched(task.tenant):
+            request["sketches"] = sketched
         text = self._kernel.roll(msgspec.json.encode(request).decode())
         report = msgspec.json.decode(text, type=RollReport)
         self._check(report)
@@ -259,6 +262,9 @@ class Handoff:
     def _rules(self, tenant: str, tier: Tier) -> Rules:
         return self._boundary.rules(tenant, tier) if self._boundary else ()
 
+    def _sketched(self, tenant: str) -> Sketched:
+        return self._boundary.sketched(tenant) if self._boundary else ()
+
     def _strip(self, source: TierFile, path: str, rules: Rules) -> TierFile:
         assert self._boundary is not None, "it gave the rules"
         return self._boundary.pass_file(source, self._fresh(path), rules)
@@ -274,7 +280,8 @@ class Handoff:
         self._bring(files)
         if rules := self._rules(task.tenant, "cold"):
             source = self._strip(source, unstripped(source.path), rules)
-        made = self._make_cold(task.tenant, task.day_ms, source, number)
+        sketched = self._sketched(task.tenant)
+        made = self._make_cold(task.tenant, task.day_ms, source, number, sketched)
         if source is not files[0]:
             self._disk.remove(source.path)
 

@@ -253,7 +253,8 @@ class Imports:
         """The day's cold objects, past the boundary."""
         if rules := self._boundary.rules(warm.tenant, "cold"):
             warm = self._boundary.pass_file(warm, f"{beside}.hours", rules)
-        return self._make_cold(warm.tenant, day_ms, warm, number)
+        sketched = self._boundary.sketched(warm.tenant)
+        return self._make_cold(warm.tenant, day_ms, warm, number, sketched)
 
     def _take_cold(self, staged: Staged, day_ms: int, before: Catalog, seen: Seen) -> Taken:
         """A day of which minutes are not kept: its hours alone."""
@@ -277,7 +278,8 @@ class Imports:
         joined = self._join(tenant, HOUR_MS, parts, tier, sources, day_ms, hours)
         seen = seen.with_parts(parts)
         source = tier_file("warm", tenant, day_ms, number, joined, seen)
-        made = self._make_cold(tenant, day_ms, source, number)
+        sketched = self._boundary.sketched(tenant)
+        made = self._make_cold(tenant, day_ms, source, number, sketched)
         kept = before.kept_from(tenant)
         self._commit(before, tenant, day_ms, made, Marks(kept.warm, min(kept.cold, day_ms)))
         return taken("cold", staged, joined, day_ms, number)
@@ -377,6 +379,7 @@ def tier_file(
         points=joined.points,
         through_sequence=seen.through_sequence,
         folded=joined.folded,
+        sketches=joined.sketches,
         orders=seen.orders,
         lost_points=seen.lost_points,
     )

@@ -9,7 +9,7 @@ from typing import Protocol
 
 import msgspec
 
-from sluiceway.governance.boundary import StripRule
+from sluiceway.governance.boundary import Matchers, StripRule
 from sluiceway.tiers.catalog import Owned, TierFile
 from sluiceway.tiers.hot import HotConfig
 from sluiceway.tiers.manifest import BlockEntry, Deletion, Version
@@ -27,6 +27,8 @@ class WindowsReport(msgspec.Struct, frozen=True):
     """Raw points in the windows."""
     folded: int = 0
     """Series that lost labels."""
+    sketches: int = 0
+    """Windows that have a sketch."""
 
 
 class RollReport(msgspec.Struct, frozen=True):
@@ -53,7 +55,8 @@ class RollKernel(Protocol):
     """
 
     def roll(self, request: str) -> str:
-        """JSON of {tenant, from_ms, until_ms, window_ms, path} -> JSON of a RollReport."""
+        """JSON of {tenant, from_ms, until_ms, window_ms, path, past_damage, sketches} -> JSON of a
+        RollReport."""
         ...
 
     def watch_coverage(self, tenant: str, until_ms: int) -> None: ...
@@ -71,6 +74,10 @@ class RollKernel(Protocol):
 
 Rules = tuple[StripRule, ...]
 """What windows lose when they move to a tier."""
+
+
+Sketched = tuple[Matchers, ...]
+"""Series of which windows get sketches."""
 
 
 class Merger(Protocol):
@@ -114,7 +121,7 @@ class ColdMaker(Protocol):
     """Makes the cold files of a day out of its warm file."""
 
     def __call__(
-        self, tenant: str, day_ms: int, source: TierFile, number: int
+        self, tenant: str, day_ms: int, source: TierFile, number: int, sketched: Sketched = ()
     ) -> tuple[TierFile, ...]: ...
 
 

@@ -53,6 +53,8 @@ class TierFile(msgspec.Struct, frozen=True):
     """On the object store, under its path; here there may be a copy."""
     object_crc32: int = 0
     """Of all bytes of the object."""
+    sketches: int = 0
+    """Windows that have a sketch."""
 
     @property
     def unit(self) -> tuple[str, str, int, int, int]:

@@ -19,6 +19,7 @@ from sluiceway.governance.policy import (
     Limit,
     Match,
     Policy,
+    SketchRule,
     Stage,
     checked,
 )
@@ -75,11 +76,20 @@ boundary_rules = st.builds(
 ) | st.builds(
     BoundaryRule, name=st.just("d"), keep=names | st.just(()), significant_digits=rounding
 )
+sketch_rules = st.builds(
+    SketchRule,
+    name=st.sampled_from(["a", "b", "c"]),
+    metric=text,
+    tenant=st.sampled_from(["*", "acme"]),
+    match=st.sampled_from(Match),
+    labels=st.dictionaries(st.sampled_from(["env", "id"]), text | st.just("")),
+)
 policies = st.builds(
     Policy,
     stage=st.sampled_from(Stage),
     budgets=st.lists(budget, max_size=5, unique_by=lambda b: b.name).map(tuple),
     boundary=st.lists(boundary_rules, max_size=4, unique_by=lambda b: b.name).map(tuple),
+    sketches=st.lists(sketch_rules, max_size=3, unique_by=lambda rule: rule.name).map(tuple),
 )
 
 

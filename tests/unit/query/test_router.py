@@ -36,11 +36,15 @@ def intervals(text: str) -> tuple[tuple[int, int], ...]:
 
 def coverages() -> dict[str, Coverage]:
     told = {}
-    for name, raw_from, warm, cold, dirty in rows_below("Coverages of the table"):
+    for name, raw_from, warm, cold, dirty, sketches in rows_below("Coverages of the table"):
         tiers = (("warm", 60_000, warm), ("cold", HOUR_MS, cold))
         told[name] = Coverage(
             -(1 << 62) if raw_from == "always" else time_of(raw_from),
-            tuple(Rollup(t, w, intervals(text)) for t, w, text in tiers if text != "none"),
+            tuple(
+                Rollup(t, w, intervals(text), sketches == "yes")
+                for t, w, text in tiers
+                if text != "none"
+            ),
             () if dirty == "none" else tuple(time_of(one) for one in dirty.split(", ")),
         )
     return told
@@ -61,8 +65,9 @@ def describe(segment: Segment) -> str:
         words += [f"{piece.tier}<{short(piece.until_ms)}" for piece in segment.pieces[:-1]]
         words.append(last.tier)
     if segment.tier != "raw":
-        bound = f"({segment.bound_ms // 1000}s)" if segment.bound_ms else ""
-        words.append(segment.exactness + bound)
+        bounds = [f"{segment.bound_ms // 1000}s"] if segment.bound_ms else []
+        bounds += ["0.01"] if segment.sketched else []
+        words.append(segment.exactness + (f"({', '.join(bounds)})" if bounds else ""))
     if segment.otherwise is not None:
         words += ["else", segment.otherwise]
     return " ".join(words)

@@ -63,6 +63,7 @@ class Files:
     """The files: answer 2 at each step, as exact as they are told."""
 
     exactness: str = "exact"
+    relative_error: float = 0.0
     asked: list[tuple[dict[str, Any], list[Any], list[Any]]] = field(default_factory=list)
     kept: set[str] = field(default_factory=set)
     hidden: dict[str, str] = field(default_factory=dict)
@@ -83,7 +84,8 @@ class Files:
         self._meet(files)
         if exact_only and self.exactness != "exact":
             return None
-        return columns(plan, 2.0, exactness=self.exactness, bytes_read=10, files_read=len(files))
+        told = {"relative_error": self.relative_error, "bytes_read": 10, "files_read": len(files)}
+        return columns(plan, 2.0, exactness=self.exactness, **told)
 
     def label_names(
         self, request: Any, files: list[Any], cancel: object = None, hidden: Any = None
@@ -316,3 +318,22 @@ def test_windows_that_lack_points_of_damaged_pages_are_never_exact() -> None:
     assert answer.warnings == ["rollups lack points of damaged raw pages: 7 at most"]
     asked = plan("rate", HOUR_MS, 62 * DAY_MS, 63 * DAY_MS, HOUR_MS)
     assert reader.evaluate(asked).stats["infos"] == ["tiers: warm; exact"]
+
+
+def test_quantiles_from_sketches_say_their_error_and_ask_hours_first() -> None:
+    held = catalog(cold=True)
+    kept = tuple(msgspec.structs.replace(f, sketches=int(f.tier == "cold")) for f in held.files)
+    sketched = msgspec.structs.replace(held, files=kept)
+    asked = plan("quantile_over_time", HOUR_MS, 60 * DAY_MS, 61 * DAY_MS, HOUR_MS)
+    files = Files("bounded", 0.01)
+    answer = tiered(Hot(), files, sketched).evaluate(asked)
+    # The fake refuses what is not exact, so the finer tier is asked too.
+    assert [tier for _, paths, _ in files.asked for _, tier, _ in paths[:1]] == ["cold", "warm"]
+    assert answer.stats["infos"] == ["tiers: warm; bounded(0.01)"]
+    exact = tiered(Hot(), Files(), sketched).evaluate(asked)
+    assert exact.stats["infos"] == ["tiers: cold; exact"]
+    moved = {**asked, "start_ms": 60 * DAY_MS + 1, "end_ms": 61 * DAY_MS + 1}
+    answer = tiered(Hot(), Files("bounded", 0.01), sketched).evaluate(moved)
+    assert answer.stats["infos"] == ["tiers: warm; bounded(1m, 0.01)"]
+    plain = tiered(Hot(), Files("approximate"), held).evaluate(asked)
+    assert plain.stats["infos"] == ["tiers: warm; approximate"]

@@ -32,6 +32,8 @@ pub enum Values<'a> {
     Int64(&'a [i64]),
     Double(&'a [f64]),
     Truth(&'a [bool]),
+    /// Bytes of no order, none like another.
+    Opaque(&'a [ByteArray]),
 }
 
 pub struct Chunk {
@@ -51,7 +53,7 @@ impl Values<'_> {
         match self {
             Values::Text(_) => &[Trial::Dictionary],
             Values::Int32(_) | Values::Int64(_) => &[Trial::Dictionary, Trial::Delta],
-            Values::Truth(_) => &[Trial::Plain],
+            Values::Truth(_) | Values::Opaque(_) => &[Trial::Plain],
             // The library's dictionary takes -0 for 0.
             Values::Double(values) if values.iter().any(|v| *v == 0.0 && v.is_sign_negative()) => {
                 &[Trial::Plain]
@@ -71,7 +73,12 @@ pub fn encode(
 ) -> Result<Chunk> {
     let mut best: Option<Chunk> = None;
     for &trial in values.trials() {
-        let chunk = encode_as(column, values, levels, properties(trial, ordered))?;
+        let statistics = match values {
+            Values::Opaque(_) => EnabledStatistics::None,
+            _ if ordered => EnabledStatistics::Page,
+            _ => EnabledStatistics::Chunk,
+        };
+        let chunk = encode_as(column, values, levels, properties(trial, statistics))?;
         if best.as_ref().is_none_or(|best| chunk.bytes.len() < best.bytes.len()) {
             best = Some(chunk);
         }
@@ -79,9 +86,8 @@ pub fn encode(
     Ok(best.expect("each type has a trial"))
 }
 
-fn properties(trial: Trial, ordered: bool) -> WriterPropertiesPtr {
+fn properties(trial: Trial, statistics: EnabledStatistics) -> WriterPropertiesPtr {
     let level = ZstdLevel::try_new(ZSTD_LEVEL).expect("a level of zstd");
-    let statistics = if ordered { EnabledStatistics::Page } else { EnabledStatistics::Chunk };
     let builder = WriterProperties::builder()
         .set_writer_version(WriterVersion::PARQUET_1_0)
         .set_compression(Compression::ZSTD(level))
@@ -108,7 +114,9 @@ fn encode_as(
     let pages = Box::new(ChecksummedPages { out: &mut bytes });
     let mut writer = get_column_writer(Arc::clone(column), properties, pages);
     let written = match (&mut writer, values) {
-        (ColumnWriter::ByteArrayColumnWriter(w), Values::Text(v)) => w.write_batch(v, levels, None),
+        (ColumnWriter::ByteArrayColumnWriter(w), Values::Text(v) | Values::Opaque(v)) => {
+            w.write_batch(v, levels, None)
+        }
         (ColumnWriter::Int32ColumnWriter(w), Values::Int32(v)) => w.write_batch(v, levels, None),
         (ColumnWriter::Int64ColumnWriter(w), Values::Int64(v)) => w.write_batch(v, levels, None),
         (ColumnWriter::DoubleColumnWriter(w), Values::Double(v)) => w.write_batch(v, levels, None),

@@ -49,6 +49,10 @@ impl Content {
                 put(windows.minimum[at]);
                 put(windows.maximum[at]);
             }
+            if let Some(sketch) = windows.sketches.get(at) {
+                out.extend_from_slice(&(sketch.len() as u64).to_le_bytes());
+                out.extend_from_slice(sketch);
+            }
         }
         self.hash.update(out);
     }

@@ -21,15 +21,17 @@ pub fn erase_cold(
     taken: &[Taken],
 ) -> Result<Vec<ColdReport>> {
     let mut held: Vec<Part> = Vec::with_capacity(parts.len());
+    let mut sketched = false;
     for part in parts {
         let file = ColdFile::open(disk, &unit.whole_path(&part.path))?;
+        sketched |= file.facts().sketches > 0;
         let windows = file.facts().windows;
         let file = Box::new(MaskedFile::new(Arc::new(file), taken)?);
         held.push(Part { file, owned_ms: part.owned_ms.clone(), windows, replaces: false });
     }
     let names: BTreeSet<&String> = held.iter().flat_map(|part| part.file.taken()).collect();
     let names: Vec<String> = names.into_iter().cloned().collect();
-    let mut writer = ColdUnitWriter::new(disk, unit, &names);
+    let mut writer = ColdUnitWriter::new(disk, &ColdUnit { sketched, ..unit.clone() }, &names);
     join(&held, &mut |labels, windows, marks| writer.push(labels, windows, marks))?;
     let reports = writer.finish()?;
     for report in &reports {

@@ -72,7 +72,8 @@ pub fn merge_cold(disk: &dyn Disk, unit: &ColdUnit, parts: &[ColdPart]) -> Resul
     }
     let taken: BTreeSet<&String> = open.iter().flat_map(|part| part.file.taken()).collect();
     let taken: Vec<String> = taken.into_iter().cloned().collect();
-    let mut writer = ColdUnitWriter::new(disk, unit, &taken);
+    let sketched = open.iter().any(|part| part.file.facts().sketches > 0);
+    let mut writer = ColdUnitWriter::new(disk, &ColdUnit { sketched, ..unit.clone() }, &taken);
     let metrics: BTreeSet<&String> = open.iter().flat_map(|part| part.metrics.keys()).collect();
     for metric in metrics {
         merge_metric(&open, metric, &mut writer)?;
@@ -159,7 +160,7 @@ fn write_batch(open: &[Open], batch: &[&[Entry]], writer: &mut ColdUnitWriter<'_
             }
         }
         for (_, part, range, at) in places {
-            windows.push(&pieces[part][range].window(at));
+            windows.append(&pieces[part][range], at..at + 1);
         }
         let kind: Kind = open[first.part].placed[first.series].kind;
         windows.end_series(kind);

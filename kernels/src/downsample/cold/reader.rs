@@ -4,8 +4,8 @@
 use super::bounds::{self, guarded};
 use super::index::{Placed, SeriesIndex};
 use super::schema::{
-    COLUMN_COUNT, ENDS_STALE, FIRST_TIME, Facts, LAST_TIME, POINTS, VALUE_COLUMNS, WINDOW_END,
-    schema,
+    COLUMN_COUNT, ENDS_STALE, FIRST_TIME, Facts, LAST_TIME, POINTS, SKETCH, VALUE_COLUMNS,
+    WINDOW_END, schema,
 };
 use super::unreadable;
 use crate::disk::{Disk, DiskFile, read_full};
@@ -17,7 +17,9 @@ use crate::labels::LabelTable;
 use crate::shard::matcher::Matcher;
 use bytes::Bytes;
 use parquet::column::reader::{ColumnReaderImpl, get_column_reader, get_typed_column_reader};
-use parquet::data_type::{BoolType, ByteArrayType, DataType, DoubleType, Int32Type, Int64Type};
+use parquet::data_type::{
+    BoolType, ByteArray, ByteArrayType, DataType, DoubleType, Int32Type, Int64Type,
+};
 use parquet::errors::ParquetError;
 use parquet::file::metadata::{PageIndexPolicy, ParquetMetaData, ParquetMetaDataReader};
 use parquet::file::reader::{ChunkReader, Length, SerializedPageReader};
@@ -51,7 +53,11 @@ impl ColdFile {
         })?;
         bounds::check(&metadata, bytes)?;
         let facts = Facts::of(metadata.file_metadata())?;
-        if metadata.file_metadata().schema() != &*schema() {
+        let columns = metadata.file_metadata().schema_descr().num_columns();
+        let sketched = columns > SKETCH;
+        if metadata.file_metadata().schema() != &*schema(sketched)
+            || facts.sketches > if sketched { facts.windows } else { 0 }
+        {
             return Err(KernelError::corruption("cold object: other columns than its format's"));
         }
         let held = Arc::clone(&file);
@@ -106,7 +112,7 @@ impl ColdFile {
             std::slice::from_ref(&(0..rows)),
             &mut out,
         )?;
-        let text = |value: &parquet::data_type::ByteArray| value.as_utf8().map(str::to_owned);
+        let text = |value: &ByteArray| value.as_utf8().map(str::to_owned);
         out.iter().map(text).collect::<std::result::Result<_, _>>().map_err(|e| unreadable(&e))
     }
 
@@ -129,6 +135,9 @@ impl ColdFile {
         }
         if fields.has(Fields::STALE) {
             self.column::<BoolType>(source, group, ENDS_STALE, runs, &mut decoded.ends_stale)?;
+        }
+        if fields.has(Fields::SKETCH) && self.facts.sketches > 0 {
+            self.column::<ByteArrayType>(source, group, SKETCH, runs, &mut decoded.sketches)?;
         }
         for (column, field) in VALUE_COLUMNS {
             if !fields.has(field) {
@@ -207,11 +216,19 @@ struct Decoded {
     first_ms: Vec<i64>,
     last_ms: Vec<i64>,
     values: [Vec<f64>; COLUMN_COUNT],
+    /// Without data where a row has none.
+    sketches: Vec<ByteArray>,
 }
 
 impl Decoded {
     /// Append these rows to the windows, zeros where a column was not asked for.
     fn append(&self, rows: Range<usize>, out: &mut WindowColumns) {
+        let first = out.end_ms.len();
+        for (place, sketch) in self.sketches.get(rows.clone()).into_iter().flatten().enumerate() {
+            if *sketch != ByteArray::default() {
+                out.sketches.push(first + place, sketch.data());
+            }
+        }
         out.end_ms.extend_from_slice(&self.end_ms[rows.clone()]);
         let count = out.end_ms.len();
         out.count.extend(self.count.get(rows.clone()).into_iter().flatten().map(|&n| n as u32));

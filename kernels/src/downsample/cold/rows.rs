@@ -37,6 +37,10 @@ pub struct Rows {
     sum: Vec<f64>,
     minimum: Vec<f64>,
     maximum: Vec<f64>,
+    /// Windows with a sketch.
+    sketched: Levels,
+    sketches: Vec<ByteArray>,
+    sketch_bytes: usize,
 }
 
 type Levels = Vec<i16>;
@@ -44,6 +48,11 @@ type Levels = Vec<i16>;
 impl Rows {
     pub fn len(&self) -> usize {
         self.window_end.len()
+    }
+
+    /// Bytes of the sketches.
+    pub fn sketch_bytes(&self) -> usize {
+        self.sketch_bytes
     }
 
     /// Append the windows of one series, whose number in the object is `number`.
@@ -82,6 +91,10 @@ impl Rows {
         self.pointed.push(i16::from(pointed));
         self.counted.push(i16::from(counted));
         self.folded.push(i16::from(folded));
+        let sketch = windows.sketches.get(at);
+        self.sketched.push(i16::from(sketch.is_some()));
+        self.sketches.extend(sketch.map(|sketch| ByteArray::from(sketch.to_vec())));
+        self.sketch_bytes += sketch.map_or(0, <[u8]>::len);
         if pointed {
             self.first_ms.push(windows.first_ms[at]);
             self.first.push(windows.first[at]);
@@ -105,7 +118,7 @@ impl Rows {
         let tenants = vec![ByteArray::from(tenant); self.len()];
         let (pointed, counted, folded) =
             (Some(&self.pointed), Some(&self.counted), Some(&self.folded));
-        let all: [(Values<'_>, Option<&Levels>); COLUMN_COUNT] = [
+        let mut all: Vec<(Values<'_>, Option<&Levels>)> = vec![
             (Values::Text(&tenants), None),
             (Values::Text(&self.metric), None),
             (Values::Int32(&self.series), None),
@@ -125,6 +138,12 @@ impl Rows {
             (Values::Double(&self.minimum), folded),
             (Values::Double(&self.maximum), folded),
         ];
+        debug_assert_eq!(all.len(), COLUMN_COUNT);
+        if columns.num_columns() > schema::SKETCH {
+            all.push((Values::Opaque(&self.sketches), Some(&self.sketched)));
+        } else if !self.sketches.is_empty() {
+            return Err(KernelError::Backend("cold object: sketches, and no column".to_owned()));
+        }
         let chunk = |(column, (values, levels)): (usize, &(Values<'_>, Option<&Levels>))| {
             let ordered = matches!(
                 column,

@@ -31,7 +31,10 @@ pub const DROPPED: usize = 14;
 pub const SUM_VALUE: usize = 15;
 pub const MIN_VALUE: usize = 16;
 pub const MAX_VALUE: usize = 17;
+/// Columns of every object.
 pub const COLUMN_COUNT: usize = 18;
+/// The column after them, of objects with sketches.
+pub const SKETCH: usize = 18;
 
 const MESSAGE: &str = "message sluiceway_windows {
   required binary tenant_name (UTF8);
@@ -52,10 +55,14 @@ const MESSAGE: &str = "message sluiceway_windows {
   optional double sum_value;
   optional double min_value;
   optional double max_value;
-}";
+";
+const SKETCH_MESSAGE: &str = "  optional binary sketch;\n";
 
-pub fn schema() -> TypePtr {
-    Arc::new(parse_message_type(MESSAGE).expect("the schema is a constant"))
+/// `sketched`: with the column of sketches.
+pub fn schema(sketched: bool) -> TypePtr {
+    let more = if sketched { SKETCH_MESSAGE } else { "" };
+    let message = format!("{MESSAGE}{more}}}");
+    Arc::new(parse_message_type(&message).expect("the schema is a constant"))
 }
 
 /// Rows ascend by series (and so by metric), then by time.
@@ -116,6 +123,8 @@ pub struct Facts {
     pub digits: u8,
     /// Labels that were lost, ascending.
     pub taken: Vec<String>,
+    /// Windows that have a sketch.
+    pub sketches: u64,
     pub index: IndexPlace,
 }
 
@@ -143,6 +152,9 @@ impl Facts {
         if self.folded > 0 {
             pairs.push(("sluiceway.folded", self.folded.to_string()));
             pairs.push(("sluiceway.taken", serde_json::Value::from(&self.taken[..]).to_string()));
+        }
+        if self.sketches > 0 {
+            pairs.push(("sluiceway.sketches", self.sketches.to_string()));
         }
         pairs.into_iter().map(|(key, value)| KeyValue::new(key.to_owned(), value)).collect()
     }
@@ -176,6 +188,7 @@ impl Facts {
             folded: number(given("folded").unwrap_or("0"))?,
             digits: number(given("digits").unwrap_or("0"))?,
             taken,
+            sketches: number(given("sketches").unwrap_or("0"))?,
             index: index_place(text("index")?)?,
         })
     }

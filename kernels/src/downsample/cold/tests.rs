@@ -10,6 +10,7 @@ use crate::downsample::memory_file::MemoryFile;
 use crate::error::KernelError;
 use crate::labels::LabelTable;
 use crate::shard::matcher::{MatchOp, Matcher};
+use crate::sketch::quantiles::Sketch;
 use proptest::prelude::*;
 use std::io;
 use std::sync::Arc;
@@ -84,10 +85,21 @@ fn series(mut all: Vec<Drawn>) -> (LabelTable, WindowColumns) {
         lists.push(labels);
         for &(hour, count, value, stale) in &drawn.windows {
             windows.push(&window(hour, count, value, stale, drawn.kind));
+            if count > 2 && drawn.instance % 2 == 0 {
+                let place = windows.window_count() - 1;
+                windows.sketches.push(place, &sketch(&[value, value * 2.0, f64::from(hour)]));
+            }
         }
         windows.end_series(drawn.kind);
     }
     (LabelTable::from_lists(&lists), windows)
+}
+
+fn sketch(values: &[f64]) -> Vec<u8> {
+    let (mut sketch, mut bytes) = (Sketch::default(), Vec::new());
+    values.iter().for_each(|&value| sketch.add(value));
+    sketch.encode(&mut bytes);
+    bytes
 }
 
 fn unit(range_ms: (i64, i64), number: u64) -> ColdUnit {
@@ -111,6 +123,8 @@ fn bits(windows: &WindowColumns) -> Vec<Vec<u64>> {
         values(&windows.sum),
         values(&windows.minimum),
         values(&windows.maximum),
+        windows.sketches.iter().map(|(place, _)| place as u64).collect(),
+        windows.sketches.bytes().iter().map(|&byte| u64::from(byte)).collect(),
     ]
 }
 
@@ -143,7 +157,7 @@ fn beside(report: &ColdReport, labels: &LabelTable, windows: &WindowColumns) -> 
     let kept: Vec<usize> = (0..labels.len()).filter(own).filter(pooled).collect();
     let mut subset = WindowColumns::default();
     for &i in &kept {
-        windows.series(i).for_each(|at| subset.push(&windows.window(at)));
+        subset.append(windows, windows.series(i));
         subset.end_series(windows.kinds[i]);
     }
     let labels = labels.take(&kept).expect("labels");
@@ -210,7 +224,7 @@ proptest! {
             let mut cut = WindowColumns::default();
             for i in 0..labels.len() {
                 let inside = |at: &usize| (range_ms.0 + 1..range_ms.1 + 1).contains(&windows.end_ms[*at]);
-                windows.series(i).filter(inside).for_each(|at| cut.push(&windows.window(at)));
+                windows.series(i).filter(inside).for_each(|at| cut.append(&windows, at..at + 1));
                 cut.end_series(windows.kinds[i]);
             }
             let reports = write_cold(&disk, &unit(range_ms, 1), &labels, &cut).expect("a day");

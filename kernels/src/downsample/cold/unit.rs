@@ -7,6 +7,7 @@ use crate::downsample::file::compare_labels;
 use crate::downsample::mark::Mark;
 use crate::error::Result;
 use crate::labels::{LabelTable, METRIC_NAME};
+use crate::shard::matcher::Matcher;
 use serde::Deserialize;
 use std::ops::Range;
 
@@ -31,6 +32,12 @@ pub struct ColdUnit {
     /// The order to delete up to which it was written anew; 0: it was not.
     #[serde(default)]
     pub erased: u64,
+    /// Each rule's matchers: series that one names get sketches, where their minutes say enough.
+    #[serde(default)]
+    pub sketches: Vec<Vec<Matcher>>,
+    /// The objects have the column of sketches.
+    #[serde(skip)]
+    pub sketched: bool,
 }
 
 fn own_rows_min() -> usize {
@@ -48,6 +55,8 @@ impl ColdUnit {
             number,
             own_rows_min: OWN_ROWS_MIN,
             erased: 0,
+            sketches: Vec::new(),
+            sketched: false,
         }
     }
 
@@ -81,6 +90,7 @@ pub fn write_cold(
         compare_labels(labels, i, labels, j).then_with(|| windows.kinds[i].cmp(&windows.kinds[j]))
     });
     let sorted = labels.take(&order)?;
+    let unit = &ColdUnit { sketched: !windows.sketches.is_empty(), ..unit.clone() };
     let mut writer = ColdUnitWriter::new(disk, unit, &[]);
     let mut from = 0;
     while from < order.len() {
@@ -100,7 +110,7 @@ pub fn write_cold(
 
 /// Copy one series' windows to the end of `out`.
 fn append(windows: &WindowColumns, i: usize, out: &mut WindowColumns) {
-    windows.series(i).for_each(|at| out.push(&windows.window(at)));
+    out.append(windows, windows.series(i));
     out.end_series(windows.kinds[i]);
 }
 

@@ -10,6 +10,7 @@ use crate::downsample::file::WindowFile;
 use crate::downsample::mark::Marked;
 use crate::error::{KernelError, Result};
 use crate::labels::{LabelTable, METRIC_NAME};
+use crate::sketch::quantiles;
 
 /// Series read at once: memory.
 const BATCH_SERIES: usize = 256;
@@ -26,7 +27,7 @@ fn corrupt(why: &str) -> KernelError {
 
 fn verify_windows(file: &ColdFile) -> Result<()> {
     let mut content = Content::default();
-    let (mut windows, mut points) = (0, 0);
+    let (mut windows, mut points, mut sketches) = (0, 0, 0);
     let mut marked = Marked::default();
     let mut batch = WindowColumns::default();
     let numbers: Vec<u32> = (0..file.series_count() as u32).collect();
@@ -39,10 +40,16 @@ fn verify_windows(file: &ColdFile) -> Result<()> {
         }
         file.index().dictionary.marks(series)?.into_iter().for_each(|mark| marked.add(mark));
         windows += batch.window_count() as u64;
+        sketches += batch.sketches.len() as u64;
+        for (place, sketch) in batch.sketches.iter() {
+            if quantiles::points(sketch)? != u64::from(batch.count[place]) {
+                return Err(corrupt("points of a sketch"));
+            }
+        }
         points += batch.count.iter().map(|&count| u64::from(count)).sum::<u64>();
     }
     let facts = file.facts();
-    if (windows, points) != (facts.windows, facts.points) {
+    if (windows, points, sketches) != (facts.windows, facts.points, facts.sketches) {
         return Err(corrupt("counts"));
     }
     if marked != file.marked() {

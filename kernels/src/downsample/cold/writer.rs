@@ -27,6 +27,8 @@ use std::sync::Arc;
 /// A row group closes after the series that brings it here: memory while writing, and how much of
 /// a large object an engine reads at least.
 const GROUP_ROWS: usize = 262_144;
+/// Of sketches, likewise.
+const GROUP_SKETCH_BYTES: usize = 32 << 20;
 const UNFINISHED: &str = ".part";
 
 /// A finished object. Its path is below the cold directory.
@@ -47,6 +49,7 @@ pub struct ColdReport {
     pub series: usize,
     pub windows: u64,
     pub points: u64,
+    pub sketches: u64,
     pub min_end_ms: i64,
     pub max_end_ms: i64,
 }
@@ -68,6 +71,7 @@ pub struct ColdWriter<'d> {
     content: Content,
     windows: u64,
     points: u64,
+    sketches: u64,
     ends_ms: (i64, i64),
 }
 
@@ -94,7 +98,7 @@ impl<'d> ColdWriter<'d> {
             .set_created_by(CREATED_BY.to_owned())
             .set_sorting_columns(Some(sorting()))
             .build();
-        let out = SerializedFileWriter::new(sink, schema(), Arc::new(properties))
+        let out = SerializedFileWriter::new(sink, schema(unit.sketched), Arc::new(properties))
             .map_err(|error| unwritable(&error))?;
         Ok(ColdWriter {
             disk,
@@ -111,6 +115,7 @@ impl<'d> ColdWriter<'d> {
             content: Content::default(),
             windows: 0,
             points: 0,
+            sketches: 0,
             ends_ms: (i64::MAX, i64::MIN),
         })
     }
@@ -178,9 +183,11 @@ impl<'d> ColdWriter<'d> {
         self.index.push((labels, at), kind, mark, rows.len())?;
         self.marked.add(mark);
         self.windows += rows.len() as u64;
+        self.sketches +=
+            rows.clone().filter(|&at| windows.sketches.get(at).is_some()).count() as u64;
         self.points += windows.count[rows].iter().map(|&count| u64::from(count)).sum::<u64>();
         self.ends_ms = (self.ends_ms.0.min(first), self.ends_ms.1.max(last));
-        if self.rows.len() >= GROUP_ROWS {
+        if self.rows.len() >= GROUP_ROWS || self.rows.sketch_bytes() >= GROUP_SKETCH_BYTES {
             self.write_group()?;
         }
         Ok(())
@@ -233,6 +240,7 @@ impl<'d> ColdWriter<'d> {
             folded: self.marked.folded_series,
             digits: self.marked.digits,
             taken: self.taken.clone(),
+            sketches: self.sketches,
             tenant: self.unit.tenant.clone(),
             window_ms: self.unit.window_ms,
             from_ms: self.unit.from_ms,
@@ -262,6 +270,7 @@ impl<'d> ColdWriter<'d> {
             series,
             windows: self.windows,
             points: self.points,
+            sketches: self.sketches,
             min_end_ms: self.ends_ms.0,
             max_end_ms: self.ends_ms.1,
         }

@@ -43,6 +43,9 @@ pub struct WarmReport {
     pub windows: u64,
     /// Raw points in the windows.
     pub points: u64,
+    /// Windows that have a sketch.
+    #[serde(default)]
+    pub sketches: u64,
     /// (0, -1) in a file without windows.
     pub min_end_ms: i64,
     pub max_end_ms: i64,
@@ -124,6 +127,9 @@ pub(super) struct Root {
     pub directory_pages: Vec<Place>,
     /// First series of each directory page.
     pub directory_series: Vec<u32>,
+    pub sketches: u64,
+    /// Sketches of window pages, by the page's number, ascending.
+    pub sketch_pages: Vec<(u32, Place)>,
 }
 
 impl Root {
@@ -139,6 +145,7 @@ impl Root {
             series: self.series,
             windows: self.windows,
             points: self.points,
+            sketches: self.sketches,
             min_end_ms: self.min_end_ms,
             max_end_ms: self.max_end_ms,
         }
@@ -147,6 +154,13 @@ impl Root {
     pub fn memory_bytes(&self) -> usize {
         self.directory_pages.capacity() * size_of::<Place>()
             + self.directory_series.capacity() * size_of::<u32>()
+            + self.sketch_pages.capacity() * size_of::<(u32, Place)>()
+    }
+
+    /// The sketches of a window page, where it has any.
+    pub fn sketch_page(&self, number: usize) -> Option<Place> {
+        let found = self.sketch_pages.binary_search_by_key(&number, |(page, _)| *page as usize);
+        found.ok().map(|at| self.sketch_pages[at].1)
     }
 
     /// Append root and trailer; answers the checksum.
@@ -172,10 +186,16 @@ impl Root {
         put_places(out, &self.directory_pages);
         put_differences(out, &column(&self.directory_series, |&series| i64::from(series)));
         put_names(out, &places.names)?;
-        if self.marked.folded_series > 0 {
+        if self.marked.folded_series > 0 || self.sketches > 0 {
             put_varint(out, self.marked.folded_series);
             put_varint(out, self.taken.len() as u64);
             put_texts(out, self.taken.iter().map(String::as_bytes))?;
+        }
+        if self.sketches > 0 {
+            put_varint(out, self.sketches);
+            put_varint(out, self.sketch_pages.len() as u64);
+            put_differences(out, &column(&self.sketch_pages, |(page, _)| i64::from(*page)));
+            put_places(out, &self.sketch_pages.iter().map(|(_, place)| *place).collect::<Vec<_>>());
         }
         let too_long = |_| KernelError::Backend("warm: root over 4 GiB".into());
         let length = u32::try_from(out.len() - start).map_err(too_long)?.to_le_bytes();
@@ -213,6 +233,10 @@ impl Root {
             let text = |at| texts.string(at).map(str::to_owned);
             taken = (0..count).map(text).collect::<Result<_>>()?;
         }
+        let (sketches, sketch_pages) = read_sketch_pages(&mut cursor, pieces_max, file_bytes)?;
+        if sketches > windows {
+            return Err(broken("sketches of a file"));
+        }
         if digits > DIGITS_MAX || marked.folded_series > series {
             return Err(broken("marks of a file"));
         }
@@ -231,9 +255,31 @@ impl Root {
             max_end_ms,
             directory_pages,
             directory_series,
+            sketches,
+            sketch_pages,
         };
         Ok((root, Places { label_pages, names }))
     }
+}
+
+type SketchPages = (u64, Vec<(u32, Place)>);
+
+fn read_sketch_pages(
+    cursor: &mut Cursor,
+    pieces_max: usize,
+    file_bytes: u64,
+) -> Result<SketchPages> {
+    if cursor.is_empty() {
+        return Ok((0, Vec::new()));
+    }
+    let sketches = cursor.varint()?;
+    let count = cursor.count(pieces_max)?;
+    let pages = read_u32_differences(cursor, count)?;
+    let places = read_places(cursor, count, file_bytes)?;
+    if sketches == 0 || !pages.is_sorted_by(|a, b| a < b) {
+        return Err(broken("sketches of a file"));
+    }
+    Ok((sketches, pages.into_iter().zip(places).collect()))
 }
 
 /// The first bytes of every warm file.

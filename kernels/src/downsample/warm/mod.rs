@@ -13,6 +13,7 @@ mod page;
 mod reader;
 mod round;
 mod select;
+mod sketch_page;
 mod strip;
 mod times;
 mod usage;

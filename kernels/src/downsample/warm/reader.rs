@@ -5,10 +5,11 @@
 
 use super::columns::broken;
 use super::format::{
-    HEADER_BYTES, PageEntry, Root, TRAILER_BYTES, WarmReport, check_header, checksum, read_entries,
-    read_trailer,
+    DIRECTORY_PAGE_ENTRIES, HEADER_BYTES, PageEntry, Root, TRAILER_BYTES, WarmReport, check_header,
+    checksum, read_entries, read_trailer,
 };
 use super::page::{Asked, SECTIONS, Sections, decode, sections_of};
+use super::sketch_page;
 use crate::disk::Disk;
 use crate::downsample::columns::{Fields, Kind, WindowColumns};
 use crate::downsample::dictionary::place::{Pieces, Place, read_exact};
@@ -68,9 +69,10 @@ impl WarmFile {
         }
     }
 
-    /// Read and decode a page's columns; answers bytes read.
+    /// Read and decode the columns of page `number`; answers bytes read.
     pub(super) fn page(
         &self,
+        number: usize,
         entry: &PageEntry,
         fields: Fields,
         wanted: &[bool],
@@ -108,7 +110,24 @@ impl WarmFile {
         };
         let ReadBuffers { columns, numbers } = buffers;
         decode(&sections, &asked, columns, numbers).map_err(|error| self.named(error))?;
+        if fields.has(Fields::SKETCH) {
+            read += self.read_sketches(number, columns, false)?;
+        }
         Ok(read)
+    }
+
+    /// The sketches of page `number`, whose windows are in `page`; answers bytes read.
+    pub(super) fn read_sketches(
+        &self,
+        number: usize,
+        page: &mut WindowColumns,
+        verify: bool,
+    ) -> Result<u64> {
+        page.sketches.clear();
+        let Some(place) = self.root.sketch_page(number) else { return Ok(0) };
+        let bytes = self.dictionary.pieces.read(place)?;
+        sketch_page::decode(&bytes, page, verify).map_err(|error| self.named(error))?;
+        Ok(bytes.len() as u64)
     }
 
     pub(super) fn read_windows(
@@ -163,8 +182,9 @@ impl WarmFile {
                 continue;
             }
             read += u64::from(self.root.directory_pages[number].length);
-            for entry in self.directory_page(number)? {
-                read += walk.page(self, &entry, buffers, take)?;
+            for (place, entry) in self.directory_page(number)?.iter().enumerate() {
+                let page = number * DIRECTORY_PAGE_ENTRIES + place;
+                read += walk.page((self, page), entry, buffers, take)?;
             }
         }
         walk.close_before(u32::MAX, take)?;
@@ -213,7 +233,7 @@ impl Walk<'_> {
 
     fn page(
         &mut self,
-        file: &WarmFile,
+        (file, number): (&WarmFile, usize),
         entry: &PageEntry,
         buffers: &mut ReadBuffers,
         take: Take<'_>,
@@ -226,21 +246,21 @@ impl Walk<'_> {
         if first < entry.first_series {
             return Err(file.named(broken("series without a page")));
         }
-        let index = |number: u32| (number - entry.first_series) as usize;
+        let index = |series: u32| (series - entry.first_series) as usize;
         let mut wanted = vec![false; entry.series as usize];
         own.iter().for_each(|&number| wanted[index(number)] = true);
         let range_ms = self.asked.range_ms.clone();
         let meets = entry.min_end_ms < range_ms.end && entry.max_end_ms >= range_ms.start;
         // Out of range the kinds are still wanted.
         let mut fields = if meets { self.asked.fields } else { Fields::NONE };
-        let mut read = file.page(entry, fields, &wanted, buffers)?;
+        let mut read = file.page(number, entry, fields, &wanted, buffers)?;
         let satisfied = |&number: &u32| {
             buffers.columns.kinds[index(number)].satisfied(self.asked.fields, self.asked.fields)
         };
         if meets && self.asked.stand_ins && !own.iter().all(satisfied) {
             // Counters asked for sums or extremes: seldom enough to read them twice.
             fields = fields.with(Fields::STAND_INS);
-            read += file.page(entry, fields, &wanted, buffers)?;
+            read += file.page(number, entry, fields, &wanted, buffers)?;
         }
         buffers.columns.complete();
         let page = &buffers.columns;

@@ -11,6 +11,7 @@ use crate::downsample::read_buffers::Numbers;
 use crate::error::KernelError;
 use crate::labels::LabelTable;
 use crate::shard::matcher::{MatchOp, Matcher};
+use crate::sketch::quantiles::Sketch;
 use proptest::prelude::*;
 
 const WINDOW_MS: i64 = 60_000;
@@ -100,11 +101,24 @@ fn windows(seed: u64, series: usize, windows_max: u64) -> WindowColumns {
         let mut end_ms = WINDOW_MS * random.below(3) as i64;
         for _ in 0..=random.below(windows_max) {
             end_ms += WINDOW_MS * if random.one_in(8) { 5 } else { 1 };
-            columns.push(&kept(&window(style, &mut x, end_ms, random), kind.fields()));
+            let made = window(style, &mut x, end_ms, random);
+            columns.push(&kept(&made, kind.fields()));
+            if made.count > 2 && style > 3 {
+                let place = columns.window_count() - 1;
+                columns.sketches.push(place, &sketch(made.count, &mut x, random));
+            }
         }
         columns.end_series(kind);
     }
     columns
+}
+
+fn sketch(count: u32, x: &mut i64, random: &mut Random) -> Vec<u8> {
+    let (mut sketch, mut bytes) = (Sketch::default(), Vec::new());
+    let style = random.below(8);
+    (0..count).for_each(|_| sketch.add(value(style, x, random)));
+    sketch.encode(&mut bytes);
+    bytes
 }
 
 /// A window with zeros in the columns that are not `fields`.
@@ -142,6 +156,9 @@ fn bits(columns: &WindowColumns, fields: Fields) -> Vec<String> {
                 let values = values.map(f64::to_bits);
                 let times = (window.end_ms, window.first_ms, window.last_ms);
                 text += &format!("|{times:?} {} {} {values:x?}", window.count, window.ends_stale);
+                if fields.has(Fields::SKETCH) {
+                    text += &format!(" {:?}", columns.sketches.get(at));
+                }
             }
             text
         })

@@ -3,6 +3,7 @@
 //! Invariant: the parts sum to the file's bytes. A page with series of several metrics is split by
 //! their series; label pages, index and directory are split by series over the whole file.
 
+use super::format::DIRECTORY_PAGE_ENTRIES;
 use super::reader::WarmFile;
 use crate::error::Result;
 use serde::Serialize;
@@ -29,8 +30,11 @@ impl WarmFile {
         }
         let mut page_bytes = 0;
         for number in 0..self.root.directory_pages.len() {
-            for entry in self.directory_page(number)? {
-                let bytes = entry.sections.iter().map(|place| u64::from(place.length)).sum();
+            for (place, entry) in self.directory_page(number)?.iter().enumerate() {
+                let page = number * DIRECTORY_PAGE_ENTRIES + place;
+                let sketches = self.root.sketch_page(page).map_or(0, |place| place.length);
+                let own = entry.sections.iter().map(|place| u64::from(place.length));
+                let bytes = own.sum::<u64>() + u64::from(sketches);
                 page_bytes += bytes;
                 let first = u64::from(entry.first_series);
                 let range = first..first + u64::from(entry.series);

@@ -1,7 +1,7 @@
 //! Reading a whole file back: every checksum compared, every page decoded, all counted anew.
 
 use super::columns::broken;
-use super::format::{HEADER_BYTES, TRAILER_BYTES, WarmReport};
+use super::format::{DIRECTORY_PAGE_ENTRIES, HEADER_BYTES, TRAILER_BYTES, WarmReport};
 use super::reader::WarmFile;
 use crate::downsample::columns::Fields;
 use crate::downsample::read_buffers::ReadBuffers;
@@ -14,7 +14,7 @@ impl WarmFile {
         let mut seen = HEADER_BYTES as u64 + TRAILER_BYTES as u64 + self.root_bytes;
         seen += self.dictionary.verify()?;
         let mut report = self.report();
-        (report.windows, report.points) = (0, 0);
+        (report.windows, report.points, report.sketches) = (0, 0, 0);
         (report.min_end_ms, report.max_end_ms) = (0, -1);
         seen += self.verify_windows(&mut report)?;
         if seen != self.bytes() || report != self.report() {
@@ -28,10 +28,14 @@ impl WarmFile {
         let mut buffers = ReadBuffers::default();
         for (number, place) in self.root.directory_pages.iter().enumerate() {
             bytes += u64::from(place.length);
-            for entry in self.directory_page(number)? {
+            for (place, entry) in self.directory_page(number)?.iter().enumerate() {
                 let wanted = vec![true; entry.series as usize];
-                self.page(&entry, Fields::ALL, &wanted, &mut buffers)?;
+                let number = number * DIRECTORY_PAGE_ENTRIES + place;
+                let fields = Fields::ALL.without(Fields::SKETCH);
+                self.page(number, entry, fields, &wanted, &mut buffers)?;
+                bytes += self.read_sketches(number, &mut buffers.columns, true)?;
                 let page = &buffers.columns;
+                report.sketches += page.sketches.len() as u64;
                 bytes += entry.sections.iter().map(|place| u64::from(place.length)).sum::<u64>();
                 let goes_on = entry.first_series + 1 == next_series;
                 if entry.first_series != next_series && !goes_on {

@@ -8,6 +8,7 @@ use super::format::{
     DIRECTORY_PAGE_ENTRIES, PageEntry, Root, TAKEN_MAX, WarmReport, header, put_entries,
 };
 use super::page::{PAGE_WINDOWS_MAX, PageEncoder, SECTIONS};
+use super::sketch_page;
 use crate::disk::{Disk, DiskFile};
 use crate::downsample::columns::{Kind, WindowColumns};
 use crate::downsample::dictionary::DictionaryWriter;
@@ -281,6 +282,7 @@ impl WarmWriter {
             start += length;
             offset += length as u64;
         }
+        self.put_sketches()?;
         let ends = self.page.end_ms.iter().copied();
         self.entries.push(PageEntry {
             first_series: self.page_first,
@@ -295,6 +297,20 @@ impl WarmWriter {
         }
         self.page.clear();
         self.sink.flush_if_full()
+    }
+
+    /// Write the sketches of the page that is being closed.
+    fn put_sketches(&mut self) -> Result<()> {
+        if self.page.sketches.is_empty() {
+            return Ok(());
+        }
+        let start = self.sink.buffer.len();
+        sketch_page::encode(&mut self.sink.buffer, &self.page)?;
+        let directory = self.root.directory_pages.len() * DIRECTORY_PAGE_ENTRIES;
+        let number = (directory + self.entries.len()) as u32;
+        self.root.sketch_pages.push((number, self.sink.place(start)?));
+        self.root.sketches += self.page.sketches.len() as u64;
+        Ok(())
     }
 
     fn close_directory_page(&mut self) -> Result<()> {
