@@ -250,12 +250,12 @@ def load(file: Path | None, **flags: Any) -> Config:
     global _config_file
     if file is not None and not file.is_file():
         raise FileNotFoundError(f"no configuration file at {file}")
-    _config_file = file
     try:
         if file is not None:
             tomllib.loads(file.read_text())
     except ValueError as error:
         raise ValueError(f"{file}: {error}") from None
+    _config_file = file
     try:
         return Config(**{name: value for name, value in flags.items() if value is not None})
     finally:

@@ -67,3 +67,4 @@ def test_an_unknown_setting_is_refused(tmp_path: Path) -> None:
     file.write_text("a = = 1\n")
     with pytest.raises(ValueError, match=r"sluiceway\.toml: "):
         config.load(file)
+    config.Config()  # the bad file is nobody else's
