@@ -176,7 +176,7 @@ async def write_side(config: Config, clock: Clock | None = None, pace: Pace = un
         doors = None if config.roles == "shard" else receiver
         app = GatewayApp(doors, proxy, keyring, paths, metrics)
         context = None if tls is None else tls.context
-        server = http_server(app, config.gateway, context, config.drain_s_max, app.refuse_at_once)
+        server = http_server(app, config.gateway, context, config.drain_s_max, app)
         stop_grpc = await open_grpc(config, receiver)
         tenants.start()
         stack.callback(tenants.stop)

@@ -56,7 +56,7 @@ async def gateway_side(config: Config) -> None:
         paths = GatewayPaths(missing, log.writer.figures, admission, metrics)
         app = GatewayApp(receiver, None, keyring, paths.table(), metrics)
         context = None if tls is None else tls.context
-        server = http_server(app, config.gateway, context, config.drain_s_max, app.refuse_at_once)
+        server = http_server(app, config.gateway, context, config.drain_s_max, app)
         stop_grpc = await open_grpc(config, receiver)
         tenants.start()
         stack.callback(tenants.stop)

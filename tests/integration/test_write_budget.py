@@ -91,7 +91,7 @@ def measure(folder: Path, connections: int) -> Taken:
         admission = Admission(limits, clock, random.Random(1))
         receiver = Receiver(hot.shard, acks, admission, keyring, limits, clock, metrics)
         app = GatewayApp(receiver, ReadProxy("/nowhere", limits), keyring, {}, metrics)
-        server = http_server(app, limits, None, 2.0)
+        server = http_server(app, limits, None, 2.0, app)
         listener = listen("127.0.0.1", 0)
         serving = asyncio.ensure_future(server.serve([listener]))
         while not server.started:

@@ -16,6 +16,7 @@ from sluiceway.gateway.keys import Keyring
 from sluiceway.gateway.keys import Scope as KeyScope
 from sluiceway.gateway.proxy import ReadProxy
 from sluiceway.gateway.receive import CLOSE, Receive, Receiver, Scope, Send, respond
+from sluiceway.gateway.server import Crowd
 from sluiceway.telemetry import Metrics
 
 DOORS: dict[str, Door] = {
@@ -23,6 +24,15 @@ DOORS: dict[str, Door] = {
     "/v1/metrics": OtlpHttp(),
     "/api/v1/otlp/v1/metrics": OtlpHttp(),
 }
+
+
+class Nobody:
+    """The crowd of a process that takes no writes."""
+
+    parked_count = 0
+
+
+NOBODY = Nobody()
 DOORS_BY_TARGET = {path.encode(): door for path, door in DOORS.items()}
 PRINCIPAL = "sluiceway.principal"
 """In the scope that a path of our own is handed: who asks, where a key's scope is needed."""
@@ -54,6 +64,7 @@ class GatewayApp:
     ) -> None:
         """`receiver` None: this process takes no writes; `proxy` None: it answers no queries."""
         self._receiver = receiver
+        self.crowd: Crowd = NOBODY if receiver is None else receiver.admission
         self._proxy = proxy
         self._keyring = keyring
         self._own = own

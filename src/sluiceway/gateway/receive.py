@@ -64,7 +64,7 @@ class Receiver:
         self._unreadable = unreadable
         self._shard = shard
         self._acks = acks
-        self._admission = admission
+        self.admission = admission
         self._keyring = keyring
         self._limits = limits
         self._clock = clock
@@ -79,7 +79,7 @@ class Receiver:
         """The journey. Every way out answers, unless nobody is left to answer."""
         started_s = self._clock.monotonic_s()
         headers: Headers = dict(scope["headers"])
-        admission, tenant = self._admission, None
+        admission, tenant = self.admission, None
         unread = True
         status: str | None = "500"  # None once it is counted
         try:
@@ -137,7 +137,7 @@ class Receiver:
             door.payload(headers)
         except (TenantFault, BackendUnavailable):
             return None
-        error = self._admission.full(tenant, int(length), self._clock.monotonic_s())
+        error = self.admission.full(tenant, int(length), self._clock.monotonic_s())
         if error is None:
             return None
         answer = self._refuse(door, headers, error, True, tenant)
@@ -171,7 +171,7 @@ class Receiver:
         body: bytes,
         headers: Headers | None = None,
     ) -> Receipt:
-        admission, tenant = self._admission, None
+        admission, tenant = self.admission, None
         status: str | None = "failed"
         try:
             if not self.accepting:
@@ -217,12 +217,12 @@ class Receiver:
         if tenant is not None:
             label = self._labels.of(tenant)
             self._metrics.count("sluiceway_tenant_refused_total", (label, stable_id))
-        retry_after_s = self._admission.retry_after_s(error, tenant)
+        retry_after_s = self.admission.retry_after_s(error, tenant)
         return Refusal(status, stable_id, str(error), retry_after_s)
 
     async def _park(self, room: Room) -> None:
         """Wait for the tenant's rate and for room. Raises: Overloaded."""
-        await self._admission.park(room)
+        await self.admission.park(room)
         label = self._labels.of(room.lane.tenant)
         self._metrics.count("sluiceway_tenant_parked_total", (label,))
 
@@ -292,7 +292,7 @@ class Receiver:
                     if size > size_max:
                         raise too_long(size_max)
                     if size > room.body_bytes:
-                        self._admission.grow(room, size - room.body_bytes)
+                        self.admission.grow(room, size - room.body_bytes)
                     if not message.get("more_body", False):
                         return b"".join(pieces)
                     message = await receive()

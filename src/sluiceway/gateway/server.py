@@ -3,7 +3,8 @@
 Invariant: a connection that does not send a whole head in time, or sends too long a one, is cut
 before the application hears of it; the number of connections is bounded. A write that finds no room
 is refused from its head, without a task, a scope or a cycle of ASGI: past capacity what a refusal
-costs is what is left for those that are admitted.
+costs is what is left for those that are admitted. Who comes back before it was told to is answered,
+and then not read for a while.
 """
 
 import asyncio
@@ -12,7 +13,7 @@ import socket
 import ssl
 from collections.abc import Awaitable, Callable, Iterator, Sequence
 from pathlib import Path
-from typing import Any, cast
+from typing import Any, Protocol, cast
 
 import uvicorn
 from uvicorn.protocols.http.httptools_impl import STATUS_LINE, HttpToolsProtocol
@@ -25,13 +26,28 @@ JOINED_BYTES_MAX = 64 * 1024
 CONTINUE = b"HTTP/1.1 100"
 WRITE_PATHS = (b"/api/v1/write", b"/api/v1/otlp/", b"/v1/")
 
+PAUSED_S_MAX = 1.0
+"""How long a connection whose client comes back before it was told to is not read, after each
+refusal: what waits in the system's buffers costs nothing. Short, as a proxy may share it."""
+
 BACKLOG = 4096
 """Connections that the system keeps for a loop that is behind: past it, a sender's next attempt is
 a second later, then three, then seven. The system may allow fewer (`net.core.somaxconn`)."""
 
 
-RefuseAtOnce = Callable[[bytes, list[tuple[bytes, bytes]]], Answer | None]
-"""The answer to a write that its head alone decides (target, headers), or None: the usual way."""
+class Crowd(Protocol):
+    """Requests that wait unread, all tenants' together."""
+
+    parked_count: int
+
+
+class DoorKeeper(Protocol):
+    """Asked only while there is a crowd: on every other request's way it costs one comparison."""
+
+    crowd: Crowd
+
+    def refuse_at_once(self, target: bytes, headers: list[tuple[bytes, bytes]]) -> Answer | None:
+        """The answer to a write that its head alone decides, or None: it goes the usual way."""
 
 
 class Refused:
@@ -80,7 +96,7 @@ class HeadWithBody:
         return getattr(self._transport, name)
 
 
-def refusal(protocol: HttpToolsProtocol, refuse: RefuseAtOnce) -> Answer | None:
+def refusal(protocol: HttpToolsProtocol, keeper: DoorKeeper) -> Answer | None:
     """The answer where a head decides it, and its connection can go on behind the body."""
     if (
         not protocol.url.startswith(WRITE_PATHS)
@@ -90,18 +106,40 @@ def refusal(protocol: HttpToolsProtocol, refuse: RefuseAtOnce) -> Answer | None:
         or not protocol.parser.should_keep_alive()
     ):
         return None
-    return refuse(protocol.url, protocol.headers)
+    return keeper.refuse_at_once(protocol.url, protocol.headers)
+
+
+class RefusingProtocol(HttpToolsProtocol):
+    """uvicorn's protocol that can answer a request by its head; `plain` is set when it connects."""
+
+    plain: asyncio.Transport
+    come_back_s = 0.0
+    """On the loop's clock: when a refused client was told to come back."""
+
+    def refuse(self, answer: Answer) -> None:
+        self.scope["method"] = "POST"  # says that the head is whole
+        self.cycle = REFUSED
+        now_s = self.loop.time()
+        came_early = now_s < self.come_back_s
+        self.come_back_s = now_s + retry_after_s(answer)
+        self.plain.write(whole(answer, self.server_state.default_headers))
+        if came_early:
+            self.flow.pause_reading()
+            self.loop.call_later(PAUSED_S_MAX, self._read_on)
+
+    def _read_on(self) -> None:
+        if not self.plain.is_closing():
+            self.flow.resume_reading()
 
 
 def limited_protocol(
-    limits: GatewayConfig, refuse_at_once: RefuseAtOnce | None = None
+    limits: GatewayConfig, keeper: DoorKeeper | None = None
 ) -> type[HttpToolsProtocol]:
     """uvicorn's protocol with a deadline and a size limit on heads."""
 
-    class LimitedProtocol(HttpToolsProtocol):
+    class LimitedProtocol(RefusingProtocol):
         head_bytes = 0
         head_timer: asyncio.TimerHandle | None = None
-        plain: asyncio.Transport
 
         def connection_made(self, transport: asyncio.BaseTransport) -> None:
             # uvloop's transports are asyncio's in all but inheritance.
@@ -146,12 +184,11 @@ def limited_protocol(
             if self.head_timer is not None:
                 self.head_timer.cancel()
                 self.head_timer = None
-            answer = None if refuse_at_once is None else refusal(self, refuse_at_once)
-            if answer is not None:
-                self.scope["method"] = "POST"  # says that the head is whole
-                self.cycle = REFUSED
-                self.plain.write(whole(answer, self.server_state.default_headers))
-                return
+            if keeper is not None and keeper.crowd.parked_count:
+                answer = refusal(self, keeper)
+                if answer is not None:
+                    return self.refuse(answer)
+            self.come_back_s = 0.0
             # An ack is a head alone, and so is every answer to HEAD.
             if self.url.startswith(WRITE_PATHS) or self.parser.get_method() == b"HEAD":
                 self.transport = self.plain
@@ -165,6 +202,11 @@ def limited_protocol(
                 self.transport.abort()
 
     return LimitedProtocol
+
+
+def retry_after_s(answer: Answer) -> float:
+    """What an answer says of when to come back; 0 where it says nothing."""
+    return next((float(value) for name, value in answer.headers if name == b"retry-after"), 0.0)
 
 
 def whole(answer: Answer, more_headers: Sequence[tuple[bytes, bytes]]) -> bytes:
@@ -190,13 +232,13 @@ def http_server(
     limits: GatewayConfig,
     tls: ssl.SSLContext | None,
     drain_s_max: float,
-    refuse_at_once: RefuseAtOnce | None = None,
+    keeper: DoorKeeper | None = None,
     **options: Any,
 ) -> HttpServer:
     """A server that is not listening yet; give `serve` its sockets."""
     config = uvicorn.Config(
         app,
-        http=limited_protocol(limits, refuse_at_once),
+        http=limited_protocol(limits, keeper),
         ws="none",
         lifespan="off",
         interface="asgi3",

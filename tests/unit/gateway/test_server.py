@@ -19,7 +19,7 @@ from sluiceway.gateway.keys import Keyring
 from sluiceway.gateway.limits import GatewayConfig
 from sluiceway.gateway.proxy import ANSWER_BUFFER_BYTES_MAX, ReadProxy
 from sluiceway.gateway.receive import Receiver
-from sluiceway.gateway.server import HttpServer, http_server, listen
+from sluiceway.gateway.server import PAUSED_S_MAX, HttpServer, http_server, listen
 from sluiceway.telemetry import Metrics
 
 
@@ -76,7 +76,7 @@ def run(tmp_path: Path, story: Story, limits: GatewayConfig | None = None) -> No
         receiver = Receiver(shard, acks, admission, keyring, limits, clock, metrics)
         proxy = ReadProxy(str(tmp_path / "r.sock"), limits)
         app = GatewayApp(receiver, proxy, keyring, {}, metrics)
-        server = http_server(app, limits, None, 2.0, app.refuse_at_once)
+        server = http_server(app, limits, None, 2.0, app)
         listener = listen("127.0.0.1", 0)
         port = listener.getsockname()[1]
         fake = ReadFake()
@@ -168,6 +168,40 @@ def test_without_room_a_head_is_refused_and_its_connection_goes_on(tmp_path: Pat
         assert (await answered(reader)).startswith(b"HTTP/1.1 204")
         assert [len(taken[0]) for taken in shard.bodies] == [4, 4, len(body)]
         for _, other in (*waiting, (reader, writer)):
+            other.close()
+
+    run(tmp_path, story, GatewayConfig(requests_in_flight_max=1, parked_max=2))
+
+
+def test_who_comes_back_too_early_is_not_read_for_a_while(tmp_path: Path) -> None:
+    async def story(port: int, _: ReadFake, shard: FakeShard) -> None:
+        shard.auto = False
+        held = []
+        for _ in range(2):
+            held.append(await asyncio.open_connection("127.0.0.1", port))
+            held[-1][1].write(post(b"held"))
+            await asyncio.sleep(0.05)
+        loop = asyncio.get_running_loop()
+        reader, writer = await asyncio.open_connection("127.0.0.1", port)
+        took_s = []
+        for _ in range(3):
+            asked_s = loop.time()
+            writer.write(post(b"again"))
+            assert (await answered(reader)).startswith(b"HTTP/1.1 503")
+            took_s.append(loop.time() - asked_s)
+        assert max(took_s[:2]) < PAUSED_S_MAX / 2, "it is answered, and once more"
+        assert took_s[2] > PAUSED_S_MAX / 2
+        shard.auto = True
+        shard.commit()
+        for other, _ in held:
+            assert (await answered(other)).startswith(b"HTTP/1.1 204")
+        await asyncio.sleep(PAUSED_S_MAX)
+        for _ in range(3):
+            asked_s = loop.time()
+            writer.write(post(b"now"))
+            assert (await answered(reader)).startswith(b"HTTP/1.1 204")
+            assert loop.time() - asked_s < PAUSED_S_MAX / 2
+        for _, other in (*held, (reader, writer)):
             other.close()
 
     run(tmp_path, story, GatewayConfig(requests_in_flight_max=1, parked_max=2))
