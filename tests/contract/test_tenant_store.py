@@ -202,6 +202,51 @@ def test_deleting_is_refusing_then_forgetting(open_store: Open) -> None:
     assert store.load().tenants["acme"].keys == ()
 
 
+def test_a_rotated_key_lasts_as_long_again(open_store: Open, clock: ManualClock) -> None:
+    """A key of 90 days never becomes one without end by being rotated."""
+    store = open_store()
+    _, old = store.create_key("ann", "default", "agent", ("write",), (), NOW_MS + 90_000)
+    clock.advance(80_000)
+    _, new = store.rotate_key("ann", old.id, 5_000)
+    assert new.expires_ms == NOW_MS + 80_000 + 90_000
+
+
+def test_nobody_reads_the_next_of_that_name(open_store: Open) -> None:
+    """A key that read a tenant which is gone reads no new tenant that is called the same."""
+    store = open_store()
+    for name in ("acme", "umbrella"):
+        store.create_tenant("ann", Tenant(name))
+    _, key = store.create_key("ann", "default", "all", ("read-many",), ("acme", "umbrella"))
+    store.delete_tenant("ann", "acme")
+    store.forget_tenant("ann", "acme", "proof")
+    store.create_tenant("bob", Tenant("acme"))
+    (held,) = store.load().tenants["default"].keys
+    assert (held.id, held.may_read) == (key.id, ("umbrella",))
+    (changed, _) = store.audit(f"key/{key.id}", None, 10)
+    assert changed.act == "key.change"
+    assert changed.after["may_read"] == ["umbrella"]
+
+
+def test_ended_keys_and_overrides_make_room(
+    open_store: Open, clock: ManualClock, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Rotating every day, or a weekly override, never comes to an end of itself."""
+    for name in ("KEYS_MAX", "OVERRIDES_MAX"):
+        monkeypatch.setattr(writes, name, 2)
+    store = open_store()
+    _, key = store.create_key("ann", "default", "agent", ("write",))
+    for _ in range(5):
+        until_ms = clock.now_ms() + 1
+        override = Override(0, until_ms, {"write": {"points_per_s": 1}})
+        _, key = store.rotate_key("ann", key.id, 0)
+        made = store.create_override("ann", "default", override)
+        clock.advance(1)
+    held = store.load().tenants["default"]
+    assert key in held.keys
+    assert made in held.overrides
+    assert (len(held.keys), len(held.overrides)) == (2, 2)
+
+
 def test_an_override_has_its_number_once(open_store: Open) -> None:
     store = open_store()
     wanted = Override(0, NOW_MS + 1, scale={"write.points_per_s": 1.5}, reason="launch")

@@ -12,9 +12,10 @@ import msgspec
 from sluiceway.errors import TenantFault
 from sluiceway.tenants.model import Override
 
-# 2**53 - 1: what every JSON reader keeps whole.
-Count = Annotated[int, msgspec.Meta(ge=0, le=9_007_199_254_740_991)]
-Positive = Annotated[int, msgspec.Meta(ge=1, le=9_007_199_254_740_991)]
+NUMBER_MAX = 9_007_199_254_740_991
+"""2**53 - 1: what every JSON reader keeps whole."""
+Count = Annotated[int, msgspec.Meta(ge=0, le=NUMBER_MAX)]
+Positive = Annotated[int, msgspec.Meta(ge=1, le=NUMBER_MAX)]
 FACTOR_MAX = 1_000.0
 Patch = Mapping[str, Mapping[str, Any]]
 
@@ -146,8 +147,14 @@ def effective(plan: Patch, own: Patch, overrides: Iterable[Override], now_ms: in
             part, _, limit = name.partition(".")
             number = whole.get(part, {}).get(limit)
             if number is not None:
-                whole[part][limit] = max(1, round(number * factor))
+                whole[part][limit] = scaled(number, factor)
     return msgspec.convert(whole, Limits)
+
+
+def scaled(number: int, factor: float) -> int:
+    """A limit times a factor: one that lets something pass goes on doing so, 0 stays shut, and no
+    number leaves what a limit may be, however many overrides meet."""
+    return 0 if number == 0 else round(min(max(number * factor, 1), NUMBER_MAX))
 
 
 def holds_until_ms(overrides: Iterable[Override], now_ms: int) -> int | None:

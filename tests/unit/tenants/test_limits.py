@@ -71,6 +71,24 @@ def test_limits_come_from_the_last_that_names_them(
         assert getattr(getattr(limits, part), limit) == (said[-1] if said else None)
 
 
+@pytest.mark.parametrize(
+    ("active_max", "factors", "expected"),
+    [
+        (1_000_000, [1_000.0] * 100, 9_007_199_254_740_991),
+        (9_007_199_254_740_991, [1.5], 9_007_199_254_740_991),
+        (5, [0.001] * 3, 1),
+        (0, [1.5], 0),
+    ],
+)
+def test_however_scaled_it_stays_a_limit(
+    active_max: int, factors: list[float], expected: int
+) -> None:
+    """What cannot be a limit would be a fault in every stage that asks for it."""
+    overrides = [Override(1, 10, scale={"series.active_max": factor}) for factor in factors]
+    own = {"series": {"active_max": active_max}}
+    assert effective({}, own, overrides, 0).series.active_max == expected
+
+
 def test_nothing_is_changed_in_place() -> None:
     plan = {"write": {"points_per_s": 100}}
     effective(plan, {"write": {"points_per_s": 1}}, [], 0)

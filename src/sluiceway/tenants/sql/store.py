@@ -51,7 +51,14 @@ from sluiceway.tenants.sql.rows import (
     shown_tenant,
     tenant_of,
 )
-from sluiceway.tenants.sql.writes import make_key, make_override, put_plan, put_tenant, stamped
+from sluiceway.tenants.sql.writes import (
+    forget_reading,
+    make_key,
+    make_override,
+    put_plan,
+    put_tenant,
+    stamped,
+)
 
 READS = "sluiceway_reads"
 """Execution option of transactions that only read."""
@@ -148,6 +155,7 @@ class SqlStore:
             before = deleting_tenant(acting.connection, name)
             for table in (tables.keys, tables.overrides):
                 acting.connection.execute(delete(table).where(table.c.tenant == name))
+            forget_reading(acting, name)
             gone = delete(tables.tenants).where(tables.tenants.c.name == name)
             acting.connection.execute(gone)
             acting.note("tenant.forget", f"tenant/{name}", shown_tenant(before), {"proof": proof})
@@ -180,9 +188,10 @@ class SqlStore:
                 acting.connection.execute(ended.values(expires_ms=ends_ms))
                 after = shown_key(found_key(acting.connection, id))
                 acting.note("key.end", f"key/{id}", shown_key(old), after)
-            return make_key(
-                acting, "key.rotate", old.tenant, old.name, old.scopes, old.may_read, None
-            )
+            rights = old.tenant, old.name, old.scopes, old.may_read
+            lasts_ms = None if old.expires_ms is None else old.expires_ms - old.created_ms
+            new_ends_ms = None if lasts_ms is None else acting.now_ms + lasts_ms
+            return make_key(acting, "key.rotate", *rights, new_ends_ms)
 
     def revoke_key(self, actor: str, id: str) -> None:
         with self._acting(actor) as acting:

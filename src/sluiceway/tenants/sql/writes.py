@@ -5,7 +5,7 @@ Invariant: every function checks inside the transaction that it writes in, and w
 
 from typing import Any
 
-from sqlalchemy import insert, select, update
+from sqlalchemy import Column, Table, delete, func, insert, select, update
 
 from sluiceway.errors import TenantFault
 from sluiceway.tenants.keys import new_secret
@@ -27,8 +27,8 @@ from sluiceway.tenants.sql.rows import (
 PLANS_MAX = 1_000
 TENANTS_MAX = 20_000
 KEYS_MAX = 200
-"""A tenant's, expired ones among them."""
 OVERRIDES_MAX = 100
+"""Both a tenant's. Ended ones are shown until their room is needed."""
 
 
 def put_plan(acting: Acting, plan: Plan) -> bool:
@@ -94,7 +94,7 @@ def make_key(
 ) -> tuple[str, Key]:
     """(the key, to be shown once; what is kept). Raises: TenantFault 409."""
     connection, table = acting.connection, tables.keys
-    check_room(connection, table, KEYS_MAX, tenant)
+    make_room(acting, table, KEYS_MAX, tenant, table.c.expires_ms)
     shown, prefix, digest = new_secret()
     while connection.execute(select(table).where(table.c.id == prefix)).first() is not None:
         shown, prefix, digest = new_secret()
@@ -113,12 +113,38 @@ def make_key(
     return shown, key
 
 
+def forget_reading(acting: Acting, name: str) -> None:
+    """Other tenants' keys read it no longer: who is called so next is somebody else."""
+    connection, table = acting.connection, tables.keys
+    for row in connection.execute(select(table)).all():
+        before = key_of(row)
+        if name in before.may_read:
+            left = [other for other in before.may_read if other != name]
+            changed = update(table).where(table.c.id == before.id).values(may_read=left)
+            after = key_of(connection.execute(changed.returning(table)).one())
+            acting.note("key.change", f"key/{before.id}", shown_key(before), shown_key(after))
+
+
+def make_room(acting: Acting, table: Table, rows_max: int, tenant: str, ends: Column[Any]) -> None:
+    """Where a tenant's table is full the row that ended first goes; the audit log has told of it.
+
+    Raises: TenantFault 409 where none has ended.
+    """
+    connection, mine = acting.connection, table.c.tenant == tenant
+    if connection.execute(select(func.count()).where(mine)).scalar_one() >= rows_max:
+        ended = select(table.c.id).where(mine, ends <= acting.now_ms).order_by(ends, table.c.id)
+        first = connection.execute(ended.limit(1)).scalar()
+        if first is not None:
+            connection.execute(delete(table).where(table.c.id == first))
+    check_room(connection, table, rows_max, tenant)
+
+
 def make_override(acting: Acting, tenant: str, override: Override) -> Override:
     """Raises: TenantFault 404, 409, 422."""
     check_patch(override.set)
     check_scale(override.scale)
     usable_tenant(acting.connection, tenant)
-    check_room(acting.connection, tables.overrides, OVERRIDES_MAX, tenant)
+    make_room(acting, tables.overrides, OVERRIDES_MAX, tenant, tables.overrides.c.until_ms)
     if override.until_ms <= acting.now_ms:
         raise TenantFault(422, "sluiceway-override-past", "the override ends in the past")
     row = acting.connection.execute(
