@@ -1,7 +1,7 @@
 """Plans and tenants declared in YAML, read from a file or a directory.
 
 Invariant: what does not say `kind: plan` or `kind: tenant` is refused by file and number, never
-passed over.
+passed over; so is a key that is given twice, of which the last would have held.
 """
 
 from pathlib import Path
@@ -12,6 +12,7 @@ from sluiceway.commands.amounts import limits_of
 FILE_BYTES_MAX = 4 << 20
 SUFFIXES = {".yaml", ".yml"}
 KINDS = ("plan", "tenant")
+MERGE = "<<"
 Documents = dict[str, list[dict[str, Any]]]
 
 
@@ -41,10 +42,28 @@ def _documents(file: Path) -> list[Any]:
     if file.stat().st_size > FILE_BYTES_MAX:
         raise ValueError(f"{file} is longer than {FILE_BYTES_MAX} bytes")
     try:
-        with file.open("rb") as text:
-            return [document for document in yaml.safe_load_all(text) if document is not None]
-    except yaml.YAMLError as error:
+        data = file.read_bytes()
+        for node in yaml.compose_all(data, Loader=yaml.SafeLoader):
+            _refuse_twice(file, node, set())
+        return [document for document in yaml.safe_load_all(data) if document is not None]
+    except (yaml.YAMLError, RecursionError) as error:
         raise ValueError(f"{file}: {error}") from None
+
+
+def _refuse_twice(file: Path, node: Any, seen: set[int]) -> None:
+    """Raises: ValueError. `seen`: an alias leads to a node that was looked at, or is being."""
+    if node is None or id(node) in seen or node.id == "scalar":
+        return
+    seen.add(id(node))
+    keys: set[str] = set()
+    for part in node.value:
+        key, value = part if node.id == "mapping" else (None, part)
+        if key is not None and key.id == "scalar":
+            if key.value in keys and key.value != MERGE:
+                place = f"line {key.start_mark.line + 1}"
+                raise ValueError(f"{file}, {place}: {key.value!r} is given twice")
+            keys.add(key.value)
+        _refuse_twice(file, value, seen)
 
 
 def _checked(document: Any) -> tuple[str, dict[str, Any]]:

@@ -5,16 +5,26 @@ an alias, and no value is bent into another type.
 """
 
 import re
+from collections.abc import Iterable, Iterator
 from typing import Any
 
 import msgspec
 import yaml
 
-from sluiceway.governance.policy import Policy, checked, invalid
+from sluiceway.governance.policy import (
+    BoundaryRule,
+    Budget,
+    Policy,
+    SketchRule,
+    checked,
+    invalid,
+)
 
 DOCUMENT_BYTES_MAX = 1 << 20
 DEPTH_MAX = 16
 FAULT = re.compile(r"(?P<what>.*?) - at `(?P<path>.*)`", re.DOTALL)
+CONTROL = re.compile(r"[\x00-\x1f\x7f-\x9f]")
+SURROGATE = re.compile(r"[\ud800-\udfff]")
 STEP = re.compile(r"(\[[^\]]*\]|\.[^.\[]*)$")
 
 Places = dict[str, yaml.Mark]
@@ -37,7 +47,25 @@ def parse_policy(text: str) -> Policy:
         policy = msgspec.convert(value, Policy, strict=True)
     except msgspec.ValidationError as error:
         raise invalid(placed(str(error), places)) from None
+    refuse_control(policy)
     return checked(policy)
+
+
+def refuse_control(policy: Policy) -> None:
+    """Names stand in tables, alerts and logs: one may not end a line or colour a terminal. Only
+    what is written now is held to it; versions of before are as they were."""
+    for part, rules in named_parts(policy):
+        for place, rule in enumerate(rules):
+            if CONTROL.search(rule.name):
+                raise invalid(f"{part}[{place}] {rule.name!r}: a name has no control characters")
+
+
+def named_parts(
+    policy: Policy,
+) -> Iterator[tuple[str, Iterable[Budget | BoundaryRule | SketchRule]]]:
+    yield "budgets", policy.budgets
+    yield "boundary", policy.boundary
+    yield "sketches", policy.sketches
 
 
 def refuse_traps(text: str) -> None:
@@ -75,10 +103,13 @@ def read(loader: yaml.SafeLoader, node: yaml.Node, path: str, places: Places) ->
 
 def scalar(loader: yaml.SafeLoader, node: yaml.Node) -> Any:
     try:
-        return loader.construct_object(node)
+        value = loader.construct_object(node)
     except (yaml.YAMLError, ValueError) as error:
         problem = getattr(error, "problem", None) or str(error)
         raise invalid(f"{where(node.start_mark)}: {problem}") from None
+    if isinstance(value, str) and SURROGATE.search(value):
+        raise invalid(f"{where(node.start_mark)}: half of a surrogate pair is no text")
+    return value
 
 
 def placed(message: str, places: Places) -> str:

@@ -71,6 +71,9 @@ def test_documents_of_a_directory(tmp_path: Path) -> None:
         ("kind: tenant\nlimits: {write: 5}", "limits.write"),
         ("kind: plan\nprices: {points_million: 0.1}", "quotes"),
         ("kind: [", "while parsing"),
+        ("kind: tenant\nname: a\nname: b", "line 3: 'name' is given twice"),
+        ("kind: plan\nlimits: {write: {}, write: {}}", "'write' is given twice"),
+        ("kind: tenant\nname: a\n---\n- {a: 1, a: 2}", "line 4: 'a' is given twice"),
         ("!!python/object/apply:os.system [true]", "constructor"),
     ],
 )
@@ -80,6 +83,12 @@ def test_a_bad_document_is_named(tmp_path: Path, text: str, words: str) -> None:
     with pytest.raises(ValueError, match=words) as caught:
         read_documents(tmp_path)
     assert "bad.yaml" in str(caught.value)
+
+
+def test_anchors_and_merges_are_yaml(tmp_path: Path) -> None:
+    text = "kind: plan\nname: a\nlimits: {write: &w {points_per_s: 5}, query: {<<: [*w, *w]}}"
+    (tmp_path / "a.yaml").write_text(text)
+    assert read_documents(tmp_path)["plans"][0]["limits"]["query"] == {"points_per_s": 5}
 
 
 def test_a_diff_reads_as_one() -> None:

@@ -88,6 +88,9 @@ def edited(old: str, new: str) -> str:
         (edited("action: drop", "standing: true\n    action: drop"), "a standing rule has no"),
         (edited("env: prod", "__name__: up"), "matched by `metric`"),
         (edited("env: prod", "a-b: up"), "not the name of a label"),
+        (edited("env: prod", 'env: "\\ud800"'), "line 9, column 19: half of a surrogate pair"),
+        (edited("name: everybody", 'name: "a\\nb"'), "a name has no control characters"),
+        (edited("name: everybody", 'name: "\\e[31m"'), "a name has no control characters"),
     ],
 )
 def test_a_fault_is_told_where_it_is(text: str, said: str) -> None:
