@@ -275,7 +275,7 @@ def open_letters(
 ) -> LetterPaths:
     """The paths of dead letters, and replays that go on where the last life left them."""
     letters = EmbeddedDeadLetters(disk, hot.version)
-    replays = Replays(hot, letters, receiver)
+    replays = Replays(hot, letters, receiver, clock)
     replays.start()
     stack.push_async_callback(replays.stop)
     paths = LetterPaths(hot, letters, replays, keyring, clock, unreadable)

@@ -11,10 +11,12 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
+import msgspec
 import pytest
 
 from fakes.governed import NO_POLICY, at_most, deadletters, put_policy
 from fakes.server import Server, remote_write
+from sluiceway.governance.policy import LetterQuota, Stage
 
 LETTERS = 15_000
 WAIT_S_MAX = 30.0
@@ -180,6 +182,30 @@ def test_a_replay_under_the_same_budget_makes_each_letter_anew_once(directory: P
         assert told["movements"]["replayed"] == 60
         assert told["tenants"]["default"]["dead_lettered"] == 120
         assert len(server.get("series", **{"match[]": '{__name__=~"boom_.*"}'})) == 10
+
+
+def test_a_replay_without_room_sends_nothing_and_loses_nothing(tmp_path: Path) -> None:
+    """A full quota and a full budget: what is refused again would be discarded."""
+    directory, t = tmp_path / "data", now_ms()
+    narrow = at_most(10, quota=LetterQuota(3_000))
+    put_policy(directory, narrow)
+    with Server(directory) as server:
+        assert server.write(boom(0, 30, t)) == 204
+        number = deadletters(server, "/replay", "POST", since=-1e30, until=1e30)["number"]
+
+        def told() -> Any:
+            return next(r for r in deadletters(server, "/replay") if r["number"] == number)
+
+        until(lambda: told()["done"] or told()["failure"], "the replay ends or stands still")
+        assert "boom" in told()["failure"] and told()["letters"] == 0
+        assert deadletters(server, "/count")["letters"] == 20
+        assert ledger(server)["tenants"]["default"]["discarded"] == 0
+        server.stop()
+        put_policy(directory, msgspec.structs.replace(narrow, stage=Stage.OBSERVE))
+        server.start()
+        until(lambda: told()["done"], "it goes on by itself")
+        assert told()["letters"] == 20
+        until(lambda: ledger(server)["tenants"]["default"]["stored"] == 60, "all come in")
 
 
 def test_after_the_policy_all_letters_come_in_with_every_bit(directory: Path) -> None:

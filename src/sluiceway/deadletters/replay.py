@@ -4,8 +4,8 @@ Invariant: the same letters make the same step and the same bodies, whoever plan
 sent twice is dropped the second time by its batch keys. A step holds whole records.
 """
 
-from collections.abc import Iterable, Iterator, Sequence
-from dataclasses import dataclass
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
 from itertools import groupby
 
 import msgspec
@@ -18,6 +18,8 @@ BODY_LETTERS_MAX = 2_000
 """Of one body: a large record becomes several."""
 BODY_BYTES_MAX = 1 << 20
 POINT_BYTES = 24
+LETTER_HEAD_BYTES_MAX = 320
+"""Of a letter but for labels and points, with the longest name of a budget in ASCII."""
 STEP_LETTERS_MAX = 4_000
 """Letters sent between two notes of progress; the last record may pass it."""
 REPLAYS_MAX = 256
@@ -32,6 +34,10 @@ class Step:
     letters: int
     points: int
     next_sequence: int
+    letter_bytes: int = 0
+    """At most so many of the quota, were all of it refused again."""
+    series_of: Mapping[str, int] = field(default_factory=dict)
+    """Series by the budget that refused them."""
 
 
 def takes(replay: Replay, letter: Letter) -> bool:
@@ -60,7 +66,12 @@ def step_of(letters: Sequence[Letter], next_sequence: int) -> Step:
         for index, part in enumerate(parts(list(of_record)))
     ]
     points = sum(letter.point_count for letter in letters)
-    return Step(tuple(bodies), len(letters), points, next_sequence)
+    framed_bytes = sum(LETTER_HEAD_BYTES_MAX + about_bytes(letter) for letter in letters)
+    series: dict[str, set[frozenset[tuple[str, str]]]] = {}
+    for letter in letters:
+        series.setdefault(letter.budget, set()).add(frozenset(letter.labels.items()))
+    counts = {budget: len(found) for budget, found in series.items()}
+    return Step(tuple(bodies), len(letters), points, next_sequence, framed_bytes, counts)
 
 
 def parts(letters: Sequence[Letter]) -> Iterator[list[Letter]]:

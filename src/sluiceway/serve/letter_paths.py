@@ -22,6 +22,7 @@ from sluiceway.gateway.doors.interface import Answer
 from sluiceway.gateway.keys import Keyring
 from sluiceway.gateway.keys import Scope as KeyScope
 from sluiceway.gateway.receive import Scope
+from sluiceway.governance.letter_room import bytes_held, bytes_max
 from sluiceway.governance.policy import Policy
 from sluiceway.governance.reading import Reading
 from sluiceway.ledger.statement import Statement
@@ -32,7 +33,6 @@ from sluiceway.tiers.manifest import Replay, Version
 PREFIX = "/api/v1/deadletters"
 LIMIT_DEFAULT, LIMIT_MAX = 100, 1_000
 WAITING_MAX = 8
-DAY_MS = 86_400_000
 FIELDS_MAX = 32
 EVERY_TENANT = "*"
 BYTES = (
@@ -158,16 +158,12 @@ class LetterPaths:
     def _quotas(self, tenant: str | None) -> dict[str, Any]:
         """By tenant: the room for letters, what is in it, what there was no room for."""
         _, policy = self._shard.policy()
-        quota, held = policy.dead_letters, self._shard.governance().letter_bytes
-        first_day = self._clock.now_ms() // DAY_MS - quota.days + 1
-
-        def bytes_held(name: str) -> int:
-            return sum(size for day, size in held.get(name, {}).items() if int(day) >= first_day)
-
+        quota, reading = policy.dead_letters, self._shard.governance()
+        now_ms = self._clock.now_ms()
         return {
             name: {
-                "bytes_held": bytes_held(name),
-                "bytes_max": quota.bytes_max_of.get(name, quota.bytes_max_per_tenant),
+                "bytes_held": bytes_held(reading, quota, name, now_ms),
+                "bytes_max": bytes_max(quota, name),
                 "days": quota.days,
                 "dead_lettered_points": outcomes.dead_lettered,
                 "discarded_points": outcomes.discarded,
@@ -242,9 +238,10 @@ class Asked:
         if text is None:
             return default
         try:
-            return round(float(text) * 1000)
+            time_ms = round(float(text) * 1000)
         except (ValueError, OverflowError):
             raise bad(name, "a time in seconds since 1970") from None
+        return min(max(time_ms, TIME_MIN_MS), TIME_MAX_MS)  # it stands in the manifest: an i64
 
 
 def bad(name: str, words: str) -> TenantFault:

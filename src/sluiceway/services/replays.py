@@ -2,17 +2,20 @@
 
 Invariant: a letter is taken once. A step's bodies are acked, then the step is noted in a manifest;
 a crash in between sends the same bodies again, which their batch keys drop. What is still refused
-becomes a new letter, of a later record than the replay reaches.
+becomes a new letter, of a later record than the replay reaches; where there is no room for such and
+the budgets are full, nothing is sent: a replay loses no letter that would have stayed.
 """
 
 import asyncio
 import contextlib
+from collections import Counter
 from collections.abc import Callable, Iterator
 from itertools import groupby
 from typing import Protocol
 
 import structlog
 
+from sluiceway.clock import Clock
 from sluiceway.deadletters.interface import DeadLetters, Letter
 from sluiceway.deadletters.replay import (
     REPLAYS_MAX,
@@ -28,6 +31,9 @@ from sluiceway.deadletters.replay import (
 from sluiceway.errors import BackendUnavailable, Overloaded, SluicewayError, TenantFault
 from sluiceway.gateway.doors.interface import Payload
 from sluiceway.gateway.receive import Receiver, Refused
+from sluiceway.governance.letter_room import bytes_held, bytes_max, full_budgets
+from sluiceway.governance.policy import Policy
+from sluiceway.governance.reading import Reading
 from sluiceway.kernels import ENCODING_IDENTITY, FORMAT_REMOTE_WRITE_1
 from sluiceway.tiers.manifest import Replay, Version
 
@@ -42,6 +48,8 @@ class ReplayShard(Protocol):
 
     def version(self) -> Version: ...
     def recovered(self) -> bool: ...
+    def governance(self) -> Reading: ...
+    def policy(self) -> tuple[int, Policy]: ...
     def flush(self, merge_all: bool) -> None: ...
     def note_replays(self, replays: tuple[Replay, ...], points: int) -> None: ...
 
@@ -54,13 +62,16 @@ class Replays:
         shard: ReplayShard,
         letters: DeadLetters,
         receiver: Receiver,
+        clock: Clock,
         step_letters_max: int = STEP_LETTERS_MAX,
     ) -> None:
         self._shard = shard
         self._letters = letters
         self._receiver = receiver
+        self._clock = clock
         self._step_letters_max = step_letters_max
         self._walks: dict[int, Callable[[], Step | None]] = {}
+        self._sent: dict[int, Step] = {}
         self._failed: dict[int, str] = {}
         self._not_before_s: dict[int, float] = {}
         self._wanted = asyncio.Event()
@@ -156,6 +167,8 @@ class Replays:
         if step is None:
             step = Step((), 0, 0, replay.end_sequence)
             del self._walks[replay.number]
+        else:
+            self._check_room(replay, step)
         bodies = step.bodies
         for first in range(0, len(bodies), BODIES_AT_ONCE_MAX):
             some = bodies[first : first + BODIES_AT_ONCE_MAX]
@@ -168,8 +181,29 @@ class Replays:
             after = moved_on(replay, step)
             replays = put(self.all(), after)
             await asyncio.to_thread(self._shard.note_replays, replays, step.points)
+        self._sent[replay.number] = step
         if after.done:
+            del self._sent[replay.number]
             log.info("replay_done", number=after.number, letters=after.letters)
+
+    def _check_room(self, replay: Replay, step: Step) -> None:
+        """Raises: TenantFault where the step's letters could end as discarded. The step before may
+        not be applied yet: it is counted once more."""
+        version, policy = self._shard.policy()
+        reading, quota = self._shard.governance(), policy.dead_letters
+        steps = [step, *([self._sent[replay.number]] if replay.number in self._sent else [])]
+        held = bytes_held(reading, quota, replay.tenant, self._clock.now_ms())
+        room = bytes_max(quota, replay.tenant) - held
+        if reading.version != version or sum(one.letter_bytes for one in steps) <= room:
+            return
+        series = sum((Counter(one.series_of) for one in steps), Counter[str]())
+        full = full_budgets(policy, reading, replay.tenant, series)
+        if full:
+            words = (
+                f"budget {full[0]} would refuse letters again, and the quota of dead letters has no"
+                " room for them: raise one of the two, then ask again"
+            )
+            raise TenantFault(409, "sluiceway-replay-room", words)
 
     def _walk(self, replay: Replay) -> Callable[[], Step | None]:
         """Steps from where the replay stands, one a call, None at the end. Each call blocks."""
