@@ -38,7 +38,6 @@ from sluiceway.gateway.proxy import ReadProxy
 from sluiceway.gateway.quota.embedded import EmbeddedQuotaLimiter, QuotaConfig
 from sluiceway.gateway.receive import Receiver
 from sluiceway.gateway.server import TlsFiles, http_server, listen
-from sluiceway.governance.nearness import Nearness, nearness
 from sluiceway.governance.plans import letter_ages_ms
 from sluiceway.journal.binding import refuse_foreign
 from sluiceway.journal.owners import FORMAT_VERSION as OWNERS_VERSION
@@ -56,6 +55,7 @@ from sluiceway.rollup.offload import RemoteTier
 from sluiceway.rollup.worker import Rollup
 from sluiceway.serve import budget
 from sluiceway.serve.alert_paths import AlertPaths, explaining
+from sluiceway.serve.budget_figures import budget_look
 from sluiceway.serve.deletion_paths import DeletionPaths
 from sluiceway.serve.directory import (
     COST,
@@ -161,12 +161,9 @@ async def write_side(config: Config, clock: Clock | None = None, pace: Pace = un
             hot, disk, disk_bytes_max, tenants, deletions, follower, rollup, *outside
         )
 
-        def budgets() -> Nearness:
-            return nearness(*hot.policy(), hot.governance())
-
         open_culprits(stack, hot, receiver)
         letter_paths = open_letters(stack, disk, hot, receiver, keyring, clock, unreadable)
-        watched = (hot, figures, budgets, read, proxy, admission, metrics)
+        watched = (hot, figures, partial(budget_look, hot), read, proxy, admission, metrics)
         alert_paths = open_alerts(stack, config, evaluate_socket, metrics, clock)
         own = OwnPaths(*watched, lambda: receiver.accepting, clock, alert_paths.grown)
         alert_paths.start(own.facts)

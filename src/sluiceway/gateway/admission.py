@@ -48,15 +48,16 @@ class Admission:
         self.parked_count = 0
 
     # In and out
-    def enter(self, tenant: str, declared_bytes: int, now_s: float) -> Room:
-        """Judge one request; where the room is not `taken`, `park` comes next.
+    def enter(self, tenant: str, declared_bytes: int, now_s: float, any_size: bool = False) -> Room:
+        """Judge one request; where the room is not `taken`, `park` comes next. `any_size`: a body
+        of ours, which is no longer than those that were taken once.
 
         Raises: TenantFault 413, Overloaded.
         """
         lane = self._lanes.by_tenant.get(tenant)
         if lane is None or now_s >= lane.look_at_s:
             lane = self._lanes.look(tenant, now_s)
-        if declared_bytes > lane.body_bytes_max:
+        if declared_bytes > lane.body_bytes_max and not any_size:
             raise too_long(lane.body_bytes_max)
         room = Room(lane, declared_bytes, declared_bytes)
         if lane.rated:

@@ -178,7 +178,8 @@ class Receiver:
                 raise Overloaded(1.0, "shutting down")
             principal = sender()
             tenant = principal.tenant
-            room = admission.enter(tenant, len(body), self._clock.monotonic_s())
+            again, now_s = door_name == REPLAY_DOOR, self._clock.monotonic_s()
+            room = admission.enter(tenant, len(body), now_s, any_size=again)
             if not room.taken:
                 await self._park(room)
             points = None

@@ -3,10 +3,12 @@
 Invariant: pure; counts are the shard's, exact, of one moment.
 """
 
+import heapq
+
 import msgspec
 
-from sluiceway.governance.policy import Limit, Policy
-from sluiceway.governance.reading import Reading, Tally
+from sluiceway.governance.policy import Budget, Limit, Policy
+from sluiceway.governance.reading import Meter, Reading, Tally
 
 ROWS_MAX = 200
 """Of one listing: the nearest."""
@@ -43,39 +45,57 @@ class Nearness(msgspec.Struct, frozen=True):
     """What the version says, for those who may see all of it."""
 
 
-def nearness(version: int, policy: Policy, reading: Reading, rows_max: int = ROWS_MAX) -> Nearness:
-    """The nearest `rows_max`. No rows while the reading is still of another version: it changes
-    with the next record."""
+def nearness(
+    version: int,
+    policy: Policy,
+    reading: Reading,
+    rows_max: int = ROWS_MAX,
+    tenant: str | None = None,
+) -> Nearness:
+    """The nearest `rows_max`, of all or of one tenant. No rows while the reading is still of
+    another version: it changes with the next record."""
     stage = policy.stage.value
     if version == 0 or reading.version != version:
         return Nearness(version, stage, policy=policy)
-    rows = []
-    for meter in reading.meters:
-        budget = policy.budgets[meter.budget]
-        tally = reading.tallies.get(meter.tenant, {}).get(budget.name, Tally())
-        shares = (
-            share_of(meter.active_series, budget.active_series),
-            share_of(meter.new_series, budget.new_series_per_hour),
-        )
-        row = BudgetRow(
-            tenant=meter.tenant,
-            budget=budget.name,
-            action=budget.action.value,
-            active_series=meter.active_series,
-            active_limit=budget.active_series,
-            new_series=meter.new_series,
-            new_limit=budget.new_series_per_hour,
-            share=max(shares),
-            over_soft=tally.over_soft,
-            observed=tally.observed,
-            refused_series=tally.refused_series,
-            dead_lettered=tally.dead_lettered,
-            discarded=tally.discarded,
-            folded=tally.folded,
-        )
-        rows.append(row)
-    rows.sort(key=lambda row: (-row.share, row.tenant, row.budget))
-    return Nearness(version, stage, tuple(rows[:rows_max]), policy)
+    meters = [meter for meter in reading.meters if tenant in (None, meter.tenant)]
+    nearest = heapq.nsmallest(rows_max, meters, key=lambda meter: rank(policy, meter))
+    rows = tuple(row_of(policy, reading, meter) for meter in nearest)
+    return Nearness(version, stage, rows, policy)
+
+
+def rank(policy: Policy, meter: Meter) -> tuple[float, str, str]:
+    """The nearest is the least."""
+    budget = policy.budgets[meter.budget]
+    return -nearer(meter, budget), meter.tenant, budget.name
+
+
+def nearer(meter: Meter, budget: Budget) -> float:
+    """The share of the limit that is nearer."""
+    return max(
+        share_of(meter.active_series, budget.active_series),
+        share_of(meter.new_series, budget.new_series_per_hour),
+    )
+
+
+def row_of(policy: Policy, reading: Reading, meter: Meter) -> BudgetRow:
+    budget = policy.budgets[meter.budget]
+    tally = reading.tallies.get(meter.tenant, {}).get(budget.name, Tally())
+    return BudgetRow(
+        tenant=meter.tenant,
+        budget=budget.name,
+        action=budget.action.value,
+        active_series=meter.active_series,
+        active_limit=budget.active_series,
+        new_series=meter.new_series,
+        new_limit=budget.new_series_per_hour,
+        share=nearer(meter, budget),
+        over_soft=tally.over_soft,
+        observed=tally.observed,
+        refused_series=tally.refused_series,
+        dead_lettered=tally.dead_lettered,
+        discarded=tally.discarded,
+        folded=tally.folded,
+    )
 
 
 def share_of(count: int, limit: Limit) -> float:

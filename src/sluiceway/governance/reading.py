@@ -30,13 +30,16 @@ class Meter(msgspec.Struct, frozen=True, array_like=True):
     """In this journal hour."""
 
 
+Tallies = dict[str, dict[str, Tally]]
+
+
 class Reading(msgspec.Struct, frozen=True):
     """All meters of the policy in force."""
 
     version: int
     """0: none is in force."""
     meters: tuple[Meter, ...]
-    tallies: dict[str, dict[str, Tally]]
+    tallies: Tallies
     """By tenant, then by the budget's name; those of budgets that are gone among them."""
     letter_bytes: dict[str, dict[str, int]] = {}
     """Framed bytes of dead letters, by tenant, then by UTC day: what counts towards the quota."""

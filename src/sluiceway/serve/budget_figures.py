@@ -4,7 +4,7 @@ Invariant: a key that is no admin's sees its own tenant's budgets and no other's
 """
 
 from collections.abc import Mapping
-from typing import Any
+from typing import Any, Protocol
 
 import msgspec
 
@@ -12,12 +12,26 @@ from sluiceway.alerts.facts import TenantCounter
 from sluiceway.gateway.app import PRINCIPAL
 from sluiceway.gateway.keys import Principal
 from sluiceway.gateway.receive import Scope
-from sluiceway.governance.nearness import BudgetRow, Nearness
-from sluiceway.governance.policy import Limit
+from sluiceway.governance.nearness import BudgetRow, Nearness, nearness
+from sluiceway.governance.policy import Limit, Policy
+from sluiceway.governance.reading import Reading, Tallies
 from sluiceway.telemetry import Labels, Metrics
 
 TOLD_MAX = 3
 """Budgets in a status report: the nearest."""
+
+
+class GovernedShard(Protocol):
+    """What budgets are read of. Thread-safe; takes the shard's locks."""
+
+    def policy(self) -> tuple[int, Policy]: ...
+    def governance(self) -> Reading: ...
+
+
+def budget_look(shard: GovernedShard, tenant: str | None = None) -> tuple[Nearness, Tallies]:
+    """The nearest budgets, of all or of one tenant, and every tally. Blocks."""
+    reading = shard.governance()
+    return nearness(*shard.policy(), reading, tenant=tenant), reading.tallies
 
 
 def tenant_of(scope: Scope) -> str | None:
@@ -68,19 +82,21 @@ def set_budgets(metrics: Metrics, near: Nearness) -> None:
 
 
 def tenant_counters(
-    stats: Mapping[str, Any], near: Nearness, metrics: Metrics
+    stats: Mapping[str, Any], tallies: Tallies, metrics: Metrics
 ) -> dict[TenantCounter, float]:
-    """What is counted by tenant, for the alerts."""
+    """What is counted by tenant, for the alerts. Tallies are there whichever budgets are nearest,
+    and before the first record under a new policy: what comes and goes would look like growth."""
     counters: dict[TenantCounter, float] = {}
     for tenant, outcomes in stats.get("points_by_tenant", {}).items():
         for outcome in ("dead_lettered", "discarded", "rejected"):
             counters[(outcome, tenant)] = outcomes[outcome]
     for tenant, created in stats.get("series_created_by_tenant", {}).items():
         counters[("created", tenant)] = created
-    for row in near.budgets:
-        counters[("series_refused", row.tenant, row.budget)] = row.refused_series
-        counters[("series_over_soft", row.tenant, row.budget)] = row.over_soft
-        counters[("series_observed", row.tenant, row.budget)] = row.observed
+    for tenant, by_budget in tallies.items():
+        for budget, tally in by_budget.items():
+            counters[("series_refused", tenant, budget)] = tally.refused_series
+            counters[("series_over_soft", tenant, budget)] = tally.over_soft
+            counters[("series_observed", tenant, budget)] = tally.observed
     for labels, count in metrics.labelled("sluiceway_tenant_refused_total").items():
         counters[("refused", *labels)] = count
     return counters

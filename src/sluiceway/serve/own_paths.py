@@ -26,8 +26,9 @@ from sluiceway.gateway.keys import Scope as KeyScope
 from sluiceway.gateway.proxy import ReadProxy
 from sluiceway.gateway.receive import Scope
 from sluiceway.governance.nearness import Nearness
+from sluiceway.governance.reading import Tallies
 from sluiceway.processor.interface import ShardWorker
-from sluiceway.serve.budget_figures import seen, set_budgets, tenant_counters, tenant_of, told
+from sluiceway.serve.budget_figures import set_budgets, tenant_counters, tenant_of, told
 from sluiceway.serve.read_process import ReadProcess
 from sluiceway.telemetry import (
     DEFINITIONS,
@@ -62,7 +63,7 @@ class OwnPaths:
         self,
         worker: ShardWorker,
         figures: Callable[[], dict[str, Any]],
-        budgets: Callable[[], Nearness],
+        budgets: Callable[[str | None], tuple[Nearness, Tallies]],
         read: ReadProcess,
         proxy: ReadProxy,
         admission: Admission,
@@ -75,6 +76,7 @@ class OwnPaths:
         self._figures = figures
         self._budgets = budgets
         self._near = Nearness(0, "observe")
+        self._tallies: Tallies = {}
         self._read = read
         self._proxy = proxy
         self._admission = admission
@@ -168,6 +170,8 @@ class OwnPaths:
         each side's memory, and readiness."""
         stats = await self._collect()
         missing = await self._missing(to_answer=True)
+        tenant = tenant_of(scope)
+        near = self._near if tenant is None else await self._near_of(tenant)
         answer = {
             "ready": not missing,
             "missing": missing,
@@ -176,20 +180,25 @@ class OwnPaths:
             "recent": self._note(stats),
             "recent_s": WINDOW_S,
             "memory": await self._memory(),
-            "budgets": told(self._near, tenant_of(scope)),
-            "tier_objects": None if tenant_of(scope) else stats.get("tier_objects"),
-            "worst": msgspec.to_builtins(worst(self._grown(), self._near, tenant_of(scope))),
+            "budgets": told(near, tenant),
+            "tier_objects": None if tenant else stats.get("tier_objects"),
+            "worst": msgspec.to_builtins(worst(self._grown(), near, tenant)),
         }
         return Answer(200, JSON, json.dumps(answer).encode())
 
     async def budgets(self, scope: Scope) -> Answer:
         """The budgets in force, how near each tenant is to each; the nearest first."""
-        await self._collect()
-        near, tenant = self._near, tenant_of(scope)
+        tenant = tenant_of(scope)
+        near = await self._near_of(tenant)
         if tenant is not None:
-            own = tuple(seen(near, tenant))
-            near = msgspec.structs.replace(near, budgets=own, policy=None)
+            near = msgspec.structs.replace(near, policy=None)
         return Answer(200, JSON, msgspec.json.encode({"status": "success", "data": near}))
+
+    async def _near_of(self, tenant: str | None) -> Nearness:
+        """As they stand now; one tenant's are found however near those of others are."""
+        loop = asyncio.get_running_loop()
+        near, _ = await loop.run_in_executor(self._looker, self._budgets, tenant)
+        return near
 
     async def facts(self) -> Facts:
         """What the alerts judge."""
@@ -205,7 +214,7 @@ class OwnPaths:
             memory=await self._memory(),
             ledger_gaps=stats.get("ledger_gaps", {}),
             budgets=self._near,
-            tenant_counters=tenant_counters(stats, self._near, self._metrics),
+            tenant_counters=tenant_counters(stats, self._tallies, self._metrics),
         )
 
     async def watch(self) -> None:
@@ -264,7 +273,8 @@ class OwnPaths:
         metrics.set("sluiceway_write_requests_parked", self._admission.parked_count)
         metrics.set("sluiceway_memory_bytes", memory_bytes(), ("write",))
         set_worker_figures(metrics, stats)
-        self._near = await loop.run_in_executor(self._looker, self._budgets)
+        look = await loop.run_in_executor(self._looker, self._budgets, None)
+        self._near, self._tallies = look
         set_budgets(metrics, self._near)
         return stats
 

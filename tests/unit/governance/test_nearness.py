@@ -3,7 +3,7 @@
 from sluiceway.governance.nearness import nearness
 from sluiceway.governance.policy import Action, Budget, Limit, Policy, Stage
 from sluiceway.governance.reading import Meter, Reading, Tally
-from sluiceway.serve.budget_figures import seen, set_budgets
+from sluiceway.serve.budget_figures import seen, set_budgets, tenant_counters
 from sluiceway.telemetry import Metrics
 
 POLICY = Policy(
@@ -28,6 +28,18 @@ def test_the_nearest_come_first() -> None:
     assert [row.tenant for row in seen(near, "globex")] == ["globex"]
     nothing = nearness(7, POLICY, Reading(7, (Meter("x", 2, 1, 1),), {}))
     assert nothing.budgets[0].share > 1, "a limit of 0 is past with one"
+
+
+def test_a_tenants_own_are_found_behind_those_of_others() -> None:
+    near = nearness(7, POLICY, READING, rows_max=1, tenant="globex")
+    assert [(row.tenant, row.budget) for row in near.budgets] == [("globex", "a")]
+
+
+def test_what_was_refused_is_counted_whichever_budgets_are_near() -> None:
+    """Else a restart, another policy or a place among the nearest would read as growth."""
+    counters = tenant_counters({}, TALLIES, Metrics())
+    assert counters["series_refused", "acme", "a"] == 2
+    assert counters["series_over_soft", "acme", "a"] == 3
 
 
 def test_a_reading_of_another_version_says_nothing() -> None:
