@@ -5,7 +5,8 @@
 A server of each kind, in turns, and one real broker (tests/services/kafka.py). The same bodies,
 made beforehand, go to each; from the first byte to the last point applied the CPU time of the write
 side's process is read (gateway, Kafka's client, shard), and the acks' latency as the
-connections see it. The broker's CPU time is told apart.
+connections see it. The broker's CPU time is told apart, and the bytes of its partitions' logs
+by points.
 """
 
 from __future__ import annotations
@@ -72,6 +73,11 @@ def send(server: Server, sent: list[bytes]) -> list[float]:
     return acks_ms
 
 
+def log_bytes(data: Path, topic: str) -> int:
+    """Of the topic's partitions at the broker."""
+    return sum(log.stat().st_size for log in data.glob(f"{topic}-*/*.log"))
+
+
 def measure(
     server: Server, sent: list[bytes], broker_pid: int, connections: int
 ) -> dict[str, float]:
@@ -119,6 +125,9 @@ def main() -> None:
             tried = (sent, broker.pid, given.connections)
             own = measure(Server(place / "own"), *tried)
             log = measure(Server(place / "log", "--config", str(settings)), *tried)
+            stored = log_bytes(kafka.brokers[0].directory / "data", f"pair-{pair}")
+            log["log_bytes_per_point"] = stored / (given.requests * SERIES)
+            own["sent_bytes_per_point"] = sum(map(len, sent)) / (given.requests * SERIES)
             ratios.append(log["cpu_us_per_point"] / own["cpu_us_per_point"])
             for name, told in (("embedded", own), ("kafka", log)):
                 figures = "  ".join(f"{key} {value:.3f}" for key, value in told.items())

@@ -129,7 +129,7 @@ def warm_bytes_per_point(figures: Figures, load: Load) -> float:
 def plan(load: Load, prices: Prices, figures: Figures) -> Capacity:
     """What the load takes."""
     sizes = {"hot": mixed(figures, load, "raw"), "warm": warm_bytes_per_point(figures, load)}
-    sizes["cold"] = sizes["warm"] * figures["cold_over_warm"]
+    sizes["cold"] = mixed(figures, load, "cold", "_hour") / max(1.0, HOUR_S / load.scrape_s)
     cores, core_items = _cores(load, figures)
     ram_gb = load.series * figures["memory_bytes_per_series"] * load.replicas / GB
     machines = _machines(load, cores, ram_gb * MEMORY_ROOM)
@@ -218,7 +218,7 @@ def _storage(load: Load, prices: Prices, figures: Figures, sizes: dict[str, floa
     bases = {
         "hot": figures.basis(*(f"raw_{kind}_bytes" for kind in KINDS)),
         "warm": figures.basis(*(f"warm_{kind}_10s_bytes" for kind in KINDS)),
-        "cold": figures.basis("cold_over_warm"),
+        "cold": figures.basis(*(f"cold_{kind}_hour_bytes" for kind in KINDS)),
     }
     items = []
     for tier, seconds in kept_s.items():
