@@ -234,6 +234,9 @@ class Shard:
         """Nothing of the tenant is rolled up any more."""
     def forget_dirty(self, tenant: str, from_ms: int, until_ms: int, sequence: int) -> None:
         """Hours within (from_ms, until_ms] that no record from `sequence` on marked are clean."""
+    def mark_hour(self, tenant: str, time_ms: int) -> None:
+        """The hour of a window that ends then is to be rolled again, as if the newest record had
+        brought a point of it."""
     def coverage(self, tenant: str) -> tuple[list[int], int]:
         """(starts of the dirty hours, ascending; the first record that this does not know)."""
     def set_age_days(self, age_days: dict[str, int]) -> None:
@@ -795,7 +798,8 @@ def verify_warm_file(disk: Disk, path: str) -> str:
 
 def strip_warm_file(disk: Disk, source: str, path: str, request: str) -> str:
     """Write `source` to `path`, durable with its directory entry, and read it back: `request` =
-    JSON {rules: [{matchers: [{name, op, value}], labels: [name], keep: [name] or null, digits}]}.
+    JSON {rules: [{matchers: [{name, op, value}], labels: [name], keep: [name] or null, digits}],
+    before: path or null}. Folded counters grow from where their members' ended in `before`.
     Of the rules that name a series the first with `labels` (they go) or `keep` (all others go but
     the metric's name, le and quantile) takes labels; series that become one are folded
     (docs/formats/warm.md). The first with `digits` rounds, gauges that were not rounded before, to

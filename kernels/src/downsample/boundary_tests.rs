@@ -72,6 +72,7 @@ fn request() -> StripRequest {
             StripRule { matchers: named("load"), digits: 3, ..StripRule::default() },
             StripRule { digits: 2, ..StripRule::default() },
         ],
+        before: None,
     }
 }
 

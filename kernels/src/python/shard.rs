@@ -186,6 +186,11 @@ impl Shard {
         detached(py, || self.inner.forget_dirty(tenant, from_ms, until_ms, sequence));
     }
 
+    /// The hour that the window ending at this time's is in is to be rolled again.
+    fn mark_hour(&self, py: Python<'_>, tenant: &str, time_ms: i64) {
+        detached(py, || self.inner.mark_hour(tenant, time_ms));
+    }
+
     /// (starts of the hours to be read from raw, first record that this does not know).
     fn coverage(&self, py: Python<'_>, tenant: &str) -> (Vec<i64>, u64) {
         let answer = detached(py, || self.inner.coverage(tenant));

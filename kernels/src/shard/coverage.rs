@@ -135,6 +135,13 @@ impl Shard {
         self.coverage.write().forget(tenant, from_ms, until_ms, sequence);
     }
 
+    /// Mark the hour of this time by hand, as the newest record would: it is to be rolled again.
+    pub fn mark_hour(&self, tenant: &str, time_ms: i64) {
+        let _applier = self.applier.lock();
+        let newest = self.applied.get().unwrap_or(0).saturating_sub(1);
+        self.coverage.write().mark(tenant, std::iter::once(time_ms), newest);
+    }
+
     pub fn coverage(&self, tenant: &str) -> CoverageAnswer {
         let applied = self.applied.get().unwrap_or(0);
         let deletions = self.points.read().pending_orders(tenant);

@@ -39,9 +39,10 @@ class Boundary:
         policy = self.policy()[1]
         return frozenset(name for name in tenants if rules_of(policy, name, "warm"))
 
-    def pass_file(self, source: TierFile, path: str, rules: Rules) -> TierFile:
-        """The file anew at `path`, which is free. Raises: Corruption; it is gone then."""
-        report = self.strip(source.path, path, rules)
+    def pass_file(self, source: TierFile, path: str, rules: Rules, before: str = "") -> TierFile:
+        """The file anew at `path`, which is free; its folds count on from the warm file `before`,
+        if that is given. Raises: Corruption; it is gone then."""
+        report = self.strip(source.path, path, rules, before)
         if (report.series_before, report.points_before) != (source.series, source.points):
             self.disk.remove(path)
             raise Corruption(f"{source.path}: {source} was to be stripped, {report} was read")

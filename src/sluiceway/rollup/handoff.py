@@ -38,6 +38,7 @@ from sluiceway.rollup.interface import (
     Rules,
     Sketched,
 )
+from sluiceway.rollup.midnight import Midnight, folds
 from sluiceway.rollup.offload import RemoteTier
 from sluiceway.rollup.schedule import cold_mark
 from sluiceway.rollup.tasks import (
@@ -99,6 +100,7 @@ class Handoff:
         self._clock = clock
         self._erasing = erasing
         self._remote = remote
+        self._midnight = Midnight(disk, kernel, self._fresh, remote)
         self._orders_seen: int | None = None
         self._log = structlog.get_logger("rollup")
 
@@ -186,16 +188,22 @@ class Handoff:
         if report.windows or covered or report.lost_points:
             file = warm_file(task, number, report)
             if rules:
-                file = self._strip(file, final, rules)
+                file = self._strip_day(file, final, rules, day_ms)
             made = (msgspec.structs.replace(file, before_boundary=not is_day),)
         if rules or not made:
             self._disk.remove(path)
+        self.mark_after(before, task.tenant, task.from_ms, task.until_ms)
         self._store.commit(lambda now: rolled(now, task, number, made))
         if report.orders >= self._kernel.newest_order():
             # An order that came meanwhile may have marked an hour that it cuts.
             through = report.through_sequence
             self._kernel.forget_dirty(task.tenant, task.from_ms, task.until_ms, through)
         return Done(report.points, report.windows, report.lost_points)
+
+    def mark_after(self, catalog: Catalog, tenant: str, from_ms: int, until_ms: int) -> None:
+        """Said before dirty hours are forgotten: days that were folded from what they held."""
+        in_cold = folds(self._rules(tenant, "cold"))
+        self._midnight.mark_after(catalog, tenant, from_ms, until_ms, in_cold)
 
     def _keep(self, task: Roll, report: RollReport, path: str) -> Done:
         """Windows of before the damage are better than what is left of the points."""
@@ -243,7 +251,7 @@ class Handoff:
             source = whole or made[0]
             number = before.generation + 1
             path = warm_path(task.tenant, from_ms, until_ms, number)
-            file = self._strip(source, path, rules)
+            file = self._strip_day(source, path, rules, task.day_ms)
             made = (msgspec.structs.replace(file, number=number, before_boundary=False),)
             if whole is None:
                 self._disk.remove(source.path)
@@ -265,8 +273,25 @@ class Handoff:
     def _sketched(self, tenant: str) -> Sketched:
         return self._boundary.sketched(tenant) if self._boundary else ()
 
-    def _strip(self, source: TierFile, path: str, rules: Rules) -> TierFile:
+    def _strip_day(self, source: TierFile, path: str, rules: Rules, day_ms: int) -> TierFile:
+        """A day's minutes, from the points of the hour before it on."""
+        catalog, hour = self._store.catalog, ""
+        if folds(rules):
+            hour = self._midnight.last_hour(catalog, source.tenant, day_ms)
+        try:
+            return self._strip(source, path, rules, hour)
+        finally:
+            if hour:
+                self._disk.remove(hour)
+
+    def _strip(self, source: TierFile, path: str, rules: Rules, before: str) -> TierFile:
         assert self._boundary is not None, "it gave the rules"
+        try:
+            return self._boundary.pass_file(source, self._fresh(path), rules, before)
+        except (Corruption, OSError):
+            if not before:
+                raise
+        # Whatever became of the day before, this one is whole.
         return self._boundary.pass_file(source, self._fresh(path), rules)
 
     def _cold(self, task: MakeCold) -> Done:
@@ -279,7 +304,10 @@ class Handoff:
         source = files[0]
         self._bring(files)
         if rules := self._rules(task.tenant, "cold"):
-            source = self._strip(source, unstripped(source.path), rules)
+            day = ""
+            if folds(rules):
+                day = self._midnight.day_before(before, task.tenant, task.day_ms)
+            source = self._strip(source, unstripped(source.path), rules, day)
         sketched = self._sketched(task.tenant)
         made = self._make_cold(task.tenant, task.day_ms, source, number, sketched)
         if source is not files[0]:

@@ -47,8 +47,8 @@ class WarmStripper:
     def __init__(self, disk: Disk) -> None:
         self._disk = disk
 
-    def __call__(self, source: str, path: str, rules: Rules) -> StripReport:
-        request = msgspec.json.encode({"rules": rules}).decode()
+    def __call__(self, source: str, path: str, rules: Rules, before: str) -> StripReport:
+        request = msgspec.json.encode({"rules": rules, "before": before or None}).decode()
         text = strip_warm_file(self._disk, source, path, request)
         return msgspec.json.decode(text, type=StripReport)
 

@@ -356,6 +356,7 @@ class Rollup:
             dirty = self._kernel.coverage(tenant)[0]
             if dirty:
                 until_ms = dirty[-1] + HOUR_MS
+                self._handoff.mark_after(catalog, tenant, dirty[0], until_ms)
                 for piece in owned(catalog.of(tenant, "warm"), dirty[0], until_ms):
                     for start, end in piece.ranges_ms:
                         through = piece.file.through_sequence

@@ -73,8 +73,10 @@ def files(fleet: Fleet, tier: Any) -> list[TierFile]:
     return list(fleet.store.catalog.of("default", tier))
 
 
-def asked(fleet: Fleet, tier: str, function: str, range_ms: int, *matchers: str) -> Any:
-    """(labels, values at the end of the first day, stats) from the tier's files."""
+def asked(
+    fleet: Fleet, tier: str, function: str, range_ms: int, *matchers: str, end_ms: int = T0 + DAY_MS
+) -> Any:
+    """(labels, values at the end of the first day or `end_ms`, stats) from the tier's files."""
     plan = {
         "tenant": "default",
         "matchers": [
@@ -83,8 +85,8 @@ def asked(fleet: Fleet, tier: str, function: str, range_ms: int, *matchers: str)
         ],
         "function": function,
         "range_ms": range_ms,
-        "start_ms": T0 + DAY_MS,
-        "end_ms": T0 + DAY_MS,
+        "start_ms": end_ms,
+        "end_ms": end_ms,
         "step_ms": HOUR_MS,
         "limits": LIMITS,
     }
@@ -202,25 +204,83 @@ def test_late_points_of_a_folded_day_that_raw_has_lost_in_part_are_told_and_left
     fleet.close()
 
 
+@pytest.mark.parametrize("tier", ["warm", "cold"])
+def test_folds_go_on_over_midnight(tier: str) -> None:
+    plain, ruled = (
+        Fleet(Disk.memory(), tiers=TIERS, policy=parse_policy(document))
+        for document in (OBSERVE, WARM if tier == "warm" else COLD)
+    )
+    end_ms, hits = T0 + 4 * DAY_MS, "__name__=hits_total"
+
+    def all_days(fleet: Fleet) -> list[float]:
+        asked_of = [(4 * DAY_MS, end_ms), *((DAY_MS, T0 + day * DAY_MS) for day in range(2, 5))]
+        answers = [asked(fleet, tier, "increase", r, hits, end_ms=end) for r, end in asked_of]
+        return [float(sum(values)) for _, values, _ in answers]
+
+    for fleet in (plain, ruled):
+        days(fleet, 4)
+    labels = asked(ruled, tier, "increase", DAY_MS, hits, end_ms=end_ms)[0]
+    assert labels == FOLD
+    assert all_days(ruled) == pytest.approx(all_days(plain), rel=1e-9)
+    # A late point ends the second day: the third one, which counts on from it, is made anew.
+    late = {"__name__": "hits_total", "app": "shop", "pod": "p1"}
+    third = [file.number for file in files(ruled, "warm") if file.from_ms == T0 + 2 * DAY_MS]
+    for fleet in (plain, ruled):
+        data = body([(late, [(T0 + 2 * DAY_MS - 1, 5_000.0)])]) + metadata(
+            {"hits_total": "counter"}
+        )
+        receipt = fleet.hot.shard.receive(
+            data, "default", FORMAT_REMOTE_WRITE_1, ENCODING_IDENTITY, end_ms + 2
+        )
+        assert acked(fleet.hot, receipt.ticket)
+        fleet.drain()
+        fleet.steps()
+        assert fleet.hot.shard.coverage("default")[0] == []
+    assert [f.number for f in files(ruled, "warm") if f.from_ms == T0 + 2 * DAY_MS] > third
+    # The odd point changes how far each member's range is stretched, not the fold's.
+    assert all_days(ruled) == pytest.approx(all_days(plain), rel=1e-3)
+    for fleet in (plain, ruled):
+        assert fleet.steps() == 0
+        fleet.close()
+
+
+def test_a_fold_whose_day_before_is_gone_begins_at_nothing() -> None:
+    fleet = Fleet(Disk.memory(), tiers=TIERS, policy=parse_policy(WARM))
+    days(fleet)
+    fleet.store.commit(Change("raw", raw_from_ms={"default": T0 + DAY_MS}))
+    whole, end_ms = grown(fleet, "warm"), T0 + 2 * DAY_MS
+    send(fleet, T0 + DAY_MS, end_ms)
+    fleet.clock.set_wall(end_ms + 1)
+    fleet.steps()
+    hits = "__name__=hits_total"
+    both = asked(fleet, "warm", "increase", 2 * DAY_MS, hits, end_ms=end_ms)[1]
+    second = asked(fleet, "warm", "increase", DAY_MS, hits, end_ms=end_ms)[1]
+    assert float(both[0]) < whole + float(second[0])
+    fleet.close()
+
+
 @pytest.mark.parametrize("document", [WARM, COLD])
-def test_a_power_cut_anywhere_comes_to_the_same_catalog_and_bytes(document: str) -> None:
+@pytest.mark.parametrize("day", [0, 1])
+def test_a_power_cut_anywhere_comes_to_the_same_catalog_and_bytes(document: str, day: int) -> None:
     policy = parse_policy(document)
     disk = Disk.memory()
     fleet = Fleet(disk, policy=policy)
-    send(fleet, T0, T0 + DAY_MS // 2)
-    fleet.clock.set_wall(T0 + DAY_MS // 2 + 1)
+    days(fleet, day)
+    from_ms = T0 + day * DAY_MS
+    send(fleet, from_ms, from_ms + DAY_MS // 2)
+    fleet.clock.set_wall(from_ms + DAY_MS // 2 + 1)
     fleet.steps()
-    send(fleet, T0 + DAY_MS // 2, T0 + DAY_MS)
+    send(fleet, from_ms + DAY_MS // 2, from_ms + DAY_MS)
     fleet.settle()
     before = disk.operation_count()
-    fleet.clock.set_wall(T0 + DAY_MS + 1)
+    fleet.clock.set_wall(from_ms + DAY_MS + 1)
     fleet.steps()
     expected = fleet.store.catalog.files
     bytes_expected = {file.path: disk.read(file.path) for file in expected}
     after = disk.operation_count()
     fleet.close()
     for cut in range(before, after + 1):
-        again = Fleet(disk.crash_image(cut, cut), T0 + DAY_MS + 1, policy=policy)
+        again = Fleet(disk.crash_image(cut, cut), from_ms + DAY_MS + 1, policy=policy)
         again.steps()
         assert again.store.catalog.files == expected, disk.operation_text(cut - 1)
         assert {f.path: again.disk.read(f.path) for f in expected} == bytes_expected

@@ -17,17 +17,30 @@ struct Folded {
 pub(super) struct Fold {
     kind: Kind,
     windows: BTreeMap<i64, Folded>,
+    /// Counters: what the members grew by in the file before, as far as it was shown.
+    grown_before: f64,
 }
+
+/// A member's windows in the file before: those of this series.
+pub(super) type Earlier<'a> = (&'a WindowColumns, usize);
 
 impl Fold {
     /// Not of `Kind::Unknown`: nothing honest can be said of counters and gauges at once.
     pub fn new(kind: Kind) -> Fold {
-        Fold { kind, windows: BTreeMap::new() }
+        Fold { kind, windows: BTreeMap::new(), grown_before: 0.0 }
     }
 
-    /// Add one member: all of its windows, ascending.
-    pub fn add(&mut self, columns: &WindowColumns, series: usize) {
+    /// Add one member: all of its windows, ascending. A counter that has `earlier` ones grows from
+    /// their end.
+    pub fn add(&mut self, columns: &WindowColumns, series: usize, earlier: Option<Earlier>) {
         let mut last_before = None;
+        if let Some((columns, series)) = earlier.filter(|_| self.kind == Kind::Counter) {
+            let mut before = Folded::default();
+            for at in columns.series(series).filter(|&at| columns.count[at] > 0) {
+                add_counter(&mut before, &columns.window(at), &mut last_before);
+            }
+            self.grown_before += before.entered + before.crossed;
+        }
         for at in columns.series(series) {
             let window = columns.window(at);
             let folded = self.windows.entry(window.end_ms).or_insert_with(|| Folded {
@@ -49,10 +62,16 @@ impl Fold {
 
     /// Append the fold's windows and close the series.
     pub fn finish(self, out: &mut WindowColumns) {
-        let mut total = 0.0;
-        for folded in self.windows.into_values() {
+        let (mut total, mut is_first) = (0.0, true);
+        for mut folded in self.windows.into_values() {
             let mut window = folded.window;
             if self.kind == Kind::Counter && window.count > 0 {
+                // From the file before, where the fold ended at `grown_before` or higher, it falls
+                // to this: only if it surely falls do readers count all of it as growth.
+                if is_first && folded.entered * 2.0 >= self.grown_before {
+                    folded.crossed += std::mem::take(&mut folded.entered);
+                }
+                is_first = false;
                 window.first = total + folded.entered;
                 window.last = window.first + folded.crossed;
                 total = window.last;
@@ -159,7 +178,7 @@ mod tests {
                 sum += increase(&values);
                 let mut columns = WindowColumns::default();
                 downsample(&times(member), &values, WINDOW_MS, Kind::Counter, &mut columns);
-                fold.add(&columns, 0);
+                fold.add(&columns, 0, None);
             }
             let mut out = WindowColumns::default();
             fold.finish(&mut out);
@@ -180,7 +199,7 @@ mod tests {
                 let times = times(member);
                 let mut columns = WindowColumns::default();
                 downsample(&times, &values, WINDOW_MS, Kind::Gauge, &mut columns);
-                fold.add(&columns, 0);
+                fold.add(&columns, 0, None);
                 all.extend(times.into_iter().zip(values));
             }
             all.sort_by_key(|point| point.0);

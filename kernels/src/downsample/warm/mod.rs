@@ -3,9 +3,11 @@
 //!
 //! `times`, `values`, `folds` (sections) -> `page`; labels and index are a `dictionary`;
 //! `format` (root, directory) -> `writer`, `reader`, `select`, `verify`. `strip` writes a file
-//! anew without some labels (`fold`), or some digits (`round`).
+//! anew without some labels (`fold`, which counts on from the `earlier` file), or some digits
+//! (`round`).
 
 mod columns;
+mod earlier;
 mod fold;
 mod folds;
 mod format;

@@ -5,6 +5,7 @@
 //! rounded. Memory: the label sets that come out of one metric, a batch of windows, and the
 //! postings of the file that is written.
 
+use super::earlier::EarlierFile;
 use super::fold::Fold;
 use super::format::WarmReport;
 use super::reader::WarmFile;
@@ -58,6 +59,8 @@ impl StripRule {
 #[serde(deny_unknown_fields, default)]
 pub struct StripRequest {
     pub rules: Vec<StripRule>,
+    /// A warm file of the time right before: folded counters grow from where its own ended.
+    pub before: Option<String>,
 }
 
 #[derive(Clone, Debug, Serialize)]
@@ -73,7 +76,8 @@ pub struct StripReport {
 /// Series that become one.
 struct Group {
     kind: Kind,
-    members: Vec<u32>,
+    /// Numbers, and those that counters had in the file before.
+    members: Vec<(u32, Option<u32>)>,
     /// What it is marked by in the end.
     mark: Mark,
     /// Digits that it is to be rounded to now; 0: it stays.
@@ -103,8 +107,10 @@ pub fn strip(
     let rounding = Claims::of(source, &request.rules, |rule| rule.digits > 0)?;
     let mut options = WarmOptions::new(&report.tenant, report.window_ms);
     options.taken = source.taken().to_vec();
+    let before = request.before.as_deref().map(|path| EarlierFile::open(disk, path)).transpose()?;
     let mut strip = Strip {
         source,
+        before,
         rules: &request.rules,
         stripping,
         rounding,
@@ -114,11 +120,11 @@ pub fn strip(
         stripped: 0,
         taken: BTreeSet::new(),
     };
-    for (_, range) in source.dictionary.metric_ranges()? {
+    for (metric, range) in source.dictionary.metric_ranges()? {
         if strip.stripping.all.range_cardinality(range.clone()) == 0 {
             strip.copy(range)?;
         } else {
-            strip.rewrite(range)?;
+            strip.rewrite(&metric, range)?;
         }
     }
     let stripped = strip.stripped;
@@ -163,6 +169,7 @@ impl Claims {
 
 struct Strip<'a> {
     source: &'a WarmFile,
+    before: Option<EarlierFile>,
     rules: &'a [StripRule],
     stripping: Claims,
     rounding: Claims,
@@ -212,7 +219,9 @@ impl Strip<'_> {
     }
 
     /// A metric of which some series lose labels.
-    fn rewrite(&mut self, range: Range<u32>) -> Result<()> {
+    fn rewrite(&mut self, metric: &str, range: Range<u32>) -> Result<()> {
+        let before = self.before.take();
+        let mut search = before.as_ref().map(|file| file.search(metric));
         let mut groups: HashMap<(Labels, Kind), Group> = HashMap::new();
         for series in self.batches(range) {
             let (labels, marks) = (self.source.labels(&series)?, self.source.marks(&series)?);
@@ -227,7 +236,13 @@ impl Strip<'_> {
                     mark: Mark::NONE,
                     digits: 0,
                 });
-                group.members.push(number);
+                let earlier = match &mut search {
+                    Some(search) if is_stripped && kinds[at] == Kind::Counter => {
+                        search.counter(&labels, at)?
+                    }
+                    _ => None,
+                };
+                group.members.push((number, earlier));
                 group.mark.merge(marks[at]);
                 group.mark.folded |= is_stripped;
                 group.digits = fewer_digits(group.digits, digits);
@@ -242,6 +257,8 @@ impl Strip<'_> {
             }
             group.mark.digits = fewer_digits(group.mark.digits, group.digits);
         }
+        drop(search);
+        self.before = before;
         let mut rest = groups.as_slice();
         while !rest.is_empty() {
             let mut members = 0;
@@ -277,7 +294,7 @@ impl Strip<'_> {
     fn write_groups(&mut self, groups: &[(Labels, Group)]) -> Result<()> {
         let mut builder = LabelTableBuilder::default();
         let mut out = WindowColumns::default();
-        let mut members: Vec<u32> =
+        let mut members: Vec<(u32, Option<u32>)> =
             groups.iter().flat_map(|(_, group)| group.members.iter().copied()).collect();
         members.sort_unstable();
         // More than a batch only where one group alone is: it is added up batch by batch.
@@ -286,12 +303,25 @@ impl Strip<'_> {
             .map(|(_, group)| group.mark.folded.then(|| Fold::new(group.kind)))
             .collect();
         for batch in members.chunks(self.series_max as usize) {
-            let windows = self.read(batch, Fields::ALL)?;
+            let (numbers, earlier_numbers) = numbers_of(batch);
+            let windows = self.read(&numbers, Fields::ALL)?;
+            let earlier = match &self.before {
+                Some(before) => before.read(&earlier_numbers)?,
+                None => WindowColumns::default(),
+            };
+            let earlier_of = |number: Option<u32>| {
+                let place = earlier_numbers.binary_search(&number?).ok()?;
+                Some((&earlier, place))
+            };
             for ((labels, group), fold) in groups.iter().zip(&mut folds) {
-                let own = group.members.iter().filter_map(|n| batch.binary_search(n).ok());
+                let own = group.members.iter().filter_map(|&(number, before)| {
+                    Some((numbers.binary_search(&number).ok()?, before))
+                });
                 match fold {
-                    Some(fold) => own.for_each(|place| fold.add(&windows, place)),
-                    None => own.for_each(|place| {
+                    Some(fold) => own.for_each(|(place, before)| {
+                        fold.add(&windows, place, earlier_of(before));
+                    }),
+                    None => own.for_each(|(place, _)| {
                         out.append(&windows, windows.series(place));
                         out.end_series(group.kind);
                         push_labels(&mut builder, labels);
@@ -315,6 +345,12 @@ impl Strip<'_> {
         let marks: Vec<Mark> = groups.iter().map(|(_, group)| group.mark).collect();
         self.writer.push_marked(&builder.finish(), &out, &marks)
     }
+}
+
+/// Numbers of a batch's members, and those that they have in the file before: both ascend.
+fn numbers_of(batch: &[(u32, Option<u32>)]) -> (Vec<u32>, Vec<u32>) {
+    let earlier = batch.iter().filter_map(|&(_, earlier)| earlier);
+    (batch.iter().map(|&(number, _)| number).collect(), earlier.collect())
 }
 
 fn push_labels(builder: &mut LabelTableBuilder, labels: &Labels) {

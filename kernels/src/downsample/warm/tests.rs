@@ -470,7 +470,7 @@ proptest! {
         let disk = MemoryDisk::new();
         let (file, _, report) = both(&disk, seed, series, 16 * 1024);
         let rules = vec![rule("env", "v0", &["host", "id"]), rule("zone", "v[12]", &["host"])];
-        let request = StripRequest { rules };
+        let request = StripRequest { rules, before: None };
         let done = strip(&file, &disk, "stripped", &request).expect("stripped");
         let stripped = WarmFile::open(&disk, "stripped").expect("open");
         prop_assert_eq!(&stripped.verify().expect("sound"), &done.file);
@@ -516,10 +516,11 @@ fn a_file_without_rules_is_written_byte_for_byte() {
     let (file, _, _) = both(&disk, 17, 70, 16 * 1024);
     strip(&file, &disk, "copy", &StripRequest::default()).expect("copied");
     assert!(disk.read_all("file").expect("bytes") == disk.read_all("copy").expect("bytes"));
-    let request = StripRequest { rules: vec![StripRule { digits: 3, ..StripRule::default() }] };
+    let request =
+        StripRequest { rules: vec![StripRule { digits: 3, ..StripRule::default() }], before: None };
     let rounded = strip(&file, &disk, "rounded", &request).expect("rounded");
     assert_eq!((rounded.file.digits, rounded.file.points), (3, file.report().points));
-    let name = StripRequest { rules: vec![rule("env", "v0", &["__name__"])] };
+    let name = StripRequest { rules: vec![rule("env", "v0", &["__name__"])], before: None };
     assert!(strip(&file, &disk, "bad", &name).is_err());
 }
 
@@ -527,7 +528,7 @@ fn a_file_without_rules_is_written_byte_for_byte() {
 fn files_joined_to_one_keep_what_is_folded() {
     let disk = MemoryDisk::new();
     let (file, _, _) = both(&disk, 23, 60, 16 * 1024);
-    let request = StripRequest { rules: vec![rule("env", "v0", &["host", "id"])] };
+    let request = StripRequest { rules: vec![rule("env", "v0", &["host", "id"])], before: None };
     let done = strip(&file, &disk, "stripped", &request).expect("stripped");
     let stripped = WarmFile::open(&disk, "stripped").expect("open");
     let before = told(&stripped);
