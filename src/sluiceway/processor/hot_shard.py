@@ -433,7 +433,10 @@ class HotShard:
 
     def stats(self) -> dict[str, Any]:
         """Figures for /metrics and `sluiceway status`."""
+        loaded = self._loaded  # before the statement: it may be loaded meanwhile
         told, letters = figures(self.shard.stats(), self.statement()), self.version().letters
+        if not loaded:  # the ledger is there before the blocks are: nothing is missing
+            told["ledger_gaps"] = dict.fromkeys(told["ledger_gaps"], 0)
         return told | {
             "quarantined_files": self._files_set_aside,
             "series_max": self._policies.series_max,

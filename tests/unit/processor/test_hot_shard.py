@@ -19,6 +19,7 @@ from fakes.remote_write import histogram_body
 from sluiceway.clock import ManualClock
 from sluiceway.errors import Overloaded
 from sluiceway.kernels import Disk
+from sluiceway.ledger.statement import Statement
 from sluiceway.processor.hot_shard import HotShard
 from sluiceway.tiers.hot import DAY_MS, Admission, HotConfig
 
@@ -303,3 +304,12 @@ def test_with_a_retention_no_file_outlives_its_oldest_points() -> None:
         assert len(hot.version().blocks) <= 40
     check_ledger(hot)
     hot.shard.close()
+
+
+def test_a_ledger_without_its_blocks_is_no_gap(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Amid a start the ledger is there before the blocks are: that pages nobody."""
+    hot = HotShard(Disk.memory(), OPTIONS, CONFIG, ManualClock(1_000_000))
+    monkeypatch.setattr(Statement, "stock_gap", lambda statement: -7)
+    assert hot.stats()["ledger_gaps"]["stock"] == 0
+    hot.load()
+    assert hot.stats()["ledger_gaps"]["stock"] == -7
