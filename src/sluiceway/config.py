@@ -194,6 +194,11 @@ class Config(BaseSettings):
             if not (is_loopback(address) or self.shards_ca or self.allow_insecure):
                 raise ValueError(f"refusing to ask shard {name} at {address} without shards_ca")
 
+        if self.offsite_url is not None and self.tiers.objects_url is not None:
+            raise ValueError(
+                "offsite_url takes the files of minutes and hours with the shard: tiers.objects_url"
+                " is for processes without it (docs/tiers.md says how to move what lies there)"
+            )
         if self.finds_shards() and self.kafka.partitions > SHARDS_MAX:
             raise ValueError(
                 f"{self.kafka.partitions} partitions, the most shards are {SHARDS_MAX}"

@@ -7,7 +7,6 @@ parts (signals, directories, budgets, the drain) stands in `serve/`.
 
 import asyncio
 import contextlib
-import os
 import socket
 import sys
 from collections.abc import Awaitable, Callable
@@ -51,7 +50,6 @@ from sluiceway.rollup.boundary import Boundary
 from sluiceway.rollup.cold import ColdMonths, ColdObjects, ErasedCold
 from sluiceway.rollup.imports import Imports
 from sluiceway.rollup.merging import WarmMerger, WarmStripper
-from sluiceway.rollup.offload import RemoteTier
 from sluiceway.rollup.worker import Rollup
 from sluiceway.serve import budget
 from sluiceway.serve.alert_paths import AlertPaths, explaining
@@ -75,23 +73,26 @@ from sluiceway.serve.rollup_paths import RollupPaths
 from sluiceway.serve.shard_link import ShardGate
 from sluiceway.serve.succession import Succession
 from sluiceway.services.culprits import Culprits
-from sluiceway.services.offsite.elsewhere import DIRECTORY as BLOCKS_CACHE
-from sluiceway.services.offsite.elsewhere import BlocksElsewhere, is_lazy
 from sluiceway.services.offsite.follower import Offsite
-from sluiceway.services.offsite.takeover import take_shard
 from sluiceway.services.replays import Replays
 from sluiceway.telemetry import Metrics
 from sluiceway.tenants.directory import SnapshotDirectory
 from sluiceway.tenants.limits import WriteLimits
 from sluiceway.tenants.model import Snapshot
 from sluiceway.tiers.catalog_store import CatalogStore
-from sluiceway.wiring_read import open_directory, open_objects
+from sluiceway.wiring_offsite import (
+    cuts_of,
+    follow_shard,
+    objects_place,
+    open_offsite,
+    remote_tier,
+)
+from sluiceway.wiring_read import open_directory
 
 if TYPE_CHECKING:
     from sluiceway.journal.kafka.log import KafkaLog
 
 SWITCH_INTERVAL_S = 0.0005
-OFFSITE_STOP_S_MAX = 30.0
 READ_CONNECTIONS_SPARE = 32
 """Of the read side, beside those that hand requests on: for readiness and metrics."""
 READ_SIDE_MAIN = """
@@ -134,9 +135,10 @@ async def write_side(config: Config, clock: Clock | None = None, pace: Pace = un
         offsite, disk = await asyncio.to_thread(open_offsite, config, clock, disk)
         log = open_log(stack, config, disk, clock)
         hot = await asyncio.to_thread(open_hot, config, disk, disk_bytes_max, clock, pace, log)
-        rollup = await asyncio.to_thread(open_rollup, config, disk, hot, tenants, clock)
+        rollup = await asyncio.to_thread(open_rollup, config, disk, hot, tenants, clock, offsite)
         heirs = open_succession(stack, config, offsite, hot, log, life, clock)
-        follow_hot(stack, offsite, hot, life.give_up if heirs is None else heirs.fenced)
+        cuts = cuts_of(config, hot, rollup, clock)
+        follow_shard(stack, offsite, rollup, cuts, life.give_up if heirs is None else heirs.fenced)
         hot.start(life.give_up)
         stack.push_async_callback(life.seal, hot)
         evaluate_socket = sockets / "evaluate.sock"
@@ -347,44 +349,6 @@ def open_hot(
     )
 
 
-def open_offsite(config: Config, clock: Clock, disk: Disk) -> tuple[Offsite | None, Disk]:
-    """The shard, taken: none else may write its checkpoints from now on; None where it has none
-    offsite. And the disk, with the blocks that come when they are asked for. Blocks for the store.
-    Raises: Corruption, BackendUnavailable, OSError, ValueError."""
-    if config.offsite_url is None:
-        return None, disk
-    store = open_objects(config.offsite_url, config.offsite_options)
-    lazy, in_kafka = config.offsite_cache_bytes_max > 0, config.journal == "kafka"
-    later = is_lazy if lazy else lambda file: False
-    last = take_shard(store, config.data_dir, clock, os.urandom, later, in_kafka)
-    offsite = Offsite(store, config.data_dir, last, clock)
-    gone = [file for file in last.files if not (config.data_dir / file.path).exists()]
-    if gone:
-        cache = config.data_dir / BLOCKS_CACHE
-        elsewhere = BlocksElsewhere(store, cache, gone, config.offsite_cache_bytes_max)
-        elsewhere.fetch_ends()
-        disk = elsewhere.disk(disk)
-    return offsite, disk
-
-
-def follow_hot(
-    stack: contextlib.AsyncExitStack,
-    offsite: Offsite | None,
-    hot: HotShard,
-    on_fenced: Callable[[Exception], None],
-) -> None:
-    """Bring each manifest offsite, and the last one after the last seal; when another process has
-    taken the shard, `on_fenced` is told."""
-    if offsite is None:
-        return
-
-    async def stop() -> None:
-        await asyncio.to_thread(offsite.stop, hot.version(), OFFSITE_STOP_S_MAX)
-
-    stack.push_async_callback(stop)
-    offsite.start(hot.version, on_fenced)
-
-
 def open_succession(
     stack: contextlib.AsyncExitStack,
     config: Config,
@@ -422,7 +386,12 @@ def begin_succession(
 
 
 def open_rollup(
-    config: Config, disk: Disk, hot: HotShard, tenants: SnapshotDirectory, clock: Clock
+    config: Config,
+    disk: Disk,
+    hot: HotShard,
+    tenants: SnapshotDirectory,
+    clock: Clock,
+    offsite: Offsite | None,
 ) -> Rollup:
     """The rollup, which has told the shard what is rolled; before the shard is started."""
     bytes_max = budget.disk_bytes_max(config, disk)
@@ -430,7 +399,8 @@ def open_rollup(
     def disk_share() -> float:
         return disk.used_bytes() / bytes_max if bytes_max else 0.0
 
-    store, broken = CatalogStore(disk, clock), ""
+    remote = remote_tier(config, disk, offsite)
+    store, broken = CatalogStore(disk, clock, place=remote.place if remote else None), ""
     try:
         store.open()
     except Corruption as error:
@@ -449,9 +419,10 @@ def open_rollup(
         Boundary(disk, hot.policy, WarmStripper(disk)),
         ColdMonths(disk),
         ErasedCold(disk),
-        remote_tier(config, disk),
+        remote,
         disk_share=disk_share,
         broken=broken,
+        secured=None if offsite is None else offsite.secured,
     )
     rollup.attach()
     return rollup
@@ -462,15 +433,6 @@ def rolling_lanes(config: Config) -> Callable[[bool], None]:
     the cores while the disk is pressed, when nothing else makes room."""
     lanes = lane_behind("roll", config.queries_run), lane_behind("roll-pressed", "shared")
     return lambda pressed: lanes[pressed].take_over()
-
-
-def remote_tier(config: Config, disk: Disk) -> RemoteTier | None:
-    """Where settled files of windows go; None where they stay. Raises: ImportError, ValueError."""
-    url = config.tiers.objects_url
-    if url is None:
-        return None
-    store = open_objects(url, config.tiers.objects_options)
-    return RemoteTier(store, disk, config.tiers.local_bytes_max)
 
 
 def open_admin_paths(
@@ -520,7 +482,7 @@ def read_settings(config: Config, sockets: Path) -> dict[str, Any]:
     handed_on_max = config.gateway.read_requests_max + config.gateway.read_connections_idle_max
     return {
         "query": asdict(config.query),
-        "tier_objects": (tiers.objects_url, tiers.objects_options, tiers.cache_bytes_max),
+        "tier_objects": (*objects_place(config), tiers.cache_bytes_max),
         "cost": {**asdict(config.cost), "price_sheet": path_text(config.cost.price_sheet)},
         "query_log_bytes_max": budget.query_log_bytes_max(config),
         "evaluate_socket": str(sockets / "evaluate.sock"),

@@ -121,8 +121,6 @@ def partition_settings(config: Config, number: int) -> dict[str, Any]:
         "series_max": max(1, config.series_max // share),
         "otlp_grpc": None,
     }
-    if config.tiers.objects_url is not None:  # two shards' files have the same names
-        settings["tiers"]["objects_url"] = f"{config.tiers.objects_url.rstrip('/')}/{number}"
     if config.shard_address is not None:
         settings["shard_address"] = nth_address(config.shard_address, number)
     if config.auth == "keys":

@@ -36,12 +36,15 @@ class Fleet:
         own_rows_min: int = OWN_ROWS_MIN,
         objects: ObjectStore | None = None,
         local_bytes_max: int = 0,
+        remote: RemoteTier | None = None,
         **more: Any,
     ) -> None:
         self.policy = policy or Policy()
         self.disk, self.clock = disk, ManualClock(now_ms)
         self.hot = HotShard(disk, OPTIONS, CONFIG, self.clock)
-        self.store = CatalogStore(disk, self.clock)
+        if objects is not None:
+            remote = RemoteTier(objects, disk, local_bytes_max)
+        self.store = CatalogStore(disk, self.clock, place=remote.place if remote else None)
         self.store.open()
         tenants = Snapshot(1, {}, {"default": Tenant("default")})
         limits = Limits(retention=KEEPS)
@@ -59,7 +62,7 @@ class Fleet:
             Boundary(disk, lambda: (1, self.policy), WarmStripper(disk)),
             ColdMonths(disk, own_rows_min),
             ErasedCold(disk, own_rows_min),
-            None if objects is None else RemoteTier(objects, disk, local_bytes_max),
+            remote,
             **more,
         )
         self.rollup.attach()

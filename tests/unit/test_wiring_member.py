@@ -25,17 +25,14 @@ def test_partitions_share_no_place(tmp_path: Path) -> None:
         shard_listen="127.0.0.1:9300",
         shard_secret=secrets["secret"],
         offsite_url="s3://bucket/shards",
-        tiers={"objects_url": "s3://bucket/windows/"},
         kafka={"brokers": "a:9", "partitions": 3, "group": "shards", "security": security},
     )
     own = [Config(**partition_settings(member, number)) for number in range(3)]
     for places in (
         {str(one.data_dir) for one in own},
         {one.offsite_url for one in own},
-        {one.tiers.objects_url for one in own},
         {one.http for one in own},
         {one.shard_listen for one in own},
     ):
         assert len(places) == 3
-    assert own[2].tiers.objects_url == "s3://bucket/windows/2"
     assert all(one.kafka.security == member.kafka.security for one in own)

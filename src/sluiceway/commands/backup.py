@@ -40,7 +40,7 @@ def backup(
     tls_ca: Authority = None,
     objects: Annotated[
         Optional[str],  # noqa: UP045
-        typer.Option(help="tiers.objects_url of the server, where rollups lie that it sent away."),
+        typer.Option(help="tiers.objects_url, or offsite_url, of the server: where rollups lie."),
     ] = None,
     objects_store: Annotated[
         Optional[list[str]],  # noqa: UP045

@@ -55,7 +55,7 @@ class ObjectFiles:
         return (self._data_dir / path).exists()
 
     def _fetch(self, file: TierFile) -> Fetched:
-        held = self._cache.open(file.path, file.bytes, file.object_crc32)
+        held = self._cache.open(file.object_name, file.bytes, file.object_crc32)
         return held, held.__enter__()
 
     def _arrived(

@@ -61,6 +61,7 @@ class Boundary:
             folded=report.file.folded,
             sketches=report.file.sketches,
             remote=False,
+            object="",
         )
 
 

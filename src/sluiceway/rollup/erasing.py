@@ -90,6 +90,7 @@ class Erasing:
             sketches=report.sketches,
             orders=orders[-1].number,
             remote=False,
+            object="",
         )
         return (made,)
 

@@ -63,6 +63,8 @@ from sluiceway.tiers.paths import DAY_MS, HOUR_MS, day_of_end_ms, warm_path
 PAGES_TOLD_MAX = 20
 """Of those lost, in one line of the log."""
 EVERY_SEQUENCE = (1 << 63) - 1
+MAKES = (Roll, Merge, MakeCold, Compact, Erase)
+"""Tasks that make files."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -108,10 +110,14 @@ class Handoff:
         """Blocks, for a large day for minutes. Raises: Overtaken, Corruption, BackendUnavailable,
         Cancelled, OSError; then it may be tried again."""
         self._orders_seen = self._kernel.newest_order()
+        if self._remote is not None and isinstance(task, MAKES):
+            self._remote.insist()
         try:
             return self._carry_out(task)
         finally:
             self._orders_seen = None
+            if self._remote is not None and self._remote.term is not None:
+                self._remote.trim(self._store.catalog)  # each commit may have brought some there
 
     def orders_seen(self) -> int | None:
         """What is being made now follows at least the orders up to this one; None: nothing is."""
@@ -360,8 +366,9 @@ class Handoff:
     def _upload(self, task: Upload) -> None:
         assert self._remote is not None, "the planner was told"
         before = next((f for f in self._store.catalog.files if f.path == task.path), None)
-        if before is None or before.remote:
+        if before is None or (before.remote and not self._remote.unplaced([before])):
             raise Overtaken(f"{task}: it went, or is there")
+        self._remote.bring([before])  # of a time when others could not take the shard over
         stored = self._remote.upload(before)
 
         def change(now: Catalog) -> Change:
@@ -373,11 +380,13 @@ class Handoff:
 
     def _unlink(self, task: Unlink) -> None:
         gone = set(task.paths)
+        held = [one for one in self._store.catalog.grace if one.remote and one.path in gone]
         if self._remote is not None:
             # First: what the catalog names no more would stay there for ever.
-            held = self._store.catalog.grace
-            self._remote.delete(one.path for one in held if one.remote and one.path in gone)
+            self._remote.delete(held)
         self._store.commit(Change("unlink", unlinked=task.paths))
+        if self._remote is not None:
+            self._remote.let_go(held)
         for path in task.paths:
             try:
                 self._disk.remove(path)

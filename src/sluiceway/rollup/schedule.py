@@ -68,6 +68,9 @@ class World:
     makes_cold: bool = True
     remote: bool = False
     """There is an object store for settled files."""
+    unplaced: frozenset[str] | None = None
+    """Paths of files that are not on the store of a shard that others may take over, all of which
+    belong there; None: it is no such shard."""
     compacts: bool = True
 
 
@@ -272,7 +275,13 @@ def expiries(view: TenantView, world: World, files: Sequence[TierFile]) -> Itera
 
 
 def uploads(view: TenantView, world: World, files: Sequence[TierFile]) -> Iterator[Upload]:
-    """Files that nothing is to replace any more: days that are one file, and cold ones."""
+    """Files that nothing is to replace any more: days that are one file, and cold ones; of a shard
+    that others may take over, those of a time when it was none."""
+    if world.unplaced is not None:
+        for file in files:
+            if file.path in world.unplaced:
+                yield Upload(view.name, file.path)
+        return
     days = whole_days(files, world.catalog.rolled(view.name).warm)
     settled = [
         parts[0] for parts in days.values() if len(parts) == 1 and not waits(view, world, parts)

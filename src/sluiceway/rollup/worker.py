@@ -56,7 +56,7 @@ from sluiceway.rollup.status import Status, TenantStatus, tenant_status
 from sluiceway.rollup.tasks import LetRawGo, Roll, Task
 from sluiceway.tenants.limits import Limits
 from sluiceway.tenants.model import Snapshot
-from sluiceway.tiers.catalog import Change, TierFile, owned
+from sluiceway.tiers.catalog import Catalog, Change, TierFile, owned
 from sluiceway.tiers.catalog_store import CatalogStore
 from sluiceway.tiers.damage import Notes
 from sluiceway.tiers.hot import (
@@ -105,8 +105,11 @@ class Rollup:
         remote: RemoteTier | None = None,
         disk_share: Callable[[], float] = lambda: 0.0,
         broken: str = "",
+        secured: Callable[[], Catalog] | None = None,
     ) -> None:
-        """`broken`: why the catalog cannot be read; nothing is done and no raw point goes then."""
+        """`broken`: why the catalog cannot be read; nothing is done and no raw point goes then.
+        `secured`: the catalog that whoever takes the shard over would have; what it does not say
+        of raw points, they do not go by."""
         self._broken = broken
         self._disk_share = disk_share
         self._kernel = kernel
@@ -128,6 +131,7 @@ class Rollup:
             disk, kernel, store, merge, make_cold, clock, boundary, merge_cold, erasing, remote
         )
         self._remote = remote
+        self._secured = secured or (lambda: store.catalog)
         self._cron = None if config.schedule == CONTINUOUS else parse_cron(config.schedule)
         self._log = structlog.get_logger("rollup")
         self._wake = threading.Event()
@@ -157,6 +161,11 @@ class Rollup:
     @property
     def store(self) -> CatalogStore:
         return self._store
+
+    @property
+    def broken(self) -> str:
+        """Why the catalog cannot be read; empty: it can."""
+        return self._broken
 
     @property
     def remote(self) -> RemoteTier | None:
@@ -226,6 +235,8 @@ class Rollup:
         Raises: what it raises; Overloaded where that takes too long or the rollup ends."""
         if self._broken:
             raise BackendUnavailable(f"the catalog cannot be read: {self._broken}")
+        if self._stopping.is_set():
+            raise Overloaded(JOB_RETRY_S, "the rollup ends")
         answer: Future[Any] = Future()
         self._jobs.append((job, answer))
         self._wake.set()
@@ -425,8 +436,14 @@ class Rollup:
             merges=self._merges,
             makes_cold=self._makes_cold,
             remote=self._remote is not None,
+            unplaced=self._unplaced(),
             compacts=self._compacts,
         )
+
+    def _unplaced(self) -> frozenset[str] | None:
+        if self._remote is None or self._remote.term is None:
+            return None
+        return frozenset(file.path for file in self._remote.unplaced(self._store.catalog.files))
 
     def _stripped(self, views: tuple[TenantView, ...]) -> frozenset[str]:
         if self._boundary is None:
@@ -455,10 +472,11 @@ class Rollup:
         return bool(raw.superfluous(self._hot.version().blocks, self._tenants_of, gone))
 
     def _let_raw_go(self, world: World) -> None:
-        """Blocks before the horizon that the catalog has named for longer than the grace."""
-        now_s, past = self._clock.monotonic_s(), {}
+        """Blocks before the horizon that the catalog has named for longer than the grace, and that
+        whoever takes the shard over would know of."""
+        now_s, past, secured = self._clock.monotonic_s(), {}, self._secured()
         for name in self._tiered:
-            from_ms = world.catalog.raw_from(name)
+            from_ms = min(world.catalog.raw_from(name), secured.raw_from(name))
             known = self._let_go_ms.get(name)
             if known is None or known[0] != from_ms:
                 self._let_go_ms[name] = known = (from_ms, now_s)

@@ -53,8 +53,14 @@ class TierFile(msgspec.Struct, frozen=True):
     """On the object store, under its path; here there may be a copy."""
     object_crc32: int = 0
     """Of all bytes of the object."""
+    object: str = ""
+    """The object's name, where it is another than the path."""
     sketches: int = 0
     """Windows that have a sketch."""
+
+    @property
+    def object_name(self) -> str:
+        return self.object or self.path
 
     @property
     def unit(self) -> tuple[str, str, int, int, int]:
@@ -76,6 +82,7 @@ class Grace(msgspec.Struct, frozen=True):
     bytes: int
     since_ms: int
     remote: bool = False
+    object: str = ""
 
 
 class Erased(msgspec.Struct, frozen=True):
@@ -159,7 +166,7 @@ def apply_change(catalog: Catalog, change: Change, now_ms: int) -> Catalog:
     kept = [file for file in catalog.files if file.path not in paths | again]
     unlinked = set(change.unlinked)
     grace = [held for held in catalog.grace if held.path not in unlinked]
-    grace += [Grace(file.path, file.bytes, now_ms, file.remote) for file in removed]
+    grace += [Grace(f.path, f.bytes, now_ms, f.remote, f.object) for f in removed]
 
     return Catalog(
         number=catalog.number + 1,
@@ -201,6 +208,12 @@ def known(held: Mapping[str, V], more: Mapping[str, V], forgotten: set[str]) -> 
 
 def file_order(file: TierFile) -> tuple[str, str, int, int, str]:
     return (file.tenant, file.tier, file.from_ms, file.number, file.path)
+
+
+def names_of(catalog: Catalog) -> set[str]:
+    """The objects that a catalog names, those of its grace list too."""
+    held: list[TierFile | Grace] = [*catalog.files, *catalog.grace]
+    return {one.object or one.path for one in held if one.remote}
 
 
 @dataclass(frozen=True, slots=True)

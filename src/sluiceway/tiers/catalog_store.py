@@ -7,7 +7,7 @@ file and directory entry are durable, and not before. docs/formats/catalog.md ha
 import re
 import threading
 from collections.abc import Callable, Iterable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import msgspec
@@ -27,7 +27,7 @@ from sluiceway.tiers.catalog import (
 )
 from sluiceway.tiers.paths import COLD_DIRECTORY, MANIFEST_DIRECTORY, WARM_DIRECTORY
 
-FORMAT_VERSION = 2
+FORMAT_VERSION = 3
 SNAPSHOT_EVERY = 64
 QUARANTINE_SUFFIX = ".quarantined"
 NAME = re.compile(r"(\d{12})\.json")
@@ -36,6 +36,7 @@ FOLDER_DEPTHS = {WARM_DIRECTORY: 2, COLD_DIRECTORY: 4}
 READ_TRIES_MAX = 5
 """Of a reader that the writer overtakes."""
 Stamp = tuple[str, int, int, int]
+Place = Callable[[TierFile], TierFile]
 
 
 class ManifestFile(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
@@ -134,9 +135,17 @@ class CatalogStore:
     Thread-safe; a commit blocks for two syncs.
     """
 
-    def __init__(self, disk: Disk, clock: Clock, directory: str = MANIFEST_DIRECTORY) -> None:
+    def __init__(
+        self,
+        disk: Disk,
+        clock: Clock,
+        directory: str = MANIFEST_DIRECTORY,
+        place: Place | None = None,
+    ) -> None:
+        """`place` is given each file before a manifest may name it, and says how it is named."""
         self._disk = disk
         self._clock = clock
+        self._place = place
         self._directory = directory
         self._lock = threading.Lock()
         self._catalog = Catalog()
@@ -169,12 +178,14 @@ class CatalogStore:
         that nothing is added to until its change is in.
 
         Raises: OSError; then the change may or may not survive a crash, the caller must keep
-        every file it names and may commit again.
+        every file it names and may commit again. And what `place` raises: then nothing was done.
         """
         with self._lock:
             self._settle()
             if not isinstance(change, Change):
                 change = change(self._catalog)
+            if self._place is not None:
+                change = replace(change, files=tuple(map(self._place, change.files)))
             now_ms, before = self._clock.now_ms(), self._catalog
             after = apply_change(before, change, now_ms)
             snapshot = (after.number - 1) % SNAPSHOT_EVERY == 0

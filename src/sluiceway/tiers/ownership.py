@@ -108,20 +108,23 @@ class Ownership:
 
     def __init__(self) -> None:
         self._lock = threading.Lock()
-        self._number = -1
+        self._catalog = Catalog(number=-1)
         self._known: dict[tuple[str, str], OwnedTier] = {}
 
     def of(self, catalog: Catalog, tenant: str, tier: str) -> OwnedTier:
         key = (tenant, tier)
         with self._lock:
-            known = self._known.get(key) if catalog.number == self._number else None
+            # Not by its number: a shard that is taken over may begin with one that was seen here.
+            known = self._known.get(key) if catalog is self._catalog else None
         if known is not None:
             return known
         found = owners_of(tuple(file for file in catalog.of(tenant) if file.tier == tier))
         with self._lock:
-            if catalog.number > self._number or len(self._known) >= KEPT_MAX:
+            newer = catalog is not self._catalog and catalog.number >= self._catalog.number
+            if newer or len(self._known) >= KEPT_MAX:
                 self._known.clear()
-                self._number = max(self._number, catalog.number)
-            if catalog.number == self._number:
+            if newer:
+                self._catalog = catalog
+            if catalog is self._catalog:
                 self._known[key] = found
         return found

@@ -8,7 +8,7 @@ from fakes.rolling import DAY_MS, T0, Fleet, hour
 from sluiceway.errors import BackendUnavailable
 from sluiceway.kernels import Disk
 from sluiceway.objects.embedded import EmbeddedObjects
-from sluiceway.tiers.catalog import Catalog
+from sluiceway.tiers.catalog import Catalog, Grace
 from sluiceway.tiers.manifest import Matcher
 
 STEP_MS = 20 * 60_000
@@ -118,7 +118,7 @@ def test_a_store_that_nothing_wants_is_seen_to_answer_again(tmp_path: Path) -> N
     assert remote is not None
     store.down = True
     with pytest.raises(BackendUnavailable):
-        remote.delete(["tiers/none"])
+        remote.delete([Grace("tiers/none", 1, 0, True)])
     assert fleet.rollup.figures()["tier_objects_failing"] == 1
     store.down = False
     fleet.clock.advance(16_000)

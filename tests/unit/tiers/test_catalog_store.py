@@ -120,8 +120,8 @@ def test_a_damaged_one_below_the_newest_or_a_gap_is_corruption() -> None:
 
 
 def test_a_newer_format_is_refused_by_name() -> None:
-    line = b'{"version":3,"number":1}'
-    with pytest.raises(Corruption, match="catalog format 3"):
+    line = b'{"version":4,"number":1}'
+    with pytest.raises(Corruption, match="catalog format 4"):
         decode((line + b"\ncrc32 %08x\n" % zlib.crc32(line)) * 2)
 
 

@@ -53,7 +53,9 @@ class Item:
     in_trailer: bool = False
     """`mark` is the checksum that the file's own trailer says; else that of all its bytes."""
     remote: bool = False
-    """On the object store of the rollups, under the same path, if it is not here."""
+    """On the object store of the rollups, if it is not here."""
+    object: str = ""
+    """Its name there, where it is another than the path."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -111,7 +113,8 @@ def tier_item(data_dir: Path, file: TierFile) -> Item:
     """A warm file's checksum stands in its trailer; another's is that of its bytes."""
     in_trailer = file.path.endswith(WARM_SUFFIX)
     place = data_dir / file.path
-    return Item(file.path, place, file.bytes, file.crc32, in_trailer, file.remote)
+    where = (in_trailer, file.remote, file.object)
+    return Item(file.path, place, file.bytes, file.crc32, *where)
 
 
 def trailer_mark(tail: bytes) -> int:

@@ -157,7 +157,7 @@ def source_of(item: Item, objects: ObjectStore | None) -> BinaryIO:
     if objects is None:
         raise BackendUnavailable(f"{item.path} is on the object store of the rollups: --objects")
     try:
-        return io.BytesIO(objects.get(item.path))
+        return io.BytesIO(objects.get(item.object or item.path))
     except ObjectMissing:
         raise FileNotFoundError(item.path) from None
 

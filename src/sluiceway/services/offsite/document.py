@@ -16,7 +16,7 @@ from sluiceway.tiers import two_copies
 from sluiceway.tiers.manifest import FORMAT_VERSION as MANIFEST_VERSION
 from sluiceway.tiers.manifest import ManifestFile, Version, replay
 
-FORMAT_VERSION = 1
+FORMAT_VERSION = 2
 PREFIX = "checkpoint"
 NAME = re.compile(r"checkpoint/(\d{12})\.json")
 FILE_NAME = re.compile(rf"{FILES_PREFIX}/(\d{{6,}})/.")
@@ -55,6 +55,8 @@ class Checkpoint(msgspec.Struct, frozen=True):
     committed_ms: int
     manifest: ManifestFile | None
     files: tuple[TermFile, ...]
+    catalog: int | None = None
+    """The number of the tiers' catalog, whose manifests are among `files`; None: it has none."""
 
     def hot(self) -> Version:
         """The hot tier that it stands for."""

@@ -1,11 +1,12 @@
-"""Brings each manifest of a shard to the object store, as long as the shard is this process's.
+"""Brings each manifest of a shard, and each catalog of its tiers, to the object store, as long as
+the shard is this process's.
 
 Invariant: a checkpoint is created when all that it names is there and was read back; a number that
 somebody else has created ends this process's right to the shard, for good.
 """
 
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Collection, Iterable
 from functools import partial
 from pathlib import Path
 
@@ -15,8 +16,10 @@ from sluiceway.clock import Clock
 from sluiceway.errors import Corruption, SluicewayError
 from sluiceway.objects.interface import ObjectExists, ObjectStore
 from sluiceway.services.backup.index import FILES_PREFIX, File
-from sluiceway.services.backup.inventory import Changed, hot_items
+from sluiceway.services.backup.inventory import Changed, Item, hot_items
 from sluiceway.services.backup.take import Target, matches, store_file
+from sluiceway.services.offsite.catalogs import catalog_of, chain_items
+from sluiceway.services.offsite.cut import Cut
 from sluiceway.services.offsite.document import (
     FORMAT_VERSION,
     Checkpoint,
@@ -29,6 +32,7 @@ from sluiceway.services.offsite.document import (
     term_of,
 )
 from sluiceway.tiers import two_copies
+from sluiceway.tiers.catalog import Catalog, names_of
 from sluiceway.tiers.manifest import Version
 
 KEEP = 3
@@ -62,6 +66,11 @@ class Offsite:
             (file.path, file.bytes, file.mark): file for file in last.files
         }
         self._target = Target(store, None, held, known, file_of=self._file_of(last.term))
+        self._kept: Callable[[], Collection[str]] = tuple
+        self._secured: Catalog | None = None
+        self._chain: dict[int, Item] = {}
+        self._named: dict[int, frozenset[str]] = {}
+        """By checkpoint: the objects of windows that its catalog names."""
         self._checked_s = clock.monotonic_s()
         self._stopping = threading.Event()
         self._thread: threading.Thread | None = None
@@ -77,8 +86,18 @@ class Offsite:
         """The newest checkpoint that this process knows to be there."""
         return self._last
 
-    def push(self, version: Version) -> bool:
-        """Make `version` a checkpoint; false where it is one already. Blocks for the store.
+    def secured(self) -> Catalog:
+        """The catalog of the newest checkpoint that this process made: whoever takes the shard
+        over has at least that."""
+        return self._secured or Catalog()
+
+    def has_object(self, name: str) -> bool:
+        """Was it on the store when this process began, and not removed by it since?"""
+        return name in self._target.held
+
+    def push(self, version: Version, catalog: Catalog | None = None) -> bool:
+        """Make a cut (cut.py) a checkpoint; false where it is one already. Blocks for the store.
+        Without a catalog, a successor rolls all raw points anew.
 
         Raises: Changed (files of it went meanwhile: take a newer version), Fenced, Corruption,
         BackendUnavailable, OSError.
@@ -86,9 +105,15 @@ class Offsite:
         offsite = 0 if self._last.manifest is None else self._last.manifest.number
         if offsite > version.number:
             raise Corruption(f"manifest {version.number} is behind the checkpoint's {offsite}")
-        if offsite == version.number:
+        if offsite == version.number and catalog is self._secured:
             return False
-        files = tuple(self._stored(version))
+        if catalog is None and self._last.catalog is not None:
+            raise Corruption(f"checkpoint {self._last.number} has a catalog, this directory none")
+        items = [*hot_items(self._data_dir, version)]
+        if catalog is not None:
+            self._chain = chain_items(self._data_dir, catalog.number, self._chain)
+            items += self._chain.values()
+        files = tuple(self._stored(items))
         now_ms = self._clock.now_ms()
         checkpoint = Checkpoint(
             FORMAT_VERSION,
@@ -98,13 +123,15 @@ class Offsite:
             now_ms,
             snapshot_of(version, now_ms),
             files,
+            None if catalog is None else catalog.number,
         )
         try:
             self._create(checkpoint)
         except ObjectExists:
             self._last = self._found(checkpoint.number)
-            return self.push(version)  # an earlier try of ours, perhaps of another version
-        self._last = checkpoint
+            return self.push(version, catalog)  # an earlier try of ours, perhaps of another cut
+        self._last, self._secured = checkpoint, catalog
+        self._named[checkpoint.number] = frozenset(names_of(catalog or Catalog()))
         if checkpoint.number % PRUNE_EVERY == 0:
             self.prune()
         return True
@@ -140,10 +167,10 @@ class Offsite:
         words = f"checkpoint {number} is of {held.owner} in term {held.term}"
         raise Fenced(f"{words}: the shard was taken over")
 
-    def _stored(self, version: Version) -> list[TermFile]:
-        """The files of a version, all of them there."""
+    def _stored(self, items: Iterable[Item]) -> list[TermFile]:
+        """The files of a cut, all of them there."""
         files: list[TermFile] = []
-        for item in hot_items(self._data_dir, version):
+        for item in items:
             known = self._target.known.get((item.path, item.bytes, item.mark))
             if known is None or not self._target.has(known):
                 known, stored = store_file(self._target, item)
@@ -159,9 +186,11 @@ class Offsite:
         somebody take the shard meanwhile, what they name is named by ours or is of their term.
         Raises: Corruption, BackendUnavailable."""
         kept = numbers(self._store)[-KEEP:]
+        self._named = {number: self._names(number) for number in kept}
         held = [facts.name for facts in self._store.list(FILES_PREFIX)]
         held = [name for name in held if (term_of(name) or 1 << 62) <= self._last.term]
-        named: set[str] = set()
+        # What is being brought, or is named by a catalog that no checkpoint has yet, stays too.
+        named = set(self._kept()).union(*self._named.values())
         for number in kept:
             named.update(n for file in read(self._store, number).files for n, _ in file.pieces())
         if not kept or kept[-1] != self._last.number:
@@ -174,17 +203,33 @@ class Offsite:
                 self._store.delete(name)
                 self._target.held.pop(name, None)
 
+    def _names(self, number: int) -> frozenset[str]:
+        """The objects of windows that a checkpoint's catalog names."""
+        known = self._named.get(number)
+        if known is None:
+            found = catalog_of(self._store, read(self._store, number))
+            known = frozenset(names_of(found or Catalog()))
+        return known
+
     # --- the thread -----------------------------------------------------------------------------
 
-    def start(self, version: Callable[[], Version], on_fenced: Callable[[Exception], None]) -> None:
-        """Follow `version` until told to stop; `on_fenced` is called, once, when it is over."""
+    def start(
+        self,
+        cut: Callable[[], Cut],
+        on_fenced: Callable[[Exception], None],
+        kept: Callable[[], Collection[str]] = tuple,
+    ) -> None:
+        """Follow `cut` until told to stop; `on_fenced` is called, once, when it is over. `kept`
+        says which objects stay though no checkpoint names them."""
+        self._kept = kept
 
         def run() -> None:
             pause_s = 0.0
             while not self._stopping.wait(pause_s):
                 pause_s = LOOK_S
                 try:
-                    brought = self.push(version())
+                    found = cut()
+                    brought = self.push(found.version, found.catalog)
                     if not brought and self._clock.monotonic_s() - self._checked_s >= CHECK_S:
                         self.check()
                     self.failure = None
@@ -203,18 +248,16 @@ class Offsite:
         self._thread = threading.Thread(target=run, name="sluiceway-offsite", daemon=True)
         self._thread.start()
 
-    def stop(self, version: Version | None, timeout_s: float) -> bool:
-        """End the thread; then bring the last version, if there is one and nothing is in the way.
-        Is it there?"""
+    def stop(self, cut: Callable[[], Cut], timeout_s: float) -> bool:
+        """End the thread; then bring the last cut, if nothing is in the way. Is it there?"""
         self._stopping.set()
         if self._thread is not None:
             self._thread.join(timeout_s)
             if self._thread.is_alive():
                 return False
-        if version is None:
-            return False
         try:
-            self.push(version)
+            last = cut()
+            self.push(last.version, last.catalog)
         except (SluicewayError, OSError) as error:
             log.warning("offsite_last_not_stored", error=str(error))
             return False

@@ -26,13 +26,15 @@ from sluiceway.services.offsite.document import (
     newest,
     numbers,
 )
+from sluiceway.tiers import catalog_store, two_copies
 from sluiceway.tiers import manifest as hot_manifest
-from sluiceway.tiers import two_copies
+from sluiceway.tiers.paths import MANIFEST_DIRECTORY as CATALOG
 
 OWNER = "offsite.json"
 MANIFESTS = f"{HOT_DIRECTORY}/manifest"
 HOT = "hot"
-OURS = (HOT, JOURNAL_DIRECTORY, "tiers")
+TIERS = "tiers"
+OURS = (HOT, JOURNAL_DIRECTORY, TIERS)
 """What stands for records of one term: the catalog of the tiers says up to which record hours are
 rolled, and which raw points may go; beside another term's hot tier it would be wrong of both. An
 outbox of acked requests that are not in Kafka yet is no term's: it stays, and is sent."""
@@ -126,6 +128,7 @@ def claim(
         clock.now_ms(),
         None if last is None else last.manifest,
         () if last is None else last.files,
+        None if last is None else last.catalog,
     )
     try:
         store.create(name_of(taken.number), two_copies.encode(taken))
@@ -138,9 +141,15 @@ def claim(
 def behind(data_dir: Path, last: Checkpoint) -> bool:
     """Lacks the directory what its own checkpoint has? Then somebody has emptied it, or its start
     broke off before what it had fetched was in its place."""
-    names = (hot_manifest.NAME.fullmatch(path.name) for path in (data_dir / MANIFESTS).glob("*"))
-    held = max((int(match[1]) for match in names if match), default=0)
-    return last.manifest is not None and held < last.manifest.number
+    hot = 0 if last.manifest is None else last.manifest.number
+    tiers = last.catalog or 0
+    return newest_of(data_dir / MANIFESTS) < hot or newest_of(data_dir / CATALOG) < tiers
+
+
+def newest_of(directory: Path) -> int:
+    """The highest number of a manifest there."""
+    names = (hot_manifest.NAME.fullmatch(path.name) for path in directory.glob("*"))
+    return max((int(match[1]) for match in names if match), default=0)
 
 
 def fetch_hot(
@@ -149,8 +158,8 @@ def fetch_hot(
     last: Checkpoint,
     later: Callable[[TermFile], bool] = lambda file: False,
 ) -> None:
-    """Bring the checkpoint's hot tier beside the directory's own; what an earlier try has brought
-    is taken. Raises: Corruption, BackendUnavailable, OSError."""
+    """Bring the checkpoint's hot tier and catalog beside the directory's own; what an earlier try
+    has brought is taken. Raises: Corruption, BackendUnavailable, OSError."""
     taking = data_dir / TAKING
     shutil.rmtree(taking / MANIFESTS, ignore_errors=True)
     wanted = {taking / file.path: file for file in last.files if not later(file)}
@@ -176,23 +185,35 @@ def fetch_hot(
 
 
 def put_in_place(data_dir: Path) -> None:
-    """What was fetched is the directory's hot tier from now on. The directory has none."""
+    """What was fetched is the directory's hot tier and catalog from now on. It has none. The hot
+    tier comes last: a directory without it is behind, and begins again."""
     taking = data_dir / TAKING
-    if (taking / HOT).exists():
-        (taking / HOT).rename(data_dir / HOT)
-        sync_directory(data_dir)
+    for name in (TIERS, HOT):
+        if (taking / name).exists():
+            (taking / name).rename(data_dir / name)
+            sync_directory(data_dir)
     shutil.rmtree(taking, ignore_errors=True)
 
 
 def drop_aside(data_dir: Path) -> None:
-    """Remove what the log has of directories that were set aside; windows of minutes and hours,
-    which nobody else may have, stay, and with them the directory."""
+    """Remove what the log and the store have of directories that were set aside; windows of
+    minutes and hours, which nobody else may have, stay, and with them the directory."""
     for place in aside(data_dir):
         for name in (HOT, JOURNAL_DIRECTORY):
             shutil.rmtree(place / name, ignore_errors=True)
-        tiers = (place / "tiers" / name for name in ("warm", "cold"))
-        if not any(path.is_file() for folder in tiers for path in folder.rglob("*")):
+        tiers = (place / TIERS / name for name in ("warm", "cold"))
+        held = any(path.is_file() for folder in tiers for path in folder.rglob("*"))
+        if not held or are_objects(place):
             shutil.rmtree(place, ignore_errors=True)
+
+
+def are_objects(place: Path) -> bool:
+    """Was every file of windows brought to the store before its catalog named it? What a term has
+    there and no checkpoint names, the next one rolls again out of raw points."""
+    try:
+        return all(file.object for file in catalog_store.follow(place).catalog().files)
+    except (Corruption, OSError):
+        return False
 
 
 def aside(data_dir: Path) -> list[Path]:
