@@ -14,13 +14,15 @@ from typing import Any
 import openloop
 from beside_queries import DASHBOARD, Reader
 from own_server import OwnServer
-from tiers_store import active_items
+from tiers_store import SCRAPE_MS, active_items
 
 DASHBOARDS = 7
 REFRESH_S = 10.0
 DASHBOARD_STEP_S = 60
 SECONDS_MAX = 180
 """Of bodies that are made beforehand: the ingest ends after them."""
+AHEAD_MS = 35 * 60_000
+"""What the store leaves between its last point and now: no point may lie in the future."""
 
 
 def memory_mib(process_id: int) -> dict[str, float]:
@@ -55,7 +57,8 @@ def ingest_until(
     """Goes on with the active series from `from_ms` on, at `rate` points/s."""
     bodies: list[tuple[bytes, int]] = []
     made = 0
-    for _, body, points in active_items(series, from_ms, from_ms + SECONDS_MAX * 10_000):
+    scrape_ms = min(SCRAPE_MS, int(AHEAD_MS * series / (rate * SECONDS_MAX)))
+    for _, body, points in active_items(series, from_ms, from_ms + AHEAD_MS, scrape_ms):
         bodies.append((body, points))
         made += points
         if made > rate * SECONDS_MAX:

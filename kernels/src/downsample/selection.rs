@@ -68,6 +68,15 @@ pub fn runs_of(files: &[OwnedFile], (from_ms, until_ms): (i64, i64)) -> Result<V
     Ok(runs)
 }
 
+/// Ends of the windows that the runs want of a file, from the first to past the last; None where
+/// they want none.
+fn ends_of(runs: &[Run], file: usize) -> Option<Range<i64>> {
+    let own = || runs.iter().filter(move |run| run.file == file);
+    let from_ms = own().map(|run| run.from_ms).min()?;
+    let until_ms = own().map(|run| run.until_ms).max()?;
+    Some(from_ms.saturating_add(1)..until_ms.saturating_add(1))
+}
+
 impl Selection {
     /// Select in every file that a run reads. `check` is asked between files.
     ///
@@ -81,11 +90,11 @@ impl Selection {
     ) -> Result<Selection> {
         let mut union = Union::default();
         let mut entries: Vec<Vec<Entry>> = vec![Vec::new(); files.len()];
-        let mut wanted = vec![false; files.len()];
-        runs.iter().for_each(|run| wanted[run.file] = true);
-        for (number, owned) in files.iter().enumerate().filter(|(number, _)| wanted[*number]) {
+        for (number, owned) in files.iter().enumerate() {
+            let Some(range_ms) = ends_of(&runs, number) else { continue };
             check()?;
             let found = owned.file.select(matchers, series_max)?;
+            let found = owned.file.within(found, range_ms)?;
             let series = union.add(&owned.file.labels(&found)?);
             if union.len() > series_max {
                 return Err(super::file::too_many(union.len() as u64, series_max));

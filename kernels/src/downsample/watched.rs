@@ -72,6 +72,10 @@ impl WindowFile for WatchedFile {
         self.note(self.inner.select(matchers, series_max))
     }
 
+    fn within(&self, series: Vec<u32>, range_ms: Range<i64>) -> Result<Vec<u32>> {
+        self.note(self.inner.within(series, range_ms))
+    }
+
     fn labels(&self, series: &[u32]) -> Result<LabelTable> {
         self.note(self.inner.labels(series))
     }

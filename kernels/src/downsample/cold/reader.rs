@@ -10,6 +10,7 @@ use super::schema::{
 use super::unreadable;
 use crate::disk::{Disk, DiskFile, read_full};
 use crate::downsample::columns::{Fields, WindowColumns};
+use crate::downsample::dictionary::LABEL_PAGE_SERIES;
 use crate::downsample::file::WindowFile;
 use crate::downsample::mark::{Mark, Marked};
 use crate::error::{KernelError, Result, room_for};
@@ -27,6 +28,11 @@ use std::io::{self, Read};
 use std::ops::Range;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
+
+/// Series of a label page, on average, up to which `within` looks at their windows first.
+const SPARSE_SERIES_MAX: usize = 32;
+/// Series whose windows' ends it holds at once; of a month of hours, 12 MB.
+const WITHIN_SERIES: usize = 2_048;
 
 pub struct ColdFile {
     file: Arc<dyn DiskFile>,
@@ -118,6 +124,34 @@ impl ColdFile {
 
     pub(super) fn group_rows(&self) -> Vec<u64> {
         self.metadata.row_groups().iter().map(|group| group.num_rows() as u64).collect()
+    }
+
+    fn is_apart(&self, range_ms: &Range<i64>) -> bool {
+        range_ms.start > self.facts.until_ms || range_ms.end <= self.facts.from_ms
+    }
+
+    /// Hand each row group's first row and its share of the series (ascending) to `visit`.
+    fn by_group(
+        &self,
+        placed: &[Placed],
+        mut visit: impl FnMut(usize, u64, &[Placed]) -> Result<()>,
+    ) -> Result<()> {
+        let mut rest = placed;
+        let mut group_from = 0;
+        for (group, rows) in self.group_rows().into_iter().enumerate() {
+            let here = rest.partition_point(|series| series.rows.end <= group_from + rows);
+            let (here, later) = rest.split_at(here);
+            if !here.is_empty() {
+                visit(group, group_from, here)?;
+            }
+            rest = later;
+            group_from += rows;
+        }
+        if rest.is_empty() {
+            Ok(())
+        } else {
+            Err(KernelError::corruption("cold object: rows past its row groups"))
+        }
     }
 
     /// Decode the asked columns of some rows of a group.
@@ -268,6 +302,34 @@ impl WindowFile for ColdFile {
         self.index.dictionary.select(matchers, series_max)
     }
 
+    /// Where few series of many pages are meant, as of jobs that lived for minutes, reading when their
+    /// windows end is far less than the labels of all that stand beside them.
+    fn within(&self, series: Vec<u32>, range_ms: Range<i64>) -> Result<Vec<u32>> {
+        if self.is_apart(&range_ms) {
+            return Ok(Vec::new());
+        }
+        let page_of = |number: &u32| *number as usize / LABEL_PAGE_SERIES;
+        let pages = series.chunk_by(|a, b| page_of(a) == page_of(b)).count();
+        if series.len() > pages * SPARSE_SERIES_MAX {
+            return Ok(series);
+        }
+        let source = Arc::new(Source::new(&self.file, self.bytes));
+        let mut kept = Vec::new();
+        for some in series.chunks(WITHIN_SERIES) {
+            self.by_group(&self.index.placed(some)?, |group, group_from, here| {
+                let runs = runs_of(here, group_from)?;
+                let mut end_ms = Vec::new();
+                self.column::<Int64Type>(&source, group, WINDOW_END, &runs, &mut end_ms)?;
+                let found = here.iter().zip(rows_of(here));
+                let found = found
+                    .filter(|(_, rows)| !in_range(&end_ms, rows.clone(), &range_ms).is_empty());
+                kept.extend(found.map(|(series, _)| series.number));
+                Ok(())
+            })?;
+        }
+        Ok(kept)
+    }
+
     fn labels(&self, series: &[u32]) -> Result<LabelTable> {
         self.index.dictionary.labels(series)
     }
@@ -308,37 +370,38 @@ impl WindowFile for ColdFile {
     ) -> Result<u64> {
         let placed = self.index.placed(series)?;
         let source = Arc::new(Source::new(&self.file, self.bytes));
-        let apart = range_ms.start > self.facts.until_ms || range_ms.end <= self.facts.from_ms;
-        let mut rest = placed.as_slice();
-        let mut group_from = 0;
-        for (group, rows) in self.group_rows().into_iter().enumerate() {
-            let group_until = group_from + rows;
-            let here = rest.partition_point(|series| series.rows.end <= group_until);
-            let (here, later) = rest.split_at(here);
-            rest = later;
+        let apart = self.is_apart(&range_ms);
+        self.by_group(&placed, |group, group_from, here| {
             if apart {
                 here.iter().for_each(|series| out.end_series(series.kind));
-            } else if !here.is_empty() {
-                let runs = runs_of(here, group_from)?;
-                let decoded = self.decode(&source, group, &runs, fields)?;
-                let mut at = 0;
-                for series in here {
-                    let until = at + (series.rows.end - series.rows.start) as usize;
-                    let ends = &decoded.end_ms[at..until];
-                    let from = at + ends.partition_point(|&end| end < range_ms.start);
-                    let to = at + ends.partition_point(|&end| end < range_ms.end);
-                    decoded.append(from..to.max(from), out);
-                    out.end_series(series.kind);
-                    at = until;
-                }
+                return Ok(());
             }
-            group_from = group_until;
-        }
-        if !rest.is_empty() {
-            return Err(KernelError::corruption("cold object: rows past its row groups"));
-        }
+            let decoded = self.decode(&source, group, &runs_of(here, group_from)?, fields)?;
+            for (series, rows) in here.iter().zip(rows_of(here)) {
+                decoded.append(in_range(&decoded.end_ms, rows, &range_ms), out);
+                out.end_series(series.kind);
+            }
+            Ok(())
+        })?;
         Ok(source.read.load(Ordering::Relaxed))
     }
+}
+
+/// Where each of these series' rows stand, once they are read one behind the other.
+fn rows_of(series: &[Placed]) -> impl Iterator<Item = Range<usize>> {
+    series.iter().scan(0, |at, series| {
+        let from = *at;
+        *at += (series.rows.end - series.rows.start) as usize;
+        Some(from..*at)
+    })
+}
+
+/// Those of a series' rows whose windows end in the range.
+fn in_range(end_ms: &[i64], rows: Range<usize>, range_ms: &Range<i64>) -> Range<usize> {
+    let ends = &end_ms[rows.clone()];
+    let from = rows.start + ends.partition_point(|&end| end < range_ms.start);
+    let to = rows.start + ends.partition_point(|&end| end < range_ms.end);
+    from..to.max(from)
 }
 
 /// Rows of these series within their group, neighbours joined.
