@@ -35,6 +35,8 @@ SETTINGS = {
     "SLUICEWAY_TIERS__GRACE_S": "1",
 }
 SCRAPE_MS = 10_000
+STEP_MS = 100
+"""Between two points of a series that the load sends: an hour must hold those of all pairs."""
 CONNECTIONS = 8
 LOOK_S = 0.2
 SECONDS = itertools.count(1)
@@ -81,7 +83,7 @@ class Load:
 
     def __init__(self, url: str, series: int, from_ms: int, until_ms: int) -> None:
         self._url = url
-        self._items = active_items(series, from_ms, until_ms, 1_000)
+        self._items = active_items(series, from_ms, until_ms, STEP_MS)
 
     def run(self, points: float, rate: float) -> dict[str, Any]:
         """Send so many points; as fast as acks come where the rate is 0."""
