@@ -119,7 +119,9 @@ def test_limits_are_checked(keyed: Keyed) -> None:
     within(lambda: keyed.get(key, "cardinality")[0] == 200, "the key works")
     assert ask(keyed, key, metric="no_such_metric")["metric"]["active"] == 0
     assert ask(keyed, key, since=0)["since"] is None
-    assert keyed.get(key, "cardinality", since="yesterday")[0] == 400
+    assert ask(keyed, key, since=0, until=3_600)["since"] is None
+    for times in ({"since": "yesterday"}, {"until": 5}, {"since": 5, "until": 5}):
+        assert keyed.get(key, "cardinality", **times)[0] == 400
     assert ask(keyed, keyed.root)["hour_ms"] is None
 
 

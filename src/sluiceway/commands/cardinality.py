@@ -12,6 +12,9 @@ def cardinality(
     since: Annotated[
         Text, typer.Option(help="What changed: from 24h ago on, or from a Unix time in s.")
     ] = None,
+    until: Annotated[
+        Text, typer.Option(help="With --since: up to then instead of up to now.")
+    ] = None,
     limit: Annotated[int, typer.Option(help="Entries of a list, 1 to 1000.")] = 10,
     http: Http = HERE,
     key: Annotated[Text, typer.Option(envvar="SLUICEWAY_KEY", help="A key that may read.")] = None,
@@ -25,8 +28,9 @@ def cardinality(
     query = {"limit": str(limit)}
     if metric is not None:
         query["metric"] = metric
-    if since is not None:
-        with refusals():
-            query["since"] = moment_s(since)
+    for name, text in (("since", since), ("until", until)):
+        if text is not None:
+            with refusals():
+                query[name] = moment_s(text)
     told = ask_api(http, key, tls_ca, "GET", "/cardinality", **query)
     tell(told, as_json, cardinality_lines(told))

@@ -150,11 +150,18 @@ def multiplies(tag: Told, series: int) -> float:
 
 
 def since_lines(since: Told) -> list[str]:
-    """A past hour beside now."""
+    """A past hour beside now, or beside a later one."""
+    until = since.get("until")
+    now = "NOW" if until is None else "UNTIL"
     lines = [
         f"since the hour of {moment(since['hour_ms'])}: it had {since['active']:,} active series,"
         f" {since['new']:,} new, {since['gone']:,} gone; {since['hours']:,} hours are recorded"
     ]
+    if until is not None:
+        lines.append(
+            f"until the hour of {moment(until['hour_ms'])}: it had {until['active']:,} active"
+            f" series, {until['new']:,} new, {until['gone']:,} gone"
+        )
     most = max((abs(metric["change"]) for metric in since["metrics"]), default=0)
     rows = (
         (
@@ -167,7 +174,7 @@ def since_lines(since: Told) -> list[str]:
         )
         for metric in since["metrics"]
     )
-    lines += table(("METRIC", "THEN", "NOW", "CHANGE", "DISTINCT SINCE", ""), rows)
+    lines += table(("METRIC", "THEN", now, "CHANGE", "DISTINCT SINCE", ""), rows)
     most = max((abs(tag["change"]) for tag in since["tags"]), default=0)
     rows = (
         (
@@ -180,7 +187,7 @@ def since_lines(since: Told) -> list[str]:
         )
         for tag in since["tags"]
     )
-    return [*lines, "", *table(("TAG", "THEN", "NOW", "CHANGE", "DISTINCT SINCE", ""), rows)]
+    return [*lines, "", *table(("TAG", "THEN", now, "CHANGE", "DISTINCT SINCE", ""), rows)]
 
 
 def explosion_lines(explosion: Told) -> list[str]:

@@ -14,14 +14,19 @@ Told = dict[str, Any]
 LISTS = ("metrics", "metrics_by_new", "tags")
 
 
-def explained(told: Told, top: int) -> Told:
+def explained(told: Told, top: int, until: Told | None = None) -> Told:
     """The answer of `/api/v1/cardinality`: lists of `top`, budgets nearest first, each with its
-    share; what changed since a past hour, where one is told."""
+    share; what changed since a past hour, where one is told, up to now or up to the hour `until`
+    (as `since` tells one)."""
     budgets = [{**budget, "share": share(budget)} for budget in told.get("budgets", ())]
     budgets.sort(key=lambda budget: (-budget["share"], budget["budget"]))
     answer = {**told, "budgets": budgets}
     if told.get("since") is not None:
-        answer["since"] = changed(told, told["since"], top)
+        answer["since"] = (
+            changed(told, told["since"], top)
+            if until is None
+            else changed_until(told["since"], until, top)
+        )
     return answer | {name: told[name][:top] for name in LISTS if name in told}
 
 
@@ -34,6 +39,16 @@ def changed(told: Told, since: Told, top: int) -> Told:
     metrics = compared(since["metrics"], "metric", "active", series)
     tags = compared(since["tags"], "tag", "values", values)
     return {**since, "metrics": metrics[:top], "tags": tags[:top]}
+
+
+def changed_until(since: Told, until: Told, top: int) -> Told:
+    """Two past hours: `now` is the later one."""
+    series = {metric["metric"]: metric["active"] for metric in until["metrics"]}
+    values = {tag["tag"]: tag["values"] for tag in until["tags"]}
+    metrics = compared(since["metrics"], "metric", "active", series)
+    tags = compared(since["tags"], "tag", "values", values)
+    later = {name: until[name] for name in ("hour_ms", "active", "new", "gone")}
+    return {**since, "until": later, "metrics": metrics[:top], "tags": tags[:top]}
 
 
 def compared(then: list[Told], name: str, count: str, now: dict[str, int]) -> list[Told]:

@@ -1,5 +1,7 @@
 """Cardinality on a terminal: bars in proportion, clients' text tamed, nothing of nothing."""
 
+from typing import Any
+
 from sluiceway.commands.cardinality_tables import BAR_WIDTH, bar, cardinality_lines, short
 from sluiceway.governance.explain import explained
 
@@ -129,3 +131,23 @@ def test_a_past_hour_stands_beside_now() -> None:
     ]
     text = "\n".join(cardinality_lines(explained({**TOLD, "since": since}, 10)))
     assert "it had 90 active series" in text and "about 90" in text and "-70" in text
+
+
+def test_two_past_hours_stand_beside_each_other() -> None:
+    def hour(number: int, **active: int) -> dict[str, Any]:
+        rows = [
+            {"metric": name, "active": count, "new": 0, "gone": 0, "series_since": 9}
+            for name, count in active.items()
+        ]
+        counts = {"active": sum(active.values()), "new": 6, "gone": 1, "metric_count": len(active)}
+        past = {"hour_ms": number * 3_600_000, "hours": 3, "metrics": rows}
+        return {**past, **counts, "tags": [{"tag": "job", "values": 2 * number, "values_since": 9}]}
+
+    told = explained({**TOLD, "since": hour(1, gone=70, up=20)}, 10, hour(2, up=25, came=1))
+    changes = {row["metric"]: row["change"] for row in told["since"]["metrics"]}
+    assert changes == {"gone": -70, "up": 5, "came": 1}  # what is active now plays no part
+    assert [(tag["tag"], tag["change"]) for tag in told["since"]["tags"]] == [("job", 2)]
+    until = {"hour_ms": 7_200_000, "active": 26, "new": 6, "gone": 1}
+    assert told["since"]["until"] == until
+    text = "\n".join(cardinality_lines(told))
+    assert "it had 90 active" in text and "it had 26 active" in text and "UNTIL" in text
