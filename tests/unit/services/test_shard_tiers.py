@@ -10,7 +10,7 @@ import pytest
 
 from fakes.rolling import DAY_MS, T0, Fleet, hour
 from sluiceway.clock import ManualClock
-from sluiceway.errors import BackendUnavailable, SluicewayError
+from sluiceway.errors import BackendUnavailable, Corruption, SluicewayError
 from sluiceway.kernels import Disk
 from sluiceway.objects.cache import CacheConfig, ObjectCache
 from sluiceway.objects.embedded import EmbeddedObjects
@@ -20,7 +20,7 @@ from sluiceway.rollup.offload import RemoteTier, Term
 from sluiceway.services.offsite.catalogs import catalog_of
 from sluiceway.services.offsite.cut import Cut, SealedCuts, take_cut
 from sluiceway.services.offsite.document import Fenced, newest, numbers, read
-from sluiceway.services.offsite.follower import KEEP, Offsite
+from sluiceway.services.offsite.follower import CHECK_S, KEEP, Offsite
 from sluiceway.services.offsite.takeover import take_shard
 from sluiceway.tiers.catalog import Catalog, TierFile, names_of
 
@@ -163,6 +163,31 @@ def test_a_zombie_changes_nothing(tmp_path: Path, store: EmbeddedObjects) -> Non
     back = House(tmp_path / "one", store, now_ms=hour(80) + 1, log_has_all=True)
     assert told(back.catalog()) == told(two.catalog())
     assert not list((tmp_path / "one").glob("fenced-*"))
+
+
+def test_who_has_no_cut_to_bring_sees_that_it_was_overtaken(
+    tmp_path: Path, store: EmbeddedObjects
+) -> None:
+    """A catalog that cannot be read must not hide it: what is acked meanwhile is nobody else's."""
+    one = House(tmp_path / "one", store)
+    one.push()
+    clock = ManualClock(hour(80))
+    one.offsite._clock, one.offsite._checked_s = clock, clock.monotonic_s()
+
+    def broken() -> Cut:
+        raise Corruption("the catalog cannot be read")
+
+    clock.advance(int(CHECK_S * 1_000))
+    with pytest.raises(Corruption, match="cannot be read"):
+        one.offsite.bring(broken)
+    two = House(tmp_path / "two", store)
+    with pytest.raises(Corruption, match="cannot be read"):
+        one.offsite.bring(broken)  # it has just looked
+    clock.advance(int(CHECK_S * 1_000))
+    with pytest.raises(Fenced, match="taken over"):
+        one.offsite.bring(broken)
+    one.close()
+    two.close()
 
 
 def test_raw_stays_until_the_catalog_is_on_the_store(

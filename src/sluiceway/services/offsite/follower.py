@@ -137,9 +137,30 @@ class Offsite:
         return True
 
     def check(self) -> None:
-        """Is the shard still ours? Raises: Fenced, BackendUnavailable."""
+        """Is the shard still ours? Raises: Fenced, Corruption, BackendUnavailable."""
         self._checked_s = self._clock.monotonic_s()
-        self._check_newest(self._last.number)
+        number = max(numbers(self._store), default=0)
+        if number > self._last.number:
+            self._found(number)  # ours, where a try succeeded unseen
+
+    def _check_if_due(self) -> None:
+        if self._clock.monotonic_s() - self._checked_s >= CHECK_S:
+            self.check()
+
+    def bring(self, cut: Callable[[], Cut]) -> None:
+        """One round: bring what is new, and look whether the shard is ours where nothing was
+        brought, also for want of a cut. Raises: as `cut` and `push`."""
+        brought = False
+        try:
+            found = cut()
+            brought = self.push(found.version, found.catalog)
+        except Fenced:
+            raise
+        except (SluicewayError, OSError, Changed):
+            self._check_if_due()
+            raise
+        if not brought:
+            self._check_if_due()
 
     def _check_newest(self, number: int) -> None:
         """Checkpoint `number` is ours and there. A number that was free proves nothing: others may
@@ -228,10 +249,7 @@ class Offsite:
             while not self._stopping.wait(pause_s):
                 pause_s = LOOK_S
                 try:
-                    found = cut()
-                    brought = self.push(found.version, found.catalog)
-                    if not brought and self._clock.monotonic_s() - self._checked_s >= CHECK_S:
-                        self.check()
+                    self.bring(cut)
                     self.failure = None
                 except Fenced as error:
                     self.failure = str(error)
