@@ -42,6 +42,8 @@ class ShownPolicy(msgspec.Struct, frozen=True):
     rolled_back_to: Version | None
     document: str
     policy: Policy
+    unchanged: bool = False
+    """It was in force already: what was applied said the same, and made no version."""
 
 
 class PolicyDiff(msgspec.Struct, frozen=True):
@@ -73,7 +75,7 @@ class PolicyRoutes:
                 "POST",
                 "/policies",
                 self.apply_policy,
-                "A new version, in YAML or JSON; in force within 5 s",
+                "A new version, in YAML or JSON; none where the newest says the same",
                 ShownPolicy,
                 status=201,
                 query=("if_version",),
@@ -121,10 +123,12 @@ class PolicyRoutes:
     def apply_policy(self, asked: Asked) -> ShownPolicy:
         document: str = asked.body
         policy = parse_policy(document)
+        said, wanted = msgspec.to_builtins(policy), guard(asked)
         with self._publisher.acting() as (store, _):
-            made = store.add_policy(
-                asked.actor, document, msgspec.to_builtins(policy), if_version=guard(asked)
-            )
+            for kept in store.policies(None, 1):
+                if wanted in (None, kept.version) and same(kept, document, policy):
+                    return msgspec.structs.replace(shown(kept), unchanged=True)
+            made = store.add_policy(asked.actor, document, said, if_version=wanted)
         return shown(made)
 
     def roll_back(self, asked: Asked) -> ShownPolicy:
@@ -185,6 +189,11 @@ def shown(kept: PolicyVersion) -> ShownPolicy:
     return ShownPolicy(
         kept.version, kept.author, kept.created_ms, kept.rolled_back_to, kept.document, policy
     )
+
+
+def same(kept: PolicyVersion, document: str, policy: Policy) -> bool:
+    """Whether a version says this word for word, and is still read as it was when it was made."""
+    return kept.document == document and msgspec.convert(kept.policy, Policy) == policy
 
 
 def guard(asked: Asked) -> int | None:

@@ -1,7 +1,8 @@
 """Plans and tenants declared in YAML, read from a file or a directory.
 
 Invariant: what does not say `kind: plan` or `kind: tenant` is refused by file and number, never
-passed over; so is a key that is given twice, of which the last would have held.
+passed over; so is a key that is given twice, of which the last would have held, and a number that
+YAML 1.1 reads in another base.
 """
 
 from pathlib import Path
@@ -52,7 +53,10 @@ def _documents(file: Path) -> list[Any]:
 
 def _refuse_twice(file: Path, node: Any, seen: set[int]) -> None:
     """Raises: ValueError. `seen`: an alias leads to a node that was looked at, or is being."""
-    if node is None or id(node) in seen or node.id == "scalar":
+    if node is None or id(node) in seen:
+        return
+    if node.id == "scalar":
+        _refuse_trap(file, node)
         return
     seen.add(id(node))
     keys: set[str] = set()
@@ -64,6 +68,14 @@ def _refuse_twice(file: Path, node: Any, seen: set[int]) -> None:
                 raise ValueError(f"{file}, {place}: {key.value!r} is given twice")
             keys.add(key.value)
         _refuse_twice(file, value, seen)
+
+
+def _refuse_trap(file: Path, node: Any) -> None:
+    from sluiceway.governance.document import trap_of
+
+    trap = trap_of(node)
+    if trap is not None:
+        raise ValueError(f"{file}, line {node.start_mark.line + 1}: {trap}")
 
 
 def _checked(document: Any) -> tuple[str, dict[str, Any]]:

@@ -70,13 +70,14 @@ def policy_apply(
     key: Key = None,
     tls_ca: Authority = None,
 ) -> None:
-    """Make a new version of what the file says; in force within 5 s."""
+    """Make a new version of what the file says; in force within 5 s. None if nothing changed."""
     body = read(file)[0].encode()
     told = ask(http, key, tls_ca, "POST", "/policies", body, **guard(if_version))
     policy = told["policy"]
     count, rules = len(policy["budgets"]), len(policy["boundary"])
     more = f", {rules} rules of the boundary" if rules else ""
     more += f", {named} rules of sketches" if (named := len(policy["sketches"])) else ""
+    more += ", in force already: unchanged" if told["unchanged"] else ""
     print(f"version {told['version']}: stage {policy['stage']}, {count} budgets{more}")
 
 

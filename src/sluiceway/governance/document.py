@@ -25,6 +25,8 @@ DEPTH_MAX = 16
 FAULT = re.compile(r"(?P<what>.*?) - at `(?P<path>.*)`", re.DOTALL)
 CONTROL = re.compile(r"[\x00-\x1f\x7f-\x9f]")
 SURROGATE = re.compile(r"[\ud800-\udfff]")
+NUMBER_OF_YAML_1_1 = re.compile(r"[-+]?0[0-9_]+|[-+]?[0-9][0-9_]*(:[0-9]+)+(\.[0-9_]*)?")
+"""What YAML 1.1 reads in base 8 or 60, and 1.2 in base 10 or as text."""
 STEP = re.compile(r"(\[[^\]]*\]|\.[^.\[]*)$")
 
 Places = dict[str, yaml.Mark]
@@ -102,6 +104,9 @@ def read(loader: yaml.SafeLoader, node: yaml.Node, path: str, places: Places) ->
 
 
 def scalar(loader: yaml.SafeLoader, node: yaml.Node) -> Any:
+    trap = trap_of(node)
+    if trap is not None:
+        raise invalid(f"{where(node.start_mark)}: {trap}")
     try:
         value = loader.construct_object(node)
     except (yaml.YAMLError, ValueError) as error:
@@ -110,6 +115,13 @@ def scalar(loader: yaml.SafeLoader, node: yaml.Node) -> Any:
     if isinstance(value, str) and SURROGATE.search(value):
         raise invalid(f"{where(node.start_mark)}: half of a surrogate pair is no text")
     return value
+
+
+def trap_of(node: yaml.Node) -> str | None:
+    """What is wrong with a number that would not be read as it looks; None: nothing."""
+    if not node.tag.endswith((":int", ":float")) or not NUMBER_OF_YAML_1_1.fullmatch(node.value):
+        return None
+    return f"{node.value} is not read as it looks: no leading 0 and no colon in a number"
 
 
 def placed(message: str, places: Places) -> str:

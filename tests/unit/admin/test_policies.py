@@ -58,6 +58,20 @@ def test_versions_are_published_and_stay(api: Api) -> None:
     assert again.ask("GET", "/policies/3") == back
 
 
+def test_what_is_in_force_already_makes_no_version(api: Api) -> None:
+    first = api.ask("POST", "/policies", FIRST)
+    assert not first["unchanged"]
+    again = api.ask("POST", "/policies", FIRST, query="if_version=1")
+    assert again == first | {"unchanged": True}
+    assert [act["act"] for act in api.ask("GET", "/audit")] == ["policy.apply"]
+    staged = api.ask("POST", "/policies", FIRST.replace(b"observe", b"enforce"))
+    assert (staged["version"], staged["unchanged"]) == (2, False)
+    # What was in force once is no longer: it is a change.
+    assert api.ask("POST", "/policies", FIRST)["version"] == 3
+    fault = api.refused("POST", "/policies", FIRST, query="if_version=2")
+    assert fault == "409 sluiceway-policy-changed"
+
+
 def test_a_version_is_made_only_after_the_one_that_was_seen(api: Api) -> None:
     assert api.ask("POST", "/policies", FIRST, query="if_version=0")["version"] == 1
     assert api.ask("POST", "/policies", SECOND, query="if_version=1")["version"] == 2

@@ -74,6 +74,11 @@ def test_documents_of_a_directory(tmp_path: Path) -> None:
         ("kind: tenant\nname: a\nname: b", "line 3: 'name' is given twice"),
         ("kind: plan\nlimits: {write: {}, write: {}}", "'write' is given twice"),
         ("kind: tenant\nname: a\n---\n- {a: 1, a: 2}", "line 4: 'a' is given twice"),
+        (
+            "kind: tenant\nlimits: {write: {points_per_s: 010}}",
+            "line 2: 010 is not read as it looks",
+        ),
+        ("kind: tenant\nlimits: {write: {points_per_s: 1:30}}", "line 2: 1:30 is not read"),
         ("!!python/object/apply:os.system [true]", "constructor"),
     ],
 )

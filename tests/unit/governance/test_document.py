@@ -60,6 +60,8 @@ def edited(old: str, new: str) -> str:
         (edited("action: drop", "action: explode"), "line 12, column 13: Invalid enum value"),
         (edited("hard: 100000", "hard: many"), "line 10, column 41: Expected `int"),
         (edited("soft: 80_000", "soft: -1"), "line 10, column 27: Expected `int` >= 0"),
+        (edited("hard: 100000", "hard: 010"), "line 10, column 41: 010 is not read as it looks"),
+        (edited("soft: 5", "soft: 1:30"), "line 14, column 27: 1:30 is not read as it looks"),
         (edited("tenant: acme", "tennant: acme"), "line 6, column 5: Object contains unknown"),
         (edited("metric: http_", "tenant: acme"), "line 7, column 5: 'tenant' is given twice"),
         (edited("env: prod", "env: 1"), "line 9, column 13: Expected `str`"),
