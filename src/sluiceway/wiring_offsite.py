@@ -99,8 +99,9 @@ def remote_tier(config: Config, disk: Disk, offsite: Offsite | None) -> RemoteTi
         return None
     term = None
     if offsite is not None:
-        last = offsite.last
-        term = Term(last.term, last.catalog is not None, offsite.has_object)
+        term = Term(
+            offsite.last.term, offsite.has_catalog(), offsite.has_object, offsite.has_catalog
+        )
     store = open_objects(url, options)
     return RemoteTier(store, disk, config.tiers.local_bytes_max, term)
 

@@ -42,6 +42,9 @@ class Term:
     """The checkpoint that it began from has a catalog, of which every file was placed."""
     there: Callable[[str], bool]
     """Was the object on the store when the term began?"""
+    in_checkpoint: Callable[[], bool]
+    """Has the newest checkpoint a catalog by now? A successor that begins from one that has none
+    removes the objects, which no checkpoint of its own names."""
     all_placed: bool = False
     """Seen once; what is committed since then was placed before."""
     own: set[str] = field(default_factory=set)
@@ -224,7 +227,10 @@ class RemoteTier:
             self._store_as(file.object_name, data)
 
     def trim(self, catalog: Catalog) -> None:
-        """Let local copies go, those of the oldest windows first, until the rest is in bounds."""
+        """Let local copies go, those of the oldest windows first, until the rest is in bounds; of a
+        term none before a checkpoint has a catalog: they may be the last."""
+        if self.term is not None and not self.term.in_checkpoint():
+            return
         held = {file.path: file for file in catalog.files if file.remote}
         self._local = {path: size for path, size in self._local.items() if path in held}
         over = sum(self._local.values()) - self.local_bytes_max

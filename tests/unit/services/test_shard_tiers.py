@@ -42,7 +42,8 @@ class House:
         place.mkdir(exist_ok=True)
         last = take_shard(store, place, CLOCK, os.urandom, log_has_all=log_has_all)
         self.offsite = Offsite(store, place, last, CLOCK)
-        term = Term(last.term, last.catalog is not None, self.offsite.has_object)
+        has_catalog = self.offsite.has_catalog
+        term = Term(last.term, has_catalog(), self.offsite.has_object, has_catalog)
         self.place, self.disk = place, Disk.real(str(place))
         self.remote = RemoteTier(store, self.disk, local_bytes_max, term)
         secured = self.offsite.secured
@@ -314,6 +315,11 @@ def test_files_of_before_go_there_first(tmp_path: Path, store: EmbeddedObjects) 
     assert read(store, numbers(store)[-1]).catalog is None
     while one.cut().catalog is None:
         assert one.fleet.rollup.step(), "they are brought, one after the other"
+        # Whoever took the shard now would know of none of them, and remove their objects.
+        assert all((place / file.path).exists() for file in one.catalog().files)
+    one.push()
+    one.remote.trim(one.catalog())
+    assert not any((place / file.path).exists() for file in one.catalog().files)
     one.work()
     two = House(tmp_path / "two", store, now_ms=hour(80) + 1)
     assert told(two.catalog()) == told(early.store.catalog)

@@ -91,6 +91,10 @@ class Offsite:
         over has at least that."""
         return self._secured or Catalog()
 
+    def has_catalog(self) -> bool:
+        """Has the newest checkpoint one? Then each later one has."""
+        return self._last.catalog is not None
+
     def has_object(self, name: str) -> bool:
         """Was it on the store when this process began, and not removed by it since?"""
         return name in self._target.held
