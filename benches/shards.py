@@ -27,11 +27,11 @@ from fakes.server import Server, remote_write  # noqa: E402
 from kafka import cpu_s, send  # noqa: E402
 from services.kafka import Kafka  # noqa: E402
 
-SERIES, METRICS = 2_000, 250
+METRICS = 250
 START_MS = 1_700_000_000_000
 
 
-def bodies(count: int) -> list[bytes]:
+def bodies(count: int, series: int) -> list[bytes]:
     """A scrape of one target after another; enough metrics that each partition has about half."""
     labels = [
         {
@@ -41,7 +41,7 @@ def bodies(count: int) -> list[bytes]:
             "handler": f"/api/v1/resource/{number}",
             "code": "200",
         }
-        for number in range(SERIES)
+        for number in range(series)
     ]
     return [
         remote_write(
@@ -68,10 +68,10 @@ def received(shard: Server) -> int:
 
 
 def measure(
-    place: Path, kafka: Kafka, shards: int, sent: list[bytes], connections: int
+    place: Path, kafka: Kafka, shards: int, sent: list[bytes], given: argparse.Namespace
 ) -> dict[str, float]:
     """CPU microseconds of each process over all points."""
-    points = len(sent) * SERIES
+    points = len(sent) * given.series
     gateway = settings(place, kafka, "gateway", "gateway", shards, "")
     parts = [
         settings(place, kafka, f"shard-{n}", "shard", shards, f"partition = {n}\nadopt = true")
@@ -81,8 +81,8 @@ def measure(
         servers = [stack.enter_context(server) for server in (gateway, *parts)]
         pids = [server.process.pid for server in servers if server.process is not None]
         before = [cpu_s(pid) for pid in pids]
-        with ThreadPoolExecutor(connections) as clients:
-            cut = [sent[number::connections] for number in range(connections)]
+        with ThreadPoolExecutor(given.connections) as clients:
+            cut = [sent[number :: given.connections] for number in range(given.connections)]
             list(clients.map(partial(send, gateway), cut))
         until_s = time.monotonic() + 120
         while sum(map(received, parts)) < points:
@@ -97,9 +97,10 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--pairs", type=int, default=5)
     parser.add_argument("--requests", type=int, default=1_500)
+    parser.add_argument("--series", type=int, default=2_000, help="points of a request")
     parser.add_argument("--connections", type=int, default=8)
     given = parser.parse_args()
-    sent, ratios = bodies(given.requests), []
+    sent, ratios = bodies(given.requests, given.series), []
     with (
         tempfile.TemporaryDirectory(prefix="sluiceway-shards-") as base,
         Kafka(Path(base) / "kafka") as kafka,
@@ -108,7 +109,7 @@ def main() -> None:
             told = {}
             for shards in (1, 2):
                 place = Path(base) / f"pair-{pair}-{shards}"
-                told[shards] = measure(place, kafka, shards, sent, given.connections)
+                told[shards] = measure(place, kafka, shards, sent, given)
                 figures = "  ".join(f"{key} {value:.3f}" for key, value in told[shards].items())
                 print(f"{shards} shard(s), us a point: {figures}", flush=True)
             ratios.append(told[1]["busiest_shard"] / told[2]["busiest_shard"])
