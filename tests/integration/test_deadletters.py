@@ -167,7 +167,9 @@ def test_letters_are_browsed_counted_and_told_by_the_command(directory: Path) ->
         assert command("deadletters", "list", "--limit", "3").count("boom_") == 3
         assert "30 letters" in command("deadletters", "count")
         assert "balanced" in command("ledger", "--raw-scan")
-        assert "30 letters" in command("deadletters", "replay")
+        told = command("deadletters", "replay")
+        assert "sent again: 30 letters of default, 60 points" in told
+        assert "of 60 points received of the tenant: 0 taken, 60 refused again" in told
 
 
 def test_a_replay_under_the_same_budget_makes_each_letter_anew_once(directory: Path) -> None:

@@ -40,7 +40,10 @@ def test_each_tenant_reads_its_own_queries(tmp_path: Path) -> None:
         assert (own[4]["series"], own[4]["points"], own[4]["series_answered"]) == (3, 3, 1)
         assert len(asked(keys["acme"], metric="acme_m", label="i")) == 1
         for named in ("globex", "*"):
-            assert keyed.get(keys["acme"], "query_log", tenant=named)[0] == 403
+            refused, words = keyed.get(keys["acme"], "query_log", tenant=named)
+            assert refused == 403 and b"(sluiceway-key-scope)" in words
+        refused, words = keyed.get(keys["acme"], "ledger", raw_scan=1)
+        assert refused == 403 and b"(sluiceway-key-scope)" in words
         assert len(asked(keyed.root, tenant="*")) == 9
         assert {entry["tenant"] for entry in asked(keyed.root, tenant="globex")} == {"globex"}
         assert b"globex" not in keyed.call(keys["acme"], "GET", "/metrics")[1]

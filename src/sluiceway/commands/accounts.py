@@ -80,6 +80,20 @@ def count_lines(told: dict[str, Any]) -> list[str]:
     return [*lines, "", *table(head, rows)]
 
 
+def replay_lines(replay: dict[str, Any], outcomes: dict[str, int]) -> list[str]:
+    """What was sent again, and what became of all that its tenant sent since: the ledger does not
+    tell a letter's points from others."""
+    sent = f"{replay['letters']:,} letters of {replay['tenant']}, {replay['points']:,} points"
+    words = [
+        f"{outcomes['stored'] + outcomes['folded']:,} taken",
+        f"{outcomes['dead_lettered']:,} refused again: letters anew",
+        f"{outcomes['discarded']:,} discarded",
+        f"{outcomes['duplicate']:,} duplicates",
+    ]
+    since = f"since it began, of {outcomes['received']:,} points received of the tenant"
+    return [f"sent again: {sent}", f"{since}: {', '.join(words)}"]
+
+
 def ledger_lines(told: dict[str, Any], metrics: str) -> list[str]:
     """A row a tenant, what is not committed yet, stock where it is told, and the verdict."""
     rows = []

@@ -25,6 +25,7 @@ from sluiceway.commands.options import (
 
 deadletters_app = typer.Typer(help="Points that governance refused.", no_args_is_help=True)
 LOOK_S = 0.25
+BOOKED_LOOKS_MAX = 40
 Of = Annotated[Text, typer.Option("--tenant", help="Another's, or *: with a key of scope admin.")]
 Reason = Annotated[Text, typer.Option(help="active_series, new_series_per_hour or fold_*.")]
 Since = Annotated[Text, typer.Option(help="Received in the last 2h, or since a Unix time in s.")]
@@ -119,20 +120,38 @@ def letters_replay(
     as_json: AsJson = False,
 ) -> None:
     """Send letters through ingest again, and look on until it is done."""
-    query = selection(tenant, reason, since, until)
+    from sluiceway.commands.accounts import replay_lines
+
+    def books() -> dict[str, Any]:
+        return dict(ask_api(http, key, tls_ca, "GET", "/ledger")["tenants"])
+
+    query, before = selection(tenant, reason, since, until), books()
     replay = ask_api(http, key, tls_ca, "POST", "/deadletters/replay", **query)
-    of = {"tenant": replay["tenant"]}
+    of, sent_before = {"tenant": replay["tenant"]}, replay["points"]
     while not replay["done"]:
         time.sleep(LOOK_S)
         every = ask_api(http, key, tls_ca, "GET", "/deadletters/replay", **of)
         replay = next((one for one in every if one["number"] == replay["number"]), replay)
         with refusals():
             if replay["failure"]:
-                raise ValueError(f"the replay stands still: {replay['failure']}")
+                words = f"the replay stands still after {replay['letters']:,} letters"
+                raise ValueError(f"{words}: {replay['failure']}")
         if sys.stderr.isatty():
             print(f"\r{replay['letters']:,} letters", end="", file=sys.stderr)
-    words = f"replayed {replay['letters']:,} letters of {replay['tenant']}"
-    tell(replay, as_json, [f"{words}, {replay['points']:,} points"])
+    first = before.get(replay["tenant"], {})
+    for _ in range(BOOKED_LOOKS_MAX):  # what is acked is judged a moment later
+        outcomes = outcomes_since(books().get(replay["tenant"], {}), first)
+        if outcomes["received"] >= replay["points"] - sent_before:
+            break
+        time.sleep(LOOK_S)
+    tell({**replay, "since_begun": outcomes}, as_json, replay_lines(replay, outcomes))
+
+
+def outcomes_since(now: dict[str, Any], before: dict[str, Any]) -> dict[str, int]:
+    """Points of a tenant by outcome, between two looks at its row of the ledger."""
+    from sluiceway.commands.accounts import OUTCOMES
+
+    return {name: now.get(name, 0) - before.get(name, 0) for name in OUTCOMES}
 
 
 @deadletters_app.command("bodies")

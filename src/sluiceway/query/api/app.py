@@ -193,7 +193,9 @@ def reply_of(error: SluicewayError, quota: QueryLimits = NO_QUOTA) -> Reply:
             return failure(422, "execution", words, reason=error.id)
         case TenantFault():
             kind = "not_found" if error.status == 404 else "bad_data"
-            return failure(error.status, kind, error.message, reason=error.id)
+            # A 403 is ours alone: it is named. The others keep the words of Prometheus.
+            named = f" ({error.id})" if error.status == 403 else ""
+            return failure(error.status, kind, error.message + named, reason=error.id)
         case DeadlineExceeded():
             return failure(503, "timeout", str(error) + own_limit("timeout_ms_max", quota))
         case Cancelled():
