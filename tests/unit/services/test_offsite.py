@@ -556,6 +556,7 @@ def test_what_no_kept_checkpoint_names_goes(tmp_path: Path, store: ObjectStore) 
     assert len(kept) == KEEP
     named = {n for k in kept for file in read(store, k).files for n, _ in file.pieces()}
     assert {facts.name for facts in store.list("files")} == named
+    assert {n for file in one.offsite._target.known.values() for n, _ in file.pieces()} == named
     two = House(tmp_path / "two", store)
     assert points(two.hot) == points(one.hot)
     one.offsite.prune()  # it is another's to prune now

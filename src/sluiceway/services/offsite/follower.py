@@ -227,6 +227,9 @@ class Offsite:
             if name not in named:
                 self._store.delete(name)
                 self._target.held.pop(name, None)
+        known = self._target.known  # each manifest of a catalog is a file of its own
+        for gone in [key for key, file in known.items() if not self._target.has(file)]:
+            del known[gone]
 
     def _names(self, number: int) -> frozenset[str]:
         """The objects of windows that a checkpoint's catalog names."""
