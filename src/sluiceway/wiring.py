@@ -68,6 +68,7 @@ from sluiceway.serve.links import open_gate
 from sluiceway.serve.logs import set_up_logs
 from sluiceway.serve.own_paths import OwnPaths
 from sluiceway.serve.priority import lane_behind, start_behind
+from sluiceway.serve.pulse import Beat, silent
 from sluiceway.serve.read_process import ReadProcess
 from sluiceway.serve.rollup_paths import RollupPaths
 from sluiceway.serve.shard_link import ShardGate
@@ -105,13 +106,15 @@ run_child(read_side)
 READ_SIDE = (sys.executable, "-c", READ_SIDE_MAIN)
 
 
-async def write_side(config: Config, clock: Clock | None = None, pace: Pace = unpaced) -> None:
+async def write_side(
+    config: Config, clock: Clock | None = None, pace: Pace = unpaced, beat: Beat = silent
+) -> None:
     """Gateway, journal, processor, hot shard; parent of the read side. Serves until told to stop.
 
     Raises: OSError, BackendUnavailable, Corruption.
     """
     clock, metrics = clock or SystemClock(), Metrics()
-    life = Life(config, clock, metrics)
+    life = Life(config, clock, metrics, beat)
     metrics.set("sluiceway_process_start_seconds", clock.now_ms() / 1000, ("write",))
     metrics.set("sluiceway_memory_bytes_max", budget.write_memory_bytes(config), ("write",))
     tenants = open_directory(config.tenants_place(), config.tenants_url, clock)
@@ -506,8 +509,9 @@ def path_text(path: Path | None) -> str | None:
     return None if path is None else str(path.resolve())
 
 
-def serve(config: Config, pace: Pace = unpaced) -> None:
-    """Run the write side until SIGTERM or Ctrl-C; `pace` holds the processor back in tests."""
+def serve(config: Config, pace: Pace = unpaced, beat: Beat = silent) -> None:
+    """Run the write side until SIGTERM or Ctrl-C; `pace` holds the processor back in tests, `beat`
+    is a sign of life for whoever started it."""
     set_up_logs(config.log_level)
     sys.setswitchinterval(SWITCH_INTERVAL_S)
-    uvloop.run(write_side(config, pace=pace))
+    uvloop.run(write_side(config, pace=pace, beat=beat))

@@ -27,6 +27,7 @@ from sluiceway.serve.life import Life, Reloadable
 from sluiceway.serve.logs import set_up_logs
 from sluiceway.serve.member import Partitions
 from sluiceway.serve.member_paths import MemberPaths
+from sluiceway.serve.pulse import pulse_of
 from sluiceway.telemetry import Metrics
 from sluiceway.wiring import serve, tls_files
 from sluiceway.wiring_read import open_directory
@@ -38,6 +39,9 @@ from sluiceway.wiring_member import run_partition
 run_partition()
 """
 PARTITION = (sys.executable, "-c", PARTITION_MAIN)
+SILENT_S_MORE = 20.0
+"""Past `drain_s_max`, in which a process that ends is rightly silent: who is silent for longer
+hangs."""
 log = structlog.get_logger()
 
 
@@ -63,6 +67,7 @@ async def member_side(config: Config) -> None:
             PARTITION,
             lambda number: partition_settings(config, number),
             kafka.member_partitions_max,
+            config.drain_s_max + SILENT_S_MORE,
             clock,
         )
         membership.start()
@@ -143,7 +148,7 @@ def run_partition() -> None:
     settings = json.loads(told)
     die_with_parent(settings["parent_id"])
     try:
-        serve(Config(**settings["config"]))
+        serve(Config(**settings["config"]), beat=pulse_of(settings["pulse"]))
     except (SluicewayError, OSError, ValueError) as error:
         print(f"sluiceway: {error}", file=sys.stderr)
         sys.exit(getattr(error, "exit_status", 1))

@@ -20,6 +20,7 @@ from sluiceway.gateway.receive import Receiver
 from sluiceway.gateway.server import TLS_CHECK_S, HttpServer
 from sluiceway.processor.hot_shard import HotShard
 from sluiceway.serve.own_paths import OwnPaths
+from sluiceway.serve.pulse import Beat, silent
 from sluiceway.telemetry import Metrics
 
 LAG_SAMPLE_S = 0.1
@@ -38,7 +39,15 @@ class Reloadable(Protocol):
 class Life:
     """When the process ends, why, and how long the end may take."""
 
-    def __init__(self, config: Config, clock: Clock, metrics: Metrics) -> None:
+    def __init__(
+        self,
+        config: Config,
+        clock: Clock,
+        metrics: Metrics,
+        beat: Beat = silent,
+    ) -> None:
+        """`beat`: called by the loop about once a second while it serves; must not block."""
+        self._beat = beat
         self._config = config
         self._clock = clock
         self._metrics = metrics
@@ -146,3 +155,4 @@ class Life:
             at = (at + 1) % LAG_WINDOW
             if at % 10 == 0:
                 self._metrics.set("sluiceway_event_loop_lag_seconds", max(samples), ("write",))
+                self._beat()

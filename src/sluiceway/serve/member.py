@@ -17,6 +17,7 @@ from typing import Any, Protocol
 import structlog
 
 from sluiceway.clock import Clock
+from sluiceway.serve.pulse import Pulse
 from sluiceway.serve.succession import HAND_OVER, KEEP
 from sluiceway.services.offsite.document import Fenced
 
@@ -42,11 +43,21 @@ class Held:
     """A partition's process, or when there may be one."""
 
     process: asyncio.subprocess.Process | None = None
+    pulse: Pulse | None = None
+    """The process'."""
     leaving: bool = False
     kept: bool = False
     """It was to leave, and was told to stay."""
     rests_until_s: float = 0.0
     pause_s: float = RESTART_S_MIN
+
+
+@dataclass(slots=True)
+class Child:
+    """A process that has no settings yet, and how to hear that it lives."""
+
+    process: asyncio.subprocess.Process
+    pulse: Pulse
 
 
 class Partitions:
@@ -58,19 +69,23 @@ class Partitions:
         command: tuple[str, ...],
         settings_of: Callable[[int], dict[str, Any]],
         held_max: int,
+        silent_s_max: float,
         clock: Clock,
     ) -> None:
+        """`silent_s_max`: a process whose loop has served and says nothing for longer hangs: it is
+        killed, and started again."""
         self._group = group
         self._command = command
         self._settings_of = settings_of
         self._held_max = held_max
+        self._silent_looks_max = max(1, round(silent_s_max / LOOK_S))
         self._clock = clock
         self._held: dict[int, Held] = {}
         self._tasks: set[asyncio.Task[None]] = set()
         self._woken = asyncio.Event()
         self._loop = asyncio.get_running_loop()
         self._ending = False
-        self._warm: asyncio.subprocess.Process | None = None
+        self._warm: Child | None = None
         """One that has its modules and waits for its settings: half of a takeover's time."""
         self.starts = 0
 
@@ -97,7 +112,9 @@ class Partitions:
             await self._warm_up()
             with contextlib.suppress(TimeoutError):
                 await asyncio.wait_for(self._woken.wait(), LOOK_S)
-            self._woken.clear()
+                self._woken.clear()
+                continue  # woken early: no look at who is silent
+            self._end_silent()
 
     def _follow(self) -> None:
         assigned = self._group.assigned()
@@ -121,16 +138,37 @@ class Partitions:
                 held.leaving, held.kept = True, False
                 self._signal(held, HAND_OVER)
 
+    def _end_silent(self) -> None:
+        """A process that hangs holds its partition and answers nothing: another may do better."""
+        for number, held in self._held.items():
+            if held.pulse is not None and held.pulse.look() > self._silent_looks_max:
+                log.error("partition_hangs", partition=number)
+                self._signal(held, signal.SIGKILL)
+
     async def _warm_up(self) -> None:
-        spent = self._warm is None or self._warm.returncode is not None
+        spent = self._warm is None or self._warm.process.returncode is not None
         if spent and not self._ending and len(self.running()) < self._held_max:
+            if self._warm is not None:
+                self._warm.pulse.close()
+                self._warm = None
             with contextlib.suppress(OSError):  # the one that is needed says why
                 self._warm = await self._spawn()
 
-    async def _spawn(self) -> asyncio.subprocess.Process:
-        return await asyncio.create_subprocess_exec(
-            *self._command, stdin=asyncio.subprocess.PIPE, start_new_session=True
-        )
+    async def _spawn(self) -> Child:
+        pulse = Pulse()
+        try:
+            process = await asyncio.create_subprocess_exec(
+                *self._command,
+                stdin=asyncio.subprocess.PIPE,
+                start_new_session=True,
+                pass_fds=(pulse.writes,),
+            )
+        except BaseException:
+            pulse.close()
+            raise
+        finally:
+            pulse.begun()
+        return Child(process, pulse)
 
     def _run(self, number: int, held: Held) -> None:
         task = asyncio.create_task(self._live(number, held))
@@ -145,14 +183,24 @@ class Partitions:
         status: int | None = None
         try:
             warm, self._warm = self._warm, None
-            held.process = warm if warm and warm.returncode is None else await self._spawn()
+            if warm is None or warm.process.returncode is not None:
+                if warm is not None:
+                    warm.pulse.close()
+                warm = await self._spawn()
+            held.process, held.pulse = warm.process, warm.pulse
             log.info("partition_begun", partition=number, process=held.process.pid)
-            settings = {"parent_id": os.getpid(), "config": self._settings_of(number)}
+            settings = {
+                "parent_id": os.getpid(),
+                "pulse": held.pulse.writes,
+                "config": self._settings_of(number),
+            }
             await held.process.communicate(json.dumps(settings).encode())
             status = held.process.returncode
         except OSError as error:
             log.error("partition_not_started", partition=number, error=str(error))
-        held.process = None
+        if held.pulse is not None:
+            held.pulse.close()
+        held.process = held.pulse = None
         now_s = self._clock.monotonic_s()
         if now_s - began_s > STEADY_S:
             held.pause_s = RESTART_S_MIN
@@ -177,8 +225,9 @@ class Partitions:
                 while self.running():
                     await asyncio.sleep(LOOK_S / 5)
         self._ending = True
-        if self._warm is not None and self._warm.stdin is not None:
-            self._warm.stdin.close()  # nothing to serve: it ends
+        if self._warm is not None and self._warm.process.stdin is not None:
+            self._warm.process.stdin.close()  # nothing to serve: it ends
+            self._warm.pulse.close()
         for number, how in ((signal.SIGTERM, drain_s_max + STOP_S_MORE), (signal.SIGKILL, 5.0)):
             for held in self._held.values():
                 self._signal(held, number)

@@ -1,6 +1,7 @@
 """A member's processes follow the group, with small real processes in the shards' place."""
 
 import asyncio
+import signal
 import sys
 from collections.abc import Awaitable, Callable
 from typing import Any
@@ -10,16 +11,20 @@ from sluiceway.serve import member
 from sluiceway.serve.member import Partitions, wanted
 
 STANDS_IN = """
-import json, signal, sys, time
+import json, os, signal, sys, time
 told = sys.stdin.read()
 if not told:
     sys.exit(0)
-settings = json.loads(told)["config"]
+told = json.loads(told)
+settings = told["config"]
 signal.signal(signal.SIGUSR1, lambda *_: sys.exit(0))
 signal.signal(signal.SIGUSR2, lambda *_: sys.exit(3))
 print("up", settings["number"], flush=True)
 if settings["ends"] is not None:
     sys.exit(settings["ends"])
+while settings["beats"]:
+    os.write(told["pulse"], b".")
+    time.sleep(0.1)
 time.sleep(60)
 """
 
@@ -38,15 +43,20 @@ async def until(condition: Callable[[], bool]) -> None:
             await asyncio.sleep(0.02)
 
 
-def run(act: Callable[[Partitions, Group], Awaitable[None]], ends: int | None = None) -> None:
+def run(
+    act: Callable[[Partitions, Group], Awaitable[None]],
+    ends: int | None = None,
+    beats: bool = False,
+    silent_s_max: float = 60.0,
+) -> None:
     async def all_of_it() -> None:
         group = Group()
 
         def settings(number: int) -> dict[str, Any]:
-            return {"number": number, "ends": ends}
+            return {"number": number, "ends": ends, "beats": beats}
 
         command = (sys.executable, "-c", STANDS_IN)
-        partitions = Partitions(group, command, settings, 2, SystemClock())
+        partitions = Partitions(group, command, settings, 2, silent_s_max, SystemClock())
         watching = asyncio.create_task(partitions.watch())
         await act(partitions, group)
         await partitions.end(0.0, 1.0)
@@ -111,6 +121,37 @@ def test_one_that_fell_is_started_again() -> None:
         await until(lambda: partitions.starts >= 3)
 
     run(act, ends=1)
+
+
+def test_one_that_hangs_is_ended_and_started_again(monkeypatch: Any) -> None:
+    monkeypatch.setattr(member, "LOOK_S", 0.2)
+
+    async def act(partitions: Partitions, group: Group) -> None:
+        group.ours = frozenset({1})
+        partitions.wake()
+        await until(lambda: partitions.running() == [1])
+        await asyncio.sleep(2.0)
+        assert partitions.starts == 1  # it beats
+        process = partitions._held[1].process
+        assert process is not None
+        process.send_signal(signal.SIGSTOP)
+        await until(lambda: partitions.starts == 2 and partitions.running() == [1])
+        assert process.returncode == -signal.SIGKILL
+
+    run(act, beats=True, silent_s_max=1.0)
+
+
+def test_one_that_has_not_begun_to_beat_may_take_its_time(monkeypatch: Any) -> None:
+    monkeypatch.setattr(member, "LOOK_S", 0.1)
+
+    async def act(partitions: Partitions, group: Group) -> None:
+        group.ours = frozenset({1})
+        partitions.wake()
+        await until(lambda: partitions.running() == [1])
+        await asyncio.sleep(1.0)
+        assert partitions.starts == 1
+
+    run(act, silent_s_max=0.2)
 
 
 def test_those_that_run_are_served_first() -> None:
