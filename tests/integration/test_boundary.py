@@ -2,7 +2,6 @@
 were, and every answer says what it is."""
 
 import json
-import os
 import time
 from collections.abc import Iterator
 from typing import Any
@@ -11,7 +10,7 @@ import pytest
 
 from fakes.remote_write import metadata
 from fakes.server import Server, remote_write
-from integration.test_tiers import DAY_MS, FIRST_MS, HOUR_MS, NOW_MS, asked, roll
+from integration.test_tiers import FIRST_MS, HOUR_MS, NOW_MS, asked, roll, rolled_at_once
 
 SCRAPE_MS = 60_000
 PODS = 4
@@ -28,17 +27,8 @@ SPAN = (FIRST_MS + 7 * HOUR_MS, FIRST_MS + 23 * HOUR_MS, HOUR_MS)
 
 @pytest.fixture
 def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
-    before = dict(os.environ)
-    os.environ.update(
-        SLUICEWAY_TIERS__RAW_MS=str(DAY_MS),
-        SLUICEWAY_TIERS__DELAY_S="0",
-        SLUICEWAY_TIERS__GRACE_S="0",
-        SLUICEWAY_SEAL_S_MAX="1",
-    )
-    with Server(tmp_path_factory.mktemp("boundary") / "data") as running:
+    with rolled_at_once(tmp_path_factory.mktemp("boundary") / "data") as running:
         yield running
-    os.environ.clear()
-    os.environ.update(before)
 
 
 def write(server: Server) -> None:

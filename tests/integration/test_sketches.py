@@ -1,7 +1,6 @@
 """Quantile sketches at a real server: a policy names a metric, raw goes, quantiles over minutes and
 hours stay within 1 % and say so."""
 
-import os
 import random
 from collections.abc import Iterator
 from typing import Any
@@ -11,7 +10,7 @@ import pytest
 from fakes.server import Server, remote_write
 from fakes.waiting import within
 from integration.test_boundary import told, values
-from integration.test_tiers import DAY_MS, FIRST_MS, HOUR_MS, NOW_MS, asked, roll
+from integration.test_tiers import FIRST_MS, HOUR_MS, NOW_MS, asked, roll, rolled_at_once
 
 SCRAPE_MS = 20_000
 POLICY = """
@@ -29,17 +28,8 @@ ERROR = 0.010_000_1
 
 @pytest.fixture
 def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
-    before = dict(os.environ)
-    os.environ.update(
-        SLUICEWAY_TIERS__RAW_MS=str(DAY_MS),
-        SLUICEWAY_TIERS__DELAY_S="0",
-        SLUICEWAY_TIERS__GRACE_S="0",
-        SLUICEWAY_SEAL_S_MAX="1",
-    )
-    with Server(tmp_path_factory.mktemp("sketches") / "data") as running:
+    with rolled_at_once(tmp_path_factory.mktemp("sketches") / "data") as running:
         yield running
-    os.environ.clear()
-    os.environ.update(before)
 
 
 def write(server: Server) -> None:

@@ -5,6 +5,7 @@ import json
 import os
 import time
 from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 from urllib.parse import urlencode
@@ -50,9 +51,9 @@ def labels(name: str, number: int) -> dict[str, str]:
     return {"__name__": name, "host": f"h{number}", "service": f"s{number % 2}"}
 
 
-@pytest.fixture(scope="module")
-def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
-    directory: Path = tmp_path_factory.mktemp("tiers") / "data"
+@contextmanager
+def rolled_at_once(directory: Path) -> Iterator[Server]:
+    """A server on `directory` whose raw points may go after a day, without delay or grace."""
     before = dict(os.environ)
     os.environ.update(
         SLUICEWAY_TIERS__RAW_MS=str(DAY_MS),
@@ -60,13 +61,21 @@ def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
         SLUICEWAY_TIERS__GRACE_S="0",
         SLUICEWAY_SEAL_S_MAX="1",
     )
-    with Server(directory) as running:
+    try:
+        with Server(directory) as running:
+            yield running
+    finally:
+        os.environ.clear()
+        os.environ.update(before)
+
+
+@pytest.fixture(scope="module")
+def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
+    with rolled_at_once(tmp_path_factory.mktemp("tiers") / "data") as running:
         for number in range(4):
             for name in ("tiers_requests_total", "tiers_temperature"):
                 running.write([(labels(name, number), points(number, name.endswith("total")))])
         yield running
-    os.environ.clear()
-    os.environ.update(before)
 
 
 def asked(server: Server, query: str, start_ms: int, end_ms: int, step_ms: int) -> dict[str, Any]:

@@ -173,14 +173,20 @@ def test_without_room_a_head_is_refused_and_its_connection_goes_on(tmp_path: Pat
     run(tmp_path, story, GatewayConfig(requests_in_flight_max=1, parked_max=2))
 
 
+async def hold_two(port: int) -> list[tuple[asyncio.StreamReader, asyncio.StreamWriter]]:
+    """Connections whose requests wait: one in flight, one parked."""
+    held = []
+    for _ in range(2):
+        held.append(await asyncio.open_connection("127.0.0.1", port))
+        held[-1][1].write(post(b"held"))
+        await asyncio.sleep(0.05)
+    return held
+
+
 def test_who_comes_back_too_early_is_not_read_for_a_while(tmp_path: Path) -> None:
     async def story(port: int, _: ReadFake, shard: FakeShard) -> None:
         shard.auto = False
-        held = []
-        for _ in range(2):
-            held.append(await asyncio.open_connection("127.0.0.1", port))
-            held[-1][1].write(post(b"held"))
-            await asyncio.sleep(0.05)
+        held = await hold_two(port)
         loop = asyncio.get_running_loop()
         reader, writer = await asyncio.open_connection("127.0.0.1", port)
         took_s = []
@@ -210,11 +216,7 @@ def test_who_comes_back_too_early_is_not_read_for_a_while(tmp_path: Path) -> Non
 def test_a_refused_body_that_never_comes_ends_its_connection(tmp_path: Path) -> None:
     async def story(port: int, _: ReadFake, shard: FakeShard) -> None:
         shard.auto = False
-        held = []
-        for _ in range(2):
-            held.append(await asyncio.open_connection("127.0.0.1", port))
-            held[-1][1].write(post(b"held"))
-            await asyncio.sleep(0.05)
+        held = await hold_two(port)
         reader, writer = await asyncio.open_connection("127.0.0.1", port)
         writer.write(post(b"z" * 1_000)[:-500])
         assert (await answered(reader)).startswith(b"HTTP/1.1 503")
