@@ -10,7 +10,8 @@ import pytest
 
 from fakes.remote_write import metadata
 from fakes.server import Server, remote_write
-from integration.test_tiers import FIRST_MS, HOUR_MS, NOW_MS, asked, roll, rolled_at_once
+from fakes.transfer import tiered_server
+from integration.test_tiers import FIRST_MS, HOUR_MS, NOW_MS, asked, roll
 
 SCRAPE_MS = 60_000
 PODS = 4
@@ -27,7 +28,7 @@ SPAN = (FIRST_MS + 7 * HOUR_MS, FIRST_MS + 23 * HOUR_MS, HOUR_MS)
 
 @pytest.fixture
 def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
-    with rolled_at_once(tmp_path_factory.mktemp("boundary") / "data") as running:
+    with tiered_server(tmp_path_factory.mktemp("boundary") / "data") as running:
         yield running
 
 

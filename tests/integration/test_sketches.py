@@ -8,9 +8,10 @@ from typing import Any
 import pytest
 
 from fakes.server import Server, remote_write
+from fakes.transfer import tiered_server
 from fakes.waiting import within
 from integration.test_boundary import told, values
-from integration.test_tiers import FIRST_MS, HOUR_MS, NOW_MS, asked, roll, rolled_at_once
+from integration.test_tiers import FIRST_MS, HOUR_MS, NOW_MS, asked, roll
 
 SCRAPE_MS = 20_000
 POLICY = """
@@ -28,7 +29,7 @@ ERROR = 0.010_000_1
 
 @pytest.fixture
 def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
-    with rolled_at_once(tmp_path_factory.mktemp("sketches") / "data") as running:
+    with tiered_server(tmp_path_factory.mktemp("sketches") / "data") as running:
         yield running
 
 

@@ -2,10 +2,8 @@
 what is called exact is what raw said."""
 
 import json
-import os
 import time
 from collections.abc import Iterator
-from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 from urllib.parse import urlencode
@@ -13,6 +11,7 @@ from urllib.parse import urlencode
 import pytest
 
 from fakes.server import Server
+from fakes.transfer import tiered_server
 
 HOUR_MS, DAY_MS = 3_600_000, 86_400_000
 NOW_MS = int(time.time() * 1000)
@@ -51,27 +50,9 @@ def labels(name: str, number: int) -> dict[str, str]:
     return {"__name__": name, "host": f"h{number}", "service": f"s{number % 2}"}
 
 
-@contextmanager
-def rolled_at_once(directory: Path) -> Iterator[Server]:
-    """A server on `directory` whose raw points may go after a day, without delay or grace."""
-    before = dict(os.environ)
-    os.environ.update(
-        SLUICEWAY_TIERS__RAW_MS=str(DAY_MS),
-        SLUICEWAY_TIERS__DELAY_S="0",
-        SLUICEWAY_TIERS__GRACE_S="0",
-        SLUICEWAY_SEAL_S_MAX="1",
-    )
-    try:
-        with Server(directory) as running:
-            yield running
-    finally:
-        os.environ.clear()
-        os.environ.update(before)
-
-
 @pytest.fixture(scope="module")
 def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
-    with rolled_at_once(tmp_path_factory.mktemp("tiers") / "data") as running:
+    with tiered_server(tmp_path_factory.mktemp("tiers") / "data") as running:
         for number in range(4):
             for name in ("tiers_requests_total", "tiers_temperature"):
                 running.write([(labels(name, number), points(number, name.endswith("total")))])
