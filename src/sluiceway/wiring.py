@@ -49,6 +49,7 @@ from sluiceway.processor.worker import Pace, unpaced
 from sluiceway.rollup.boundary import Boundary
 from sluiceway.rollup.cold import ColdMonths, ColdObjects, ErasedCold
 from sluiceway.rollup.imports import Imports
+from sluiceway.rollup.letting_go import LettingGo
 from sluiceway.rollup.merging import WarmMerger, WarmStripper
 from sluiceway.rollup.worker import Rollup
 from sluiceway.serve import budget
@@ -153,6 +154,7 @@ async def write_side(
         begin_succession(stack, heirs, gate, log)
 
         deletions, follower = open_followers(stack, hot, tenants, clock)
+        open_letting_go(stack, hot, rollup, clock)
 
         # The gateway and its doors.
         shard, acks = open_acks(stack, config, hot, log, clock)
@@ -236,6 +238,17 @@ def open_followers(
     deletions.start()
     stack.push_async_callback(asyncio.to_thread, deletions.stop)
     return deletions, follower
+
+
+def open_letting_go(
+    stack: contextlib.AsyncExitStack, hot: HotShard, rollup: Rollup, clock: Clock
+) -> None:
+    """What takes raw points past their tenants' own time out of files of others."""
+    if rollup.broken:
+        return  # Nobody knows what is rolled: every raw point stays.
+    letting_go = LettingGo(hot, rollup.keeping, clock)
+    letting_go.start()
+    stack.push_async_callback(asyncio.to_thread, letting_go.stop)
 
 
 def open_admission(config: Config, tenants: SnapshotDirectory, clock: Clock) -> Admission:
@@ -426,6 +439,7 @@ def open_rollup(
         disk_share=disk_share,
         broken=broken,
         secured=None if offsite is None else offsite.secured,
+        retention_ms=config.retention_raw_ms,
     )
     rollup.attach()
     return rollup

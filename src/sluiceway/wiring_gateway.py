@@ -18,6 +18,7 @@ from sluiceway.gateway.receive import Receiver
 from sluiceway.gateway.server import http_server, listen
 from sluiceway.journal.kafka.gateway import KafkaGateway
 from sluiceway.kernels import Disk, Shard
+from sluiceway.rollup.ages import look as ages_of
 from sluiceway.serve import budget
 from sluiceway.serve.directory import open_disk
 from sluiceway.serve.gateway_paths import GatewayPaths
@@ -76,18 +77,12 @@ async def gateway_side(config: Config) -> None:
 
 
 def open_decoder(config: Config, disk: Disk, tenants: SnapshotDirectory) -> Shard:
-    """A shard that only decodes and cuts: it has no journal and no blocks. Points too old for
-    their tenants' tiers are refused by it, as a shard of its own would."""
+    """A shard that only decodes and cuts: it has no journal and no blocks. Points older than
+    their tenants keep are refused by it, as a shard of its own would."""
     decoder = Shard(disk, budget.shard_options(config, budget.disk_bytes_max(config, disk)))
 
     def take(snapshot: Snapshot) -> None:
-        ages: dict[str, int] = {}
-        for tenant in snapshot.tenants.values():
-            retention = tenants.limits(tenant.name).retention
-            tiered = retention.minute_ms is not None or retention.hour_ms is not None
-            if tenant.status == "active" and tiered:
-                ages[tenant.name] = config.tiers.age_days
-        decoder.set_age_days(ages)
+        decoder.set_age_days(ages_of(snapshot, tenants.limits, config.tiers, ()).door_days)
 
     tenants.watch(take)
     take(tenants.snapshot())

@@ -25,9 +25,11 @@ def opened(disk: Disk, config: HotConfig = CONFIG, **more: Any) -> HotShard:
     return shard
 
 
-def push(hot: HotShard, *rows: Series, received_ms: int = 1_000_000) -> int:
+def push(
+    hot: HotShard, *rows: Series, received_ms: int = 1_000_000, tenant: str = "default"
+) -> int:
     return hot.shard.receive(
-        body(rows), "default", FORMAT_REMOTE_WRITE_1, ENCODING_IDENTITY, received_ms
+        body(rows), tenant, FORMAT_REMOTE_WRITE_1, ENCODING_IDENTITY, received_ms
     ).ticket
 
 
@@ -50,8 +52,8 @@ def settle(hot: HotShard) -> None:
                 break
 
 
-def points(hot: HotShard) -> Points:
-    labels, offsets, times, values = hot.shard.points("default", -(1 << 62), 1 << 62)
+def points(hot: HotShard, tenant: str = "default") -> Points:
+    labels, offsets, times, values = hot.shard.points(tenant, -(1 << 62), 1 << 62)
     found: Points = {}
     for index, of_series in enumerate(labels.to_list()):
         for at in range(offsets[index], offsets[index + 1]):

@@ -1,5 +1,6 @@
 """A hot shard and its rollup, driven by hand over any disk: points in, files and catalog out."""
 
+from collections.abc import Mapping
 from typing import Any
 
 from fakes.hot import CONFIG, OPTIONS, acked, push, series, settle
@@ -37,6 +38,7 @@ class Fleet:
         objects: ObjectStore | None = None,
         local_bytes_max: int = 0,
         remote: RemoteTier | None = None,
+        kept: Mapping[str, RetentionLimits] | None = None,
         **more: Any,
     ) -> None:
         self.policy = policy or Policy()
@@ -46,15 +48,15 @@ class Fleet:
             remote = RemoteTier(objects, disk, local_bytes_max)
         self.store = CatalogStore(disk, self.clock, place=remote.place if remote else None)
         self.store.open()
-        tenants = Snapshot(1, {}, {"default": Tenant("default")})
-        limits = Limits(retention=KEEPS)
+        self.kept = dict(kept or {"default": KEEPS})
+        tenants = Snapshot(1, {}, {name: Tenant(name) for name in self.kept})
         self.rollup = Rollup(
             disk,
             self.hot.shard,
             self.hot,
             self.store,
             lambda: tenants,
-            lambda _: limits,
+            lambda name: Limits(retention=self.kept.get(name, RetentionLimits())),
             tiers,
             self.clock,
             WarmMerger(disk),
@@ -73,11 +75,16 @@ class Fleet:
         while self.hot.step() == "applied":
             pass
 
-    def send(self, *points: tuple[str, int, float], received_ms: int | None = None) -> None:
+    def send(
+        self,
+        *points: tuple[str, int, float],
+        received_ms: int | None = None,
+        tenant: str = "default",
+    ) -> None:
         """(name, time, value) each, acked and applied."""
         rows = [series(name, (time_ms, value)) for name, time_ms, value in points]
         at = self.clock.now_ms() if received_ms is None else received_ms
-        assert acked(self.hot, push(self.hot, *rows, received_ms=at))
+        assert acked(self.hot, push(self.hot, *rows, received_ms=at, tenant=tenant))
         self.drain()
 
     def steps(self) -> int:

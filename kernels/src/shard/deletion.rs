@@ -28,6 +28,9 @@ pub struct Order {
     /// Points before; None: of any time.
     pub before_ms: Option<i64>,
     pub end_sequence: u64,
+    /// Points past their tenant's retention: windows of them stay.
+    #[serde(default)]
+    pub raw_only: bool,
     pub asked_ms: i64,
     pub actor: String,
     pub series: u64,
@@ -218,7 +221,8 @@ impl Points {
     }
 
     pub(super) fn pending_orders(&self, tenant: &str) -> Vec<PendingOrder> {
-        let pending = |order: &&Order| order.done_ms.is_none() && order.tenant == tenant;
+        let takes_windows = |order: &&Order| order.done_ms.is_none() && !order.raw_only;
+        let pending = |order: &&Order| takes_windows(order) && order.tenant == tenant;
         let told = |order: &Order| PendingOrder {
             number: order.number,
             matchers: order.matchers.clone(),

@@ -94,5 +94,5 @@ def status_lines(told: dict[str, Any]) -> list[str]:
     ]
     lines += table(HEAD, rows)
     if told["raw_held_by"]:
-        lines.append(f"old raw blocks stay for tenants without tiers: {told['raw_held_by']}")
+        lines.append(f"old raw blocks stay for native histograms: {told['raw_held_by']}")
     return lines

@@ -151,16 +151,20 @@ class Checkpointer:
 
         def change(before: Version) -> Change:
             orders = {order.number: order for order in before.deletions}
-            gone = Counter[str]()
+            gone, expired = Counter[str](), 0
             for number, points in report.deleted.items():
                 order = orders[number]
                 orders[number] = msgspec.structs.replace(order, points=order.points + points)
-                gone[order.tenant] += points
+                if order.raw_only:
+                    expired += points
+                else:
+                    gone[order.tenant] += points
             return Change(
                 "delete",
                 blocks=tuple(merged_block(task, meta) for meta in report.outputs),
                 blocks_removed=(block.path,),
                 superseded=report.superseded,
+                expired=expired,
                 deletions=tuple(orders.values()),
                 deleted=dict(gone),
             )

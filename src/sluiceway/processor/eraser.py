@@ -58,6 +58,7 @@ class Eraser:
         before_ms: int | None,
         actor: str,
         whole: bool = False,
+        raw_only: bool = False,
     ) -> Deletion:
         """An order for all that is sealed; durable, and hidden from queries, when it returns.
 
@@ -78,6 +79,7 @@ class Eraser:
                 before.next_sequence,
                 self._clock.now_ms(),
                 actor,
+                raw_only=raw_only,
             )
             made.append(order)
             return (*kept(before.deletions), order)
@@ -143,7 +145,7 @@ class Eraser:
             return False
 
         def done(before: Version) -> tuple[Deletion, ...]:
-            return tuple(
+            orders = (
                 msgspec.structs.replace(
                     order,
                     series=selected[order.number],
@@ -154,9 +156,17 @@ class Eraser:
                 else order
                 for order in before.deletions
             )
+            return without_retention(tuple(orders))
 
         self._checkpointer.order(done)
         return True
+
+
+def without_retention(orders: tuple[Deletion, ...]) -> tuple[Deletion, ...]:
+    """Without what retention ordered and is done: nobody asks for its proof. The newest order stays
+    whatever it is, so that no number is given twice."""
+    newest = max((order.number for order in orders), default=0)
+    return tuple(o for o in orders if not o.raw_only or o.done_ms is None or o.number == newest)
 
 
 def kept(orders: tuple[Deletion, ...]) -> tuple[Deletion, ...]:

@@ -254,6 +254,14 @@ class HotShard:
         self._merge_wanted.set()
         return order
 
+    def expire_points(self, tenant: str, before_ms: int) -> Deletion:
+        """Points of raw alone that are past the tenant's retention: of all that is sealed, hidden
+        from queries when it returns, gone from the blocks later. Blocks for a commit. Raises:
+        BackendUnavailable, OSError, Overloaded."""
+        order = self._eraser.order(tenant, (), before_ms, "retention", raw_only=True)
+        self._merge_wanted.set()
+        return order
+
     # --- one step of each thread, also driven by hand in simulations ---------------------------
 
     def step(self, wait_ms: int = 0) -> str:

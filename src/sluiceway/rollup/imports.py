@@ -12,6 +12,7 @@ import msgspec
 
 from sluiceway.errors import Overloaded, TenantFault
 from sluiceway.kernels import Disk, make_cold, merge_warm, verify_warm_file
+from sluiceway.rollup.ages import raw_ms_of
 from sluiceway.rollup.boundary import Boundary
 from sluiceway.rollup.config import TiersConfig
 from sluiceway.rollup.interface import ColdMaker, RollKernel, WindowsReport
@@ -98,9 +99,9 @@ class Bounds:
     cold_from_ms: int | None
 
 
-def horizon_now_ms(catalog: Catalog, tenant: str, now_ms: int, config: TiersConfig) -> int:
+def horizon_now_ms(view: TenantView, catalog: Catalog, now_ms: int, config: TiersConfig) -> int:
     """Midnight of the first whole day that raw is kept of. Pure."""
-    raw_ms = max(now_ms - config.raw_ms, catalog.raw_from(tenant))
+    raw_ms = max(now_ms - raw_ms_of(view.retention, config), catalog.raw_from(view.name))
     return -(-raw_ms // DAY_MS) * DAY_MS
 
 
@@ -163,7 +164,7 @@ class Imports:
         if view is None:
             return Horizon()
         catalog, tenant = world.catalog, view.name
-        horizon_ms = horizon_now_ms(catalog, tenant, world.now_ms, self._config)
+        horizon_ms = horizon_now_ms(view, catalog, world.now_ms, self._config)
         if catalog.raw_from(tenant) != horizon_ms:
             reason = behind(view, world, horizon_ms)
             if reason:

@@ -1,11 +1,13 @@
 """Which raw points may go: only those that are rolled up, said so in the catalog, and past grace.
 
-Invariant: pure. A block goes as a whole or not at all; one that holds native histograms, which are
-not rolled up, or points of a tenant without tiers stays.
+Invariant: pure. Here a block goes as a whole or not at all; out of one that others need for longer,
+points go by an order (letting_go.py). A block that holds native histograms, which are not rolled
+up, stays.
 """
 
 from collections.abc import Mapping, Sequence
 
+from sluiceway.rollup.ages import floor_ms, raw_ms_of
 from sluiceway.rollup.config import TiersConfig
 from sluiceway.rollup.schedule import World
 from sluiceway.tiers.manifest import BlockEntry
@@ -23,7 +25,7 @@ def limits_ms(world: World, config: TiersConfig) -> dict[str, int]:
     for view in world.tenants:
         rolled_ms = world.catalog.rolled(view.name).warm
         dirty_ms = min(view.dirty_hours, default=rolled_ms)
-        age_ms = 0 if world.pressed else config.raw_ms
+        age_ms = 0 if world.pressed else raw_ms_of(view.retention, config)
         aged_ms = min(world.now_ms, rolled_ms) - age_ms
         limits[view.name] = min(rolled_ms, dirty_ms, aged_ms)
     return limits
@@ -32,12 +34,23 @@ def limits_ms(world: World, config: TiersConfig) -> dict[str, int]:
 def superfluous(
     blocks: Sequence[BlockEntry], tenants: Tenants, limits: Mapping[str, int]
 ) -> list[BlockEntry]:
-    """Blocks of which every point lies at or before its tenant's limit."""
+    """Blocks of which every point is rolled up and lies at or before its tenant's limit."""
+    return let_go(blocks, tenants, limits, frozenset(limits))
+
+
+def let_go(
+    blocks: Sequence[BlockEntry],
+    tenants: Tenants,
+    limits: Mapping[str, int],
+    tiered: frozenset[str],
+) -> list[BlockEntry]:
+    """Blocks of which every point lies at or before its tenant's limit; those with histograms only
+    where none of these tenants has tiers."""
     return [
         block
         for block in blocks
-        if block.histogram_points == 0
-        and tenants.get(block.path)
+        if tenants.get(block.path)
+        and (block.histogram_points == 0 or tiered.isdisjoint(tenants[block.path]))
         and all(name in limits and block.max_ms <= limits[name] for name in tenants[block.path])
     ]
 
@@ -60,12 +73,35 @@ def horizon_ms(
     return {name: ms for name, ms in sorted(found.items()) if ms > raw_from(name)}
 
 
-def holders(blocks: Sequence[BlockEntry], tenants: Tenants, limits: Mapping[str, int]) -> list[str]:
-    """Tenants without tiers that keep old blocks in which others' superfluous points lie."""
+def shared_ms(
+    world: World, blocks: Sequence[BlockEntry], tenants: Tenants, config: TiersConfig
+) -> dict[str, int]:
+    """From where on raw is whole once old points are gone out of blocks that stay for others: only
+    what changes, and nothing while the disk is nearly full, when writing anew takes room."""
+    if world.pressed:
+        return {}
+    limits = limits_ms(world, config)
+    whole = {block.path for block in superfluous(blocks, tenants, limits)}
+    raw_ms = {view.name: raw_ms_of(view.retention, config) for view in world.tenants}
+    floors = {name: floor_ms(limits[name], raw_ms[name]) for name in limits}
     found: set[str] = set()
+    held: set[str] = set()
     for block in blocks:
-        names = tenants.get(block.path, ())
-        ready = [name for name in names if name in limits and block.max_ms <= limits[name]]
-        if ready:
-            found.update(name for name in names if name not in limits)
-    return sorted(found)
+        for name in tenants.get(block.path, ()):
+            if name in floors and block.min_ms <= floors[name] and block.path not in whole:
+                (held if block.histogram_points else found).add(name)
+    raw_from = world.catalog.raw_from
+    return {name: floors[name] for name in sorted(found - held) if floors[name] > raw_from(name)}
+
+
+def holders(blocks: Sequence[BlockEntry], tenants: Tenants, limits: Mapping[str, int]) -> list[str]:
+    """Tenants with tiers whose old points stay for the native histograms in their blocks."""
+    return sorted(
+        {
+            name
+            for block in blocks
+            if block.histogram_points
+            for name in tenants.get(block.path, ())
+            if name in limits and block.max_ms <= limits[name]
+        }
+    )

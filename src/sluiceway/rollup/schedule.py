@@ -8,6 +8,7 @@ from collections import defaultdict
 from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 
+from sluiceway.rollup.ages import raw_ms_of
 from sluiceway.rollup.config import TiersConfig
 from sluiceway.rollup.tasks import (
     Compact,
@@ -225,7 +226,7 @@ def compactions(
     """Months of several units that no point can change any more: they are rolled, raw has gone by
     its age, no hour is dirty, and their hours are those of their minutes."""
     rolled_ms = world.catalog.rolled(view.name).warm
-    reference_ms = min(world.now_ms, rolled_ms) - config.raw_ms
+    reference_ms = min(world.now_ms, rolled_ms) - raw_ms_of(view.retention, config)
     cold = [file for file in files if file.tier == "cold"]
     months: dict[tuple[int, int], list[TierFile]] = defaultdict(list)
     for file in cold:

@@ -6,7 +6,7 @@ alone for a while and does not hold up the others. Time comes from the clock tha
 
 import threading
 from collections import Counter, deque
-from collections.abc import Callable, Sequence, Set
+from collections.abc import Callable, Collection, Sequence, Set
 from concurrent.futures import CancelledError, Future
 from concurrent.futures import TimeoutError as FutureTimeout
 from typing import Any
@@ -39,6 +39,7 @@ from sluiceway.rollup.interface import (
     Merger,
     RollKernel,
 )
+from sluiceway.rollup.keeping import Keeping
 from sluiceway.rollup.offload import ObjectsStatus, RemoteTier
 from sluiceway.rollup.schedule import (
     TenantView,
@@ -106,10 +107,12 @@ class Rollup:
         disk_share: Callable[[], float] = lambda: 0.0,
         broken: str = "",
         secured: Callable[[], Catalog] | None = None,
+        retention_ms: int = 0,
     ) -> None:
         """`broken`: why the catalog cannot be read; nothing is done and no raw point goes then.
         `secured`: the catalog that whoever takes the shard over would have; what it does not say
-        of raw points, they do not go by."""
+        of raw points, they do not go by. `retention_ms`: of raw points of tenants without tiers, at
+        most; 0 is for ever."""
         self._broken = broken
         self._disk_share = disk_share
         self._kernel = kernel
@@ -119,6 +122,8 @@ class Rollup:
         self._limits = limits
         self._config = config
         self._clock = clock
+        kept = (kernel, hot, tenants, limits, self._with_windows, config, clock, retention_ms)
+        self.keeping = Keeping(*kept)
         self._merges, self._makes_cold = merge is not None, make_cold is not None
         self._compacts = merge_cold is not None
         self._boundary = boundary
@@ -143,8 +148,6 @@ class Rollup:
         self._asked = False
         self._rerolled_ms: dict[tuple[str, int], int] = {}
         self._failed_ms: dict[Task, int] = {}
-        self._ages: dict[str, int] | None = None
-        self._tenants_of: dict[str, list[str]] = {}
         self._let_go_ms: dict[str, tuple[int, float]] = {}
         """By tenant: raw points up to here may go, from this moment (monotonic) on."""
         self._may_go: frozenset[str] = frozenset()
@@ -218,6 +221,8 @@ class Rollup:
     def erased(self, order: Deletion) -> int | None:
         """How many windows an order took; None while files that may hold what it takes count, or
         are being made. On any thread."""
+        if order.raw_only:
+            return 0
         seen = self._handoff.orders_seen()
         catalog = self._store.catalog
         if self._broken or (seen is not None and seen < order.number):
@@ -392,26 +397,21 @@ class Rollup:
         return None if self._remote is None else self._remote.status(self._clock.monotonic_s())
 
     def _orders(self) -> tuple[Deletion, ...]:
-        return self._hot.version().deletions
+        """Those that take windows, too."""
+        return tuple(order for order in self._hot.version().deletions if not order.raw_only)
 
     # --- what it goes by ------------------------------------------------------------------------
 
     def _look_at_tenants(self) -> tuple[TenantView, ...]:
-        views = []
-        for name, tenant in sorted(self._tenants().tenants.items()):
-            retention = self._limits(name).retention
-            if tenant.status != "active" or (retention.minute_ms or retention.hour_ms) is None:
-                continue
-            views.append(TenantView(name, retention, tuple(self._kernel.coverage(name)[0])))
-        self._tiered = frozenset(view.name for view in views)
-        aged = {*self._tiered, *self._store.catalog.rolled_until_ms}
-        ages = dict.fromkeys(sorted(aged), self._config.age_days)
-        if ages != self._ages:
-            self._kernel.set_age_days(ages)
-            self._ages = ages
-            if views:
-                self._hot.cut_by(self._config.raw_ms)
-        return tuple(views)
+        ages = self.keeping.look()
+        self._tiered = frozenset(ages.tiered)
+        return tuple(
+            TenantView(name, retention, tuple(self._kernel.coverage(name)[0]))
+            for name, retention in ages.tiered.items()
+        )
+
+    def _with_windows(self) -> Collection[str]:
+        return self._store.catalog.rolled_until_ms
 
     def _world(self, views: tuple[TenantView, ...]) -> World:
         # The buffer first: what is sealed meanwhile is in the version.
@@ -430,7 +430,7 @@ class Rollup:
             tenants=views,
             spans_ms=tuple(sorted(spans)),
             rerolled_ms=self._rerolled_ms,
-            deletions=tuple(o for o in version.deletions if o.whole or self._erases),
+            deletions=tuple(o for o in self._orders() if o.whole or self._erases),
             pressed=self._disk_share() >= DISK_SHARE_SERIES,
             stripped=self._stripped(views),
             merges=self._merges,
@@ -457,9 +457,11 @@ class Rollup:
         if not world.tenants:
             return None
         blocks = self._hot.version().blocks
-        self._look_at_blocks(blocks)
+        tenants_of = self.keeping.tenants_of(blocks)
         limits = raw.limits_ms(world, self._config)
-        horizon = raw.horizon_ms(world, blocks, self._tenants_of, limits)
+        horizon = raw.horizon_ms(world, blocks, tenants_of, limits)
+        shared = raw.shared_ms(world, blocks, tenants_of, self._config)
+        horizon |= {name: max(ms, horizon.get(name, 0)) for name, ms in shared.items()}
         task = LetRawGo(tuple(horizon.items()))
         return task if horizon and task not in avoided else None
 
@@ -469,7 +471,7 @@ class Rollup:
         if not world.pressed or self._disk_share() < DISK_SHARE_ALL:
             return False
         gone = {name: world.catalog.raw_from(name) for name in self._tiered}
-        return bool(raw.superfluous(self._hot.version().blocks, self._tenants_of, gone))
+        return bool(raw.superfluous(self._hot.version().blocks, self.keeping.known, gone))
 
     def _let_raw_go(self, world: World) -> None:
         """Blocks before the horizon that the catalog has named for longer than the grace, and that
@@ -483,12 +485,9 @@ class Rollup:
             if now_s - known[1] >= self._config.grace_s:
                 past[name] = from_ms
         blocks = self._hot.version().blocks
-        gone = raw.superfluous(blocks, self._tenants_of, past)
+        gone = raw.superfluous(blocks, self.keeping.known, past)
+        self.keeping.past = past
         self._may_go = frozenset(block.path for block in gone)
-
-    def _look_at_blocks(self, blocks: Sequence[BlockEntry]) -> None:
-        if any(block.path not in self._tenants_of for block in blocks):
-            self._tenants_of = self._kernel.block_tenants()
 
     def _expiring(
         self, blocks: Sequence[BlockEntry], config: HotConfig, now_ms: int
@@ -496,10 +495,12 @@ class Rollup:
         """What goes: blocks of tenants without tiers by their age, others once they may."""
         if self._broken:
             return []
-        may_go, tiered, tenants_of = self._may_go, self._tiered, self._tenants_of
+        may_go, tiered = self._may_go, self._tiered
         aged = {block.path for block in plan_expiry(blocks, config, now_ms)}
+        whole = {block.path for block in self.keeping.whole(blocks)}
         if not tiered:
-            return [block for block in blocks if block.path in aged]
+            return [block for block in blocks if block.path in aged | whole]
+        tenants_of = self.keeping.tenants_of(blocks)
 
         def without_tiers(path: str) -> bool:
             return path in tenants_of and tiered.isdisjoint(tenants_of[path])
@@ -507,7 +508,7 @@ class Rollup:
         return [
             block
             for block in blocks
-            if block.path in may_go or (block.path in aged and without_tiers(block.path))
+            if block.path in may_go | whole or (block.path in aged and without_tiers(block.path))
         ]
 
     # --- figures --------------------------------------------------------------------------------
@@ -529,7 +530,7 @@ class Rollup:
             for dirty in [len(self._kernel.coverage(name)[0])]
         ]
         limits = {name: catalog.rolled(name).warm for name in self._tiered}
-        held = raw.holders(self._hot.version().blocks, self._tenants_of, limits)
+        held = raw.holders(self._hot.version().blocks, self.keeping.known, limits)
         counts = self._counts
         return Status(
             tiers_on=sorted(self._tiered),

@@ -157,7 +157,8 @@ class Matcher(msgspec.Struct, frozen=True):
 class Deletion(msgspec.Struct, frozen=True):
     """An order to delete points of records before `end_sequence`; pending until `done_ms`.
 
-    `whole`: the tenant with its name and dead letters. `points` and `letter_points` grow as files
+    `whole`: the tenant with its name and dead letters. `raw_only`: points past their tenant's
+    retention, counted as expired; windows stay. `points` and `letter_points` grow as files
     are written anew; `series` is what the order selected, `windows` what it took of the warm and
     cold tiers.
     """
@@ -175,6 +176,7 @@ class Deletion(msgspec.Struct, frozen=True):
     letter_points: int = 0
     windows: int = 0
     done_ms: int | None = None
+    raw_only: bool = False
 
 
 class ManifestFile(msgspec.Struct, forbid_unknown_fields=True):

@@ -2,8 +2,10 @@
 
 from dataclasses import replace
 
+import msgspec
+
 from sluiceway.rollup.config import TiersConfig
-from sluiceway.rollup.raw import holders, horizon_ms, limits_ms, superfluous
+from sluiceway.rollup.raw import holders, horizon_ms, limits_ms, shared_ms, superfluous
 from sluiceway.rollup.schedule import TenantView, World
 from sluiceway.tenants.limits import RetentionLimits
 from sluiceway.tiers.catalog import Catalog, Marks
@@ -45,8 +47,6 @@ def test_only_what_is_rolled_for_all_its_tenants_and_old_enough() -> None:
 
 
 def replace_path(entry: BlockEntry, path: str) -> BlockEntry:
-    import msgspec
-
     return msgspec.structs.replace(entry, path=path)
 
 
@@ -73,5 +73,34 @@ def test_the_horizon_is_told_for_whoever_loses_points_and_only_when_it_moves() -
     assert horizon_ms(after, BLOCKS, OWNERS, limits) == {}
 
 
-def test_who_keeps_old_blocks_is_named() -> None:
-    assert holders(BLOCKS, OWNERS, limits_ms(world(), CONFIG)) == ["free"]
+def test_whose_points_stay_for_histograms_is_named() -> None:
+    assert holders(BLOCKS, OWNERS, limits_ms(world(), CONFIG)) == []
+    held = tuple(block(day, histograms=1) for day in range(2))
+    assert holders(held, OWNERS, limits_ms(world(), CONFIG)) == ["a"]
+
+
+def test_points_in_blocks_of_others_go_in_steps_of_an_eighth() -> None:
+    told = shared_ms(world(), BLOCKS, OWNERS, CONFIG)
+    assert told == {"a": T0 + 5 * DAY_MS}, "blocks 1 and 3 stay for others; b's are too young"
+    later = replace(
+        world(),
+        now_ms=T0 + 9 * DAY_MS,
+        catalog=Catalog(
+            rolled_until_ms={"a": Marks(T0 + 8 * DAY_MS + 20 * HOUR_MS), "b": Marks(T0)}
+        ),
+    )
+    told = shared_ms(later, BLOCKS, OWNERS, CONFIG)
+    assert told == {"a": T0 + 5 * DAY_MS + 18 * HOUR_MS}, "three days go nine hours at a time"
+    done = replace(later, catalog=msgspec.structs.replace(later.catalog, raw_from_ms=told))
+    assert shared_ms(done, BLOCKS, OWNERS, CONFIG) == {}
+    assert shared_ms(replace(later, pressed=True), BLOCKS, OWNERS, CONFIG) == {}
+    held = tuple(block(day, histograms=1) for day in range(5))
+    assert shared_ms(later, held, OWNERS, CONFIG) == {}, "histograms are rolled up nowhere"
+
+
+def test_a_tenants_own_time_counts_where_it_is_less() -> None:
+    own = RetentionLimits(DAY_MS + 1, DAY_MS, None)
+    views = tuple(replace(view, retention=own) for view in world().tenants)
+    assert limits_ms(replace(world(), tenants=views), CONFIG)["a"] == T0 + 6 * DAY_MS
+    more = tuple(replace(view, retention=RetentionLimits(9 * DAY_MS, DAY_MS)) for view in views)
+    assert limits_ms(replace(world(), tenants=more), CONFIG)["a"] == T0 + 5 * DAY_MS
