@@ -33,10 +33,12 @@ from sluiceway.gateway.admission import Admission
 from sluiceway.gateway.app import GatewayApp
 from sluiceway.gateway.interface import WriteShard
 from sluiceway.gateway.keys import Keyring
+from sluiceway.gateway.lanes import RefusalOf, nobody_refused
 from sluiceway.gateway.proxy import ReadProxy
 from sluiceway.gateway.quota.embedded import EmbeddedQuotaLimiter, QuotaConfig
 from sluiceway.gateway.receive import Receiver
 from sluiceway.gateway.server import TlsFiles, http_server, listen
+from sluiceway.gateway.volumes import VolumeWatch
 from sluiceway.governance.plans import letter_ages_ms
 from sluiceway.journal.binding import refuse_foreign
 from sluiceway.journal.owners import FORMAT_VERSION as OWNERS_VERSION
@@ -158,7 +160,7 @@ async def write_side(
 
         # The gateway and its doors.
         shard, acks = open_acks(stack, config, hot, log, clock)
-        admission = open_admission(config, tenants, clock)
+        admission = open_metered_admission(stack, config, hot, tenants, clock)
         unreadable = open_unreadable(stack, config, tenants, clock)
         given = (shard, acks, admission, keyring, config.gateway, clock, metrics)
         receiver = Receiver(*given, unreadable)
@@ -251,7 +253,31 @@ def open_letting_go(
     stack.push_async_callback(asyncio.to_thread, letting_go.stop)
 
 
-def open_admission(config: Config, tenants: SnapshotDirectory, clock: Clock) -> Admission:
+def open_metered_admission(
+    stack: contextlib.AsyncExitStack,
+    config: Config,
+    hot: HotShard,
+    tenants: SnapshotDirectory,
+    clock: Clock,
+) -> Admission:
+    """Who may come in, also by what their plans include: the read side's meter and the ledger say
+    who is past it."""
+
+    def received() -> dict[str, int]:
+        return {name: row.received for name, row in hot.statement().tenants.items()}
+
+    watch = VolumeWatch(CostFiles(config.data_dir / COST), tenants.snapshot, received, clock)
+    watch.start()
+    stack.push_async_callback(asyncio.to_thread, watch.stop)
+    return open_admission(config, tenants, clock, watch.refusal)
+
+
+def open_admission(
+    config: Config,
+    tenants: SnapshotDirectory,
+    clock: Clock,
+    refusal_of: RefusalOf = nobody_refused,
+) -> Admission:
     """Who may come in, by each tenant's limits."""
     quotas = QuotaConfig(config.gateway.tenants_max, config.gateway.parked_s_max)
 
@@ -259,7 +285,7 @@ def open_admission(config: Config, tenants: SnapshotDirectory, clock: Clock) -> 
         return tenants.limits(tenant).write
 
     limiter = EmbeddedQuotaLimiter(limits_of, quotas)
-    return Admission(config.gateway, clock, jitter(), limits_of, limiter)
+    return Admission(config.gateway, clock, jitter(), limits_of, limiter, refusal_of)
 
 
 def open_unreadable(

@@ -215,6 +215,7 @@ def open_cost(
     """The meter, begun, and the endpoint that tells what it read."""
     from sluiceway.cost.config import CostConfig
     from sluiceway.cost.meter import Meter
+    from sluiceway.cost.volumes import included_by
     from sluiceway.query.api.cost import CostApi
     from sluiceway.services.usage_look import UsageLook
 
@@ -231,7 +232,11 @@ def open_cost(
         set_ones = {name: spend for name, spend in limits.items() if spend != NO_SPEND}
         return {name: Budget(s.month_soft, s.month_hard) for name, s in set_ones.items()}
 
-    meter = Meter(CostFiles(data_dir / COST), look, config.sheet(), budgets, clock)
+    def included() -> list[str]:
+        return included_by(tenants.snapshot())
+
+    files = CostFiles(data_dir / COST)
+    meter = Meter(files, look, config.sheet(), budgets, clock, included)
     if config.interval_s > 0:
         meter.start(config.interval_s)
     return CostApi(meter, look, client, tenants.snapshot, config.team_label, clock)

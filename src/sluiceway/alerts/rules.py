@@ -304,7 +304,8 @@ TENANTS = Group(
             by.tenant_grew("refused", f"{{0}} requests answered 429 or 503 {GROWN}"),
             "sum by (tenant, reason) (increase(sluiceway_tenant_refused_total[5m])) > 0",
             "sluiceway-over-rate: faster than its limits, override them for a while or ask the "
-            "sender; sluiceway-overloaded: too little room for all",
+            "sender; sluiceway-over-volume: past what its plan includes; sluiceway-overloaded: too "
+            "little room for all",
             for_s=300,
         ),
         Rule(

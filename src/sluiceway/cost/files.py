@@ -22,7 +22,7 @@ SUFFIX, NEW_SUFFIX = ".json", ".new"
 DAYS_KEPT, MONTHS_KEPT = 100, 120
 FILE_BYTES_MAX = 64 << 20
 DIRECTORY_MODE, FILE_MODE = 0o700, 0o600
-SPEND = "spend"
+SPEND, VOLUMES = "spend", "volumes"
 T = TypeVar("T")
 
 
@@ -80,6 +80,12 @@ class CostFiles:
 
     def write_spend(self, noun: object) -> None:
         replace_file(self._root / f"{SPEND}{SUFFIX}", noun)
+
+    def read_volumes(self, kind: type[T]) -> T | None:
+        return read_file(self._root / f"{VOLUMES}{SUFFIX}", kind)
+
+    def write_volumes(self, noun: object) -> None:
+        replace_file(self._root / f"{VOLUMES}{SUFFIX}", noun)
 
     def sweep(self) -> None:
         """Remove what is too old: days only once their month is closed. Blocks."""

@@ -6,7 +6,7 @@ after its end, and never opened again.
 """
 
 import threading
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Collection, Mapping
 from typing import Protocol
 
 import msgspec
@@ -18,7 +18,8 @@ from sluiceway.cost.forecast import forecast
 from sluiceway.cost.prices import NANO, PriceSheet
 from sluiceway.cost.report import Month, Sums, month_end_ms
 from sluiceway.cost.spending import Budget, Spend, SpendNote
-from sluiceway.cost.usage import Day, Sample, day_name, days_after
+from sluiceway.cost.usage import Day, Readings, Sample, day_name, days_after
+from sluiceway.cost.volumes import note
 from sluiceway.errors import SluicewayError
 
 FIRST_LOOK_S = 60.0
@@ -47,19 +48,22 @@ class Meter:
         sheet: PriceSheet,
         budgets: Callable[[], Mapping[str, Budget]],
         clock: Clock,
+        included: Callable[[], Collection[str]] = tuple,
     ) -> None:
+        """`included`: tenants whose plan includes a volume."""
         self._files = files
         self._look = look
         self.sheet = sheet
         self._budgets = budgets
         self._clock = clock
+        self._included = included
         self._stopping = threading.Event()
         self._adding = threading.Lock()
         self._settled: Settled = ([], None, [])
 
     def step(self) -> None:
-        """One look, its day written, months closed, spending noted. Raises: SluicewayError,
-        OSError."""
+        """One look, its day written, months closed, spending and volumes noted. Raises:
+        SluicewayError, OSError."""
         last = self.last_day()
         since_ms = self._clock.now_ms() if last is None else last.until_ms
         sample = self._look(since_ms)
@@ -67,7 +71,9 @@ class Meter:
             self._files.write_day(day)
         self._close_months(sample.at_ms)
         self._files.sweep()
-        self._note_spending(sample.at_ms)
+        month = self.month(day_name(sample.at_ms)[:7])
+        self._note_spending(month, sample.at_ms)
+        self._note_volumes(month, sample.at_ms, sample.readings)
 
     def last_day(self) -> Day | None:
         """The newest day that can be read."""
@@ -124,10 +130,12 @@ class Meter:
                 if self._files.close_month(name, month):
                     log.info("month_closed", month=name, money=month.nano / NANO)
 
-    def _note_spending(self, now_ms: int) -> None:
-        name = day_name(now_ms)[:7]
-        budgets = self._budgets()
-        month = self.month(name)
+    def _note_volumes(self, month: Month, now_ms: int, readings: Readings) -> None:
+        told = note(month.month, now_ms, month.volumes, readings, self._included())
+        self._files.write_volumes(told)
+
+    def _note_spending(self, month: Month, now_ms: int) -> None:
+        name, budgets = month.month, self._budgets()
         spent: dict[str, int] = {}
         for line in month.lines:
             spent[line.tenant] = spent.get(line.tenant, 0) + line.nano

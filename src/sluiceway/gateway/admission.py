@@ -12,7 +12,16 @@ import random
 from sluiceway.clock import Clock
 from sluiceway.errors import BackendUnavailable, Overloaded
 from sluiceway.gateway.drain import DrainRate
-from sluiceway.gateway.lanes import REQUEST_COST_BYTES, Lane, Lanes, Parked, Room, too_long
+from sluiceway.gateway.lanes import (
+    REQUEST_COST_BYTES,
+    Lane,
+    Lanes,
+    Parked,
+    RefusalOf,
+    Room,
+    nobody_refused,
+    too_long,
+)
 from sluiceway.gateway.limits import GatewayConfig
 from sluiceway.gateway.quota.interface import LimitsOf, QuotaLimiter, Verdict, unlimited
 from sluiceway.gateway.rounds import Fit, Rounds
@@ -35,12 +44,13 @@ class Admission:
         randomness: random.Random,
         limits_of: LimitsOf = unlimited,
         limiter: QuotaLimiter | None = None,
+        refusal_of: RefusalOf = nobody_refused,
     ) -> None:
         self._limits = limits
         self._clock = clock
         self._random = randomness
         self._limiter = limiter
-        self._lanes = Lanes(limits, limits_of, limiter is not None)
+        self._lanes = Lanes(limits, limits_of, limiter is not None, refusal_of)
         self._rounds = Rounds(self._fit)
         self._drain = DrainRate(clock.monotonic_s())
         self.bytes_in_flight = 0
@@ -57,6 +67,9 @@ class Admission:
         lane = self._lanes.by_tenant.get(tenant)
         if lane is None or now_s >= lane.look_at_s:
             lane = self._lanes.look(tenant, now_s)
+        if lane.refusal:
+            latest_s = self._limits.retry_after_s_max
+            raise Overloaded(latest_s, lane.refusal, 429, "sluiceway-over-volume")
         if declared_bytes > lane.body_bytes_max and not any_size:
             raise too_long(lane.body_bytes_max)
         room = Room(lane, declared_bytes, declared_bytes)
@@ -99,6 +112,7 @@ class Admission:
         if (
             lane is None
             or lane.rated
+            or lane.refusal
             or now_s >= lane.look_at_s
             or declared_bytes > lane.body_bytes_max
             or not lane.queue

@@ -6,6 +6,7 @@ nothing, waits for nothing and has told nobody to come back may be forgotten.
 
 import asyncio
 from collections import deque
+from collections.abc import Callable
 
 import msgspec
 
@@ -14,6 +15,8 @@ from sluiceway.gateway.limits import GatewayConfig
 from sluiceway.gateway.quota.interface import GO, NO_LIMITS, LimitsOf, Verdict
 from sluiceway.tenants.limits import WriteLimits
 
+RefusalOf = Callable[[str], str]
+"""Why a tenant's writes are refused; empty where they are not."""
 LIMITS_LOOK_S = 1.0
 """A tenant's changed limits hold within this."""
 FORGET_LOOKS = 8
@@ -37,6 +40,7 @@ class Lane:
         "parked_count",
         "queue",
         "rated",
+        "refusal",
         "requests_in_flight",
         "requests_in_flight_max",
         "slot_s",
@@ -48,6 +52,8 @@ class Lane:
         self.limits: WriteLimits = NO_LIMITS
         self.look_at_s = 0.0
         self.rated = False
+        self.refusal = ""
+        """Why nothing is taken, whatever the rates say."""
         self.body_bytes_max = 0
         self.bytes_in_flight = 0
         self.bytes_in_flight_max = 0
@@ -92,7 +98,10 @@ class Parked:
 class Lanes:
     """The tenants that are here, or were lately: at most `tenants_max`."""
 
-    def __init__(self, ours: GatewayConfig, limits_of: LimitsOf, limited: bool) -> None:
+    def __init__(
+        self, ours: GatewayConfig, limits_of: LimitsOf, limited: bool, refusal_of: RefusalOf
+    ) -> None:
+        self._refusal_of = refusal_of
         self._ours = ours
         self._limits_of = limits_of
         self._limited = limited
@@ -107,6 +116,7 @@ class Lanes:
             lane = self.by_tenant[tenant] = Lane(tenant)
         lane.look_at_s = now_s + LIMITS_LOOK_S
         limits = lane.limits = self._limits_of(tenant)
+        lane.refusal = self._refusal_of(tenant)
         ours = self._ours
         rates = (limits.requests_per_s, limits.bytes_per_s, limits.points_per_s)
         lane.rated = self._limited and any(rate is not None for rate in rates)
@@ -124,6 +134,11 @@ class Lanes:
                 return
             self.by_tenant[tenant] = lane
         raise Overloaded(1.0, f"{self._ours.tenants_max} tenants send at once already")
+
+
+def nobody_refused(tenant: str) -> str:
+    """Without a meter no volume is known."""
+    return ""
 
 
 def _least(ours: int, tenants: int | None) -> int:

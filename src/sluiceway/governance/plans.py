@@ -24,7 +24,7 @@ def with_plans(policy: Policy, snapshot: Snapshot, now_ms: int) -> Policy:
     budgets: list[Budget] = []
     letter_bytes: dict[str, int] = {}
     for name, limits in limited(snapshot, now_ms):
-        budgets += budgets_of(name, limits)
+        budgets += budgets_of(name, limits, included_series(snapshot, name))
         if limits.dead_letters.bytes_max is not None:
             letter_bytes[name] = limits.dead_letters.bytes_max
     letters = msgspec.structs.replace(policy.dead_letters, bytes_max_of=letter_bytes)
@@ -38,11 +38,18 @@ def letter_ages_ms(snapshot: Snapshot, now_ms: int) -> dict[str, int]:
     return {name: age_ms for name, age_ms in ages.items() if age_ms is not None}
 
 
-def budgets_of(tenant: str, limits: Limits) -> Iterator[Budget]:
-    """What a tenant's slice of series says."""
+def included_series(snapshot: Snapshot, tenant: str) -> int | None:
+    """Active series that the tenant's plan includes and refuses beyond; None: no end."""
+    plan = snapshot.plans[snapshot.tenants[tenant].plan]
+    return plan.included.active_series if plan.overage == "refuse" else None
+
+
+def budgets_of(tenant: str, limits: Limits, included: int | None = None) -> Iterator[Budget]:
+    """What a tenant's slice of series says, and its plan's `included` series."""
     series = limits.series
-    if series.active_max is not None:
-        hard = Limit(hard=series.active_max)
+    active = [count for count in (series.active_max, included) if count is not None]
+    if active:
+        hard = Limit(hard=min(active))
         yield Budget(ACTIVE, tenant, active_series=hard, action=Action.DROP)
     if series.new_per_hour_max is not None:
         hard = Limit(hard=series.new_per_hour_max)
@@ -59,6 +66,8 @@ def limited(snapshot: Snapshot, now_ms: int) -> Iterator[tuple[str, Limits]]:
 
 
 def says(plan: Plan, tenant: Tenant) -> bool:
+    if plan.overage == "refuse" and plan.included.active_series is not None:
+        return True
     patches: Iterable[object] = (plan.limits, tenant.limits, *(o.set for o in tenant.overrides))
     return any(part in patch for patch in patches if isinstance(patch, dict) for part in SLICES)
 

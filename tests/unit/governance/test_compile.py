@@ -23,7 +23,7 @@ from sluiceway.governance.policy import (
     Stage,
     checked,
 )
-from sluiceway.tenants.model import Plan, Snapshot, Tenant
+from sluiceway.tenants.model import Included, Plan, Snapshot, Tenant
 
 text = st.text('aé_\U0001f642" ', min_size=1, max_size=6)
 limit = st.builds(
@@ -127,6 +127,20 @@ def test_what_is_no_table_is_refused(change: dict[str, object]) -> None:
     table = {**msgspec.json.decode(compile_policy(Policy(), 1)), **change}
     with pytest.raises(Corruption):
         decompile(msgspec.json.encode(table))
+
+
+def test_series_past_what_a_plan_includes_are_refused_where_it_refuses() -> None:
+    included = Included(active_series=7)
+    plans = {name: Plan(name, included=included, overage=name) for name in ("refuse", "charge")}
+    limits = {"series": {"active_max": 5}}
+    tenants = {
+        "a": Tenant("a", "refuse"),
+        "b": Tenant("b", "charge"),
+        "c": Tenant("c", "refuse", limits=limits),
+    }
+    budgets = with_plans(Policy(), Snapshot(1, plans, tenants), 0).budgets
+    hard = {one.tenant: one.active_series.hard for one in budgets if one.active_series}
+    assert hard == {"a": 7, "c": 5}
 
 
 def test_what_plans_say_is_compiled_and_is_no_person_s() -> None:
