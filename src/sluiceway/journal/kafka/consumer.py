@@ -16,6 +16,8 @@ GROUP = "sluiceway"
 """Asked for by the client; no group is ever joined."""
 FETCHED_KBYTES_MAX = 16_384
 """Read ahead of whoever takes them."""
+FETCH_BYTES_MIN = 2 << 20
+"""Asked for at once, packed as the brokers keep them, or one record where that is more."""
 
 
 def settings(config: KafkaConfig) -> dict[str, Any]:
@@ -27,9 +29,12 @@ def settings(config: KafkaConfig) -> dict[str, Any]:
         "auto.offset.reset": "error",
         "check.crcs": True,
         "fetch.wait.max.ms": 100,
-        "fetch.queue.backoff.ms": 20,
+        # Nothing is fetched while something waits to be taken: records that come in the meantime
+        # come in one answer, where each of them would be one, and wake three threads.
+        "queued.min.messages": 1,
+        "fetch.queue.backoff.ms": 10,
         "queued.max.messages.kbytes": FETCHED_KBYTES_MAX,
-        "fetch.message.max.bytes": config.record_bytes_max + 65_536,
+        "fetch.message.max.bytes": max(FETCH_BYTES_MIN, config.record_bytes_max + 65_536),
     }
 
 

@@ -15,7 +15,8 @@ from confluent_kafka import KafkaError, KafkaException, Message, Producer
 from sluiceway.errors import Overloaded
 from sluiceway.journal.config import KafkaConfig, own_settings
 
-POLL_S = 0.05
+POLL_S = 0.2
+"""Deliveries cut it short."""
 FULL_RETRY_S = 1.0
 MESSAGES_MAX = 500_000
 Told = Callable[[int, str], None]
