@@ -23,6 +23,8 @@ from sluiceway.alerts.notify import Notifier
 from sluiceway.alerts.state import AlertBook
 from sluiceway.clock import Clock, SystemClock, jitter
 from sluiceway.config import Config, split_address
+from sluiceway.cost.call_files import CallKeeper
+from sluiceway.cost.calls import Calls, crossings
 from sluiceway.cost.files import CostFiles
 from sluiceway.cost.spending import spending
 from sluiceway.deadletters.embedded import EmbeddedDeadLetters
@@ -138,10 +140,12 @@ async def write_side(
 
         # The shard, with its journal and tier: acks are possible, the replay goes on behind.
         disk_bytes_max = budget.disk_bytes_max(config, disk)
-        offsite, disk = await asyncio.to_thread(open_offsite, config, clock, disk)
-        log = open_log(stack, config, disk, clock)
+        calls = open_calls(stack, config)
+        offsite, disk = await asyncio.to_thread(open_offsite, config, clock, disk, calls)
+        log = open_log(stack, config, disk, clock, calls)
         hot = await asyncio.to_thread(open_hot, config, disk, disk_bytes_max, clock, pace, log)
-        rollup = await asyncio.to_thread(open_rollup, config, disk, hot, tenants, clock, offsite)
+        tiered = (config, disk, hot, tenants, clock, offsite, calls)
+        rollup = await asyncio.to_thread(open_rollup, *tiered)
         heirs = open_succession(stack, config, offsite, hot, log, life, clock)
         cuts = cuts_of(config, hot, rollup, clock)
         follow_shard(stack, offsite, rollup, cuts, life.give_up if heirs is None else heirs.fenced)
@@ -165,11 +169,9 @@ async def write_side(
         given = (shard, acks, admission, keyring, config.gateway, clock, metrics)
         receiver = Receiver(*given, unreadable)
 
-        outside = (offsite, log)
         figures = figures_of(
-            hot, disk, disk_bytes_max, tenants, deletions, follower, rollup, *outside
+            hot, disk, disk_bytes_max, tenants, deletions, follower, rollup, offsite, log
         )
-
         open_culprits(stack, hot, receiver)
         letter_paths = open_letters(stack, disk, hot, receiver, keyring, clock, unreadable)
         watched = (hot, figures, partial(budget_look, hot), read, proxy, admission, metrics)
@@ -324,6 +326,16 @@ def open_letters(
     return paths
 
 
+def open_calls(stack: contextlib.AsyncExitStack, config: Config) -> Calls:
+    """What this side asks of object stores and brokers, kept for the bill."""
+    calls = Calls(crossings(config.cost.zones, config.kafka.replication))
+    if objects_place(config)[0] is not None or config.journal == "kafka":
+        keeper = CallKeeper(calls, config.data_dir / COST, "write")
+        keeper.start()
+        stack.push_async_callback(asyncio.to_thread, keeper.stop)
+    return calls
+
+
 def open_alerts(
     stack: contextlib.AsyncExitStack,
     config: Config,
@@ -343,7 +355,7 @@ def open_alerts(
 
 
 def open_log(
-    stack: contextlib.AsyncExitStack, config: Config, disk: Disk, clock: Clock
+    stack: contextlib.AsyncExitStack, config: Config, disk: Disk, clock: Clock, calls: Calls
 ) -> "KafkaLog | None":
     """The log that is the journal, where it is not the shard's own; its client is imported only
     then. Raises: ImportError (the extra `kafka` is not installed), Corruption."""
@@ -352,7 +364,7 @@ def open_log(
         return None
     from sluiceway.journal.kafka.log import KafkaLog
 
-    log = KafkaLog(config.kafka, disk, clock, config.drain_s_max)
+    log = KafkaLog(config.kafka, disk, clock, config.drain_s_max, calls.fetched)
     # Closed after the shard, which seals what comes until then.
     stack.push_async_callback(asyncio.to_thread, log.feed.stop)
     return log
@@ -434,6 +446,7 @@ def open_rollup(
     tenants: SnapshotDirectory,
     clock: Clock,
     offsite: Offsite | None,
+    calls: Calls,
 ) -> Rollup:
     """The rollup, which has told the shard what is rolled; before the shard is started."""
     bytes_max = budget.disk_bytes_max(config, disk)
@@ -441,7 +454,7 @@ def open_rollup(
     def disk_share() -> float:
         return disk.used_bytes() / bytes_max if bytes_max else 0.0
 
-    remote = remote_tier(config, disk, offsite)
+    remote = remote_tier(config, disk, offsite, calls)
     store, broken = CatalogStore(disk, clock, place=remote.place if remote else None), ""
     try:
         store.open()

@@ -11,6 +11,7 @@ from collections.abc import Callable
 
 from sluiceway.clock import Clock
 from sluiceway.config import Config
+from sluiceway.cost.calls import Calls
 from sluiceway.errors import Corruption
 from sluiceway.kernels import Disk
 from sluiceway.processor.hot_shard import HotShard
@@ -28,13 +29,15 @@ SETTLE_S_MAX = 60.0
 """For a seal between two tasks of the rollup."""
 
 
-def open_offsite(config: Config, clock: Clock, disk: Disk) -> tuple[Offsite | None, Disk]:
+def open_offsite(
+    config: Config, clock: Clock, disk: Disk, calls: Calls
+) -> tuple[Offsite | None, Disk]:
     """The shard, taken: none else may write its checkpoints from now on; None where it has none
     offsite. And the disk, with the blocks that come when they are asked for. Blocks for the store.
     Raises: Corruption, BackendUnavailable, OSError, ValueError."""
     if config.offsite_url is None:
         return None, disk
-    store = open_objects(config.offsite_url, config.offsite_options)
+    store = calls.over(open_objects(config.offsite_url, config.offsite_options))
     lazy, in_kafka = config.offsite_cache_bytes_max > 0, config.journal == "kafka"
     later = is_lazy if lazy else lambda file: False
     last = take_shard(store, config.data_dir, clock, os.urandom, later, in_kafka)
@@ -91,7 +94,9 @@ def follow_shard(
     offsite.start(cuts, on_fenced, kept)
 
 
-def remote_tier(config: Config, disk: Disk, offsite: Offsite | None) -> RemoteTier | None:
+def remote_tier(
+    config: Config, disk: Disk, offsite: Offsite | None, calls: Calls
+) -> RemoteTier | None:
     """Where files of windows go: beside the shard's checkpoints, or, settled ones, to a store of
     their own; None where they stay. Raises: ImportError, ValueError."""
     url, options = objects_place(config)
@@ -102,7 +107,7 @@ def remote_tier(config: Config, disk: Disk, offsite: Offsite | None) -> RemoteTi
         term = Term(
             offsite.last.term, offsite.has_catalog(), offsite.has_object, offsite.has_catalog
         )
-    store = open_objects(url, options)
+    store = calls.over(open_objects(url, options))
     return RemoteTier(store, disk, config.tiers.local_bytes_max, term)
 
 

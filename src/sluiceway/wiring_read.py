@@ -167,6 +167,8 @@ def open_tiers(
 
 def open_object_files(settings: dict[str, Any], data_dir: Path) -> "ObjectFiles | None":
     """Rollups on an object store, fetched through a cache; None where all are here."""
+    from sluiceway.cost.call_files import CallKeeper
+    from sluiceway.cost.calls import Calls
     from sluiceway.objects.cache import CacheConfig, ObjectCache
     from sluiceway.query.objects import CACHE_DIRECTORY, ObjectFiles
 
@@ -174,7 +176,9 @@ def open_object_files(settings: dict[str, Any], data_dir: Path) -> "ObjectFiles 
     if url is None:
         return None
     cache = CacheConfig(bytes_max)
-    store = open_objects(url, options)
+    calls = Calls()
+    CallKeeper(calls, data_dir / COST, "read").start()
+    store = calls.over(open_objects(url, options))
     return ObjectFiles(data_dir, ObjectCache(store, data_dir / CACHE_DIRECTORY, cache))
 
 

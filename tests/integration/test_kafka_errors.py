@@ -77,11 +77,14 @@ def test_each_record_is_told_of_once_whatever_brokers_answer(kafka: MockKafka) -
     assert producer.close(20)
     assert sorted(number for number, _, _ in told) == list(range(300))
     assert all(error == "" for _, _, error in told)
-    reader = PartitionReader(settings(kafka), 0)
+    wire: list[int] = []
+    reader = PartitionReader(settings(kafka), 0, wire.append)
     first, end = reader.range()
     reader.seek(first)
     found: list[tuple[int, bytes]] = []
     within(lambda: len(found.__iadd__(reader.take(500, 0.2))) >= end, "all are read")
+    stored_bytes = sum(len(value) for _, value in found)
+    within(lambda: not reader.take(1, 0.1) and sum(wire) > stored_bytes, "bytes are told")
     reader.close()
     held = dict(found)
     assert all(held[offset] == b"%d" % number for number, offset, _ in told)

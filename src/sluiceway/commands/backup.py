@@ -4,6 +4,7 @@ Invariant: a backup of a running server asks it to seal first, so that what was 
 it; of a directory that no server has open, this command holds the lock.
 """
 
+import contextlib
 import sys
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -49,16 +50,24 @@ def backup(
 ) -> None:
     """Copy a data directory, also while it is served: what the last backup holds is not copied."""
     from sluiceway.clock import SystemClock
+    from sluiceway.cost.call_files import add_calls
+    from sluiceway.cost.calls import Calls
+    from sluiceway.serve.directory import COST
     from sluiceway.services.backup.take import take_backup
 
     with failures():
         if not data_dir.is_dir():
             raise FileNotFoundError(f"no data directory at {data_dir}")
-        target = open_store(to, store)
+        calls = Calls()
+        target = calls.over(open_store(to, store))
         held = lock(data_dir)  # Held to the end of the command.
         flush = None if held is not None else flusher(http, key, tls_ca)
-        say, sent = say_file("stored"), open_store(objects, objects_store) if objects else None
+        say, sent = say_file("stored"), None
+        if objects:
+            sent = calls.over(open_store(objects, objects_store))
         taken = take_backup(data_dir, target, SystemClock(), flush, verify, say, sent)
+        with contextlib.suppress(OSError):  # It may not be ours to write.
+            add_calls(data_dir / COST, calls)
         index = taken.index
         print(
             f"backup {index.number}: {len(index.files):,} files, {index.bytes():,} bytes; stored "

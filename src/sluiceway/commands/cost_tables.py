@@ -10,7 +10,7 @@ from sluiceway.commands.tables import moment, table
 
 Told = dict[str, Any]
 UNITS = ("B", "kB", "MB", "GB", "TB", "PB")
-RESOURCES = ("storage", "cpu", "ram", "traffic")
+RESOURCES = ("storage", "cpu", "ram", "traffic", "requests")
 
 
 def size(count: float) -> str:

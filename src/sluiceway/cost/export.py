@@ -14,7 +14,10 @@ from typing import Any
 from sluiceway.cost.prices import NANO
 from sluiceway.cost.report import (
     CPU,
+    LOG,
+    OBJECTS,
     RAM,
+    REQUESTS,
     RESOURCES,
     STORAGE,
     UNITS,
@@ -32,7 +35,10 @@ SERVICES = {
     STORAGE: ("Storage", "Metrics storage"),
     CPU: ("Compute", "Ingest and queries"),
     RAM: ("Compute", "Series in memory"),
+    REQUESTS: ("Storage", "Requests to the object store"),
 }
+TRAFFICS = {LOG: "Log between zones", OBJECTS: "To and from the object store"}
+"""By part; of others, answers to queries."""
 FOCUS_COLUMNS = (
     "AvailabilityZone",
     "BilledCost",
@@ -126,7 +132,8 @@ def focus_csv(month: Month, plans: Mapping[str, str]) -> str:
 
 
 def focus_row(month: Month, line: Line, plans: Mapping[str, str]) -> dict[str, Any]:
-    category, service = SERVICES.get(line.resource, ("Networking", "Answers to queries"))
+    traffic = ("Networking", TRAFFICS.get(line.part, "Answers to queries"))
+    category, service = SERVICES.get(line.resource, traffic)
     cost = amount(line.nano)
     price = f"{line.nano / NANO / line.quantity:.9f}" if line.quantity else "0"
     quantity, unit = f"{line.quantity:.9f}", UNITS[line.resource]

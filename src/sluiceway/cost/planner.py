@@ -10,6 +10,7 @@ from dataclasses import dataclass, field
 from itertools import pairwise
 from typing import Literal
 
+from sluiceway.cost.calls import crossings
 from sluiceway.cost.figures import Basis, Figures
 from sluiceway.cost.prices import GB, Prices
 
@@ -244,10 +245,7 @@ def _journal(load: Load, prices: Prices, figures: Figures) -> list[Item]:
     basis = figures.basis("kafka_bytes_per_point")
     size = per_s * load.kafka_s * load.kafka_replicas / figures["disk_fill"]
     ssd = prices.storage_gb_month.ssd
-    # To the leader, from it to the other copies, from it to each shard that reads.
-    away = (load.zones - 1) / load.zones
-    crossings = away + (load.kafka_replicas - 1) + away * load.replicas
-    crossed = per_s * MONTH_S * crossings if load.zones > 1 else 0.0
+    crossed = per_s * MONTH_S * crossings(load.zones, load.kafka_replicas, load.replicas)
     return [
         Item("metrics", "journal", "Kafka disk: ssd", size / TB, "TB", size / GB * ssd, basis),
         Item(

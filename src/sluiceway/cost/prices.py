@@ -43,14 +43,25 @@ class Requests(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     """A thousand requests to an object store."""
 
     put_thousand: Price = 0.005
+    list_thousand: Price = 0.005
     get_thousand: Price = 0.0004
+
+    def thousand(self, kind: str) -> float:
+        """A thousand of a kind; to remove costs nothing."""
+        return {
+            "put": self.put_thousand,
+            "get": self.get_thousand,
+            "list": self.list_thousand,
+        }.get(kind, 0.0)
 
 
 class Traffic(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
-    """A GB: from zone to zone (both ends' charges), and of answers to queries."""
+    """A GB: from zone to zone (both ends' charges), of answers to queries, and to and from the
+    object store."""
 
     cross_zone_gb: Price = 0.02
     answers_gb: Price = 0.0
+    objects_gb: Price = 0.0
 
 
 class Prices(msgspec.Struct, frozen=True, forbid_unknown_fields=True):

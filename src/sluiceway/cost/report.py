@@ -14,14 +14,21 @@ from typing import NamedTuple
 import msgspec
 
 from sluiceway.cost.attribution import SERIES_PARTS, SHARED
+from sluiceway.cost.calls import CROSS_ZONE
 from sluiceway.cost.prices import GB, NANO, Prices, PriceSheet
 from sluiceway.cost.split import split
 from sluiceway.cost.usage import DAY_MS, Day, owners_share
 
-STORAGE, CPU, RAM, TRAFFIC = "storage", "cpu", "ram", "traffic"
-RESOURCES = (STORAGE, CPU, RAM, TRAFFIC)
-UNITS = {STORAGE: "GB-months", CPU: "core-hours", RAM: "GB-months", TRAFFIC: "GB"}
-QUERIES = "queries"
+STORAGE, CPU, RAM, TRAFFIC, REQUESTS = "storage", "cpu", "ram", "traffic", "requests"
+RESOURCES = (STORAGE, CPU, RAM, TRAFFIC, REQUESTS)
+UNITS = {
+    STORAGE: "GB-months",
+    CPU: "core-hours",
+    RAM: "GB-months",
+    TRAFFIC: "GB",
+    REQUESTS: "thousands",
+}
+QUERIES, LOG, OBJECTS = "queries", "log", "objects"
 HOUR_S = 3_600.0
 VERSION = 1
 
@@ -188,6 +195,7 @@ def _uses(day: Day, prices: Prices, seconds: int) -> Iterable[Use]:
         for owner, weight in held.items():
             yield owner, CPU, hours * share * weight / whole, prices.cpu_core_hour
     yield from _of_queries(day, prices)
+    yield from _of_calls(day, prices)
     # Memory of the write side is the registry and the index: by series. The other side's is shared.
     gb_months = day.ram_byte_s.get("write", 0.0) / GB / seconds
     whole = sum(series_s.values())
@@ -208,6 +216,19 @@ def _of_queries(day: Day, prices: Prices) -> Iterable[Use]:
         if whole > 0:
             yield owner, CPU, hours * user.ms / whole, prices.cpu_core_hour
         yield owner, TRAFFIC, user.bytes / GB, prices.traffic.answers_gb
+
+
+def _of_calls(day: Day, prices: Prices) -> Iterable[Use]:
+    """Requests by their kind, bytes by what they pass."""
+    for call in day.calls:
+        if call.kind == CROSS_ZONE:
+            owner = Owner(call.tenant, "", call.tier, LOG)
+            yield owner, TRAFFIC, call.bytes / GB, prices.traffic.cross_zone_gb
+            continue
+        owner = Owner(call.tenant, "", call.tier, f"{call.kind} requests")
+        yield owner, REQUESTS, call.count / 1_000, prices.requests.thousand(call.kind)
+        owner = Owner(call.tenant, "", call.tier, OBJECTS)
+        yield owner, TRAFFIC, call.bytes / GB, prices.traffic.objects_gb
 
 
 def add_volumes(volumes: dict[str, Volumes], day: Day, seconds: int) -> None:

@@ -12,6 +12,7 @@ from dataclasses import dataclass, field
 import msgspec
 
 from sluiceway.cost.attribution import OTHER, SHARED, Slice
+from sluiceway.cost.calls import CallRow, grown
 
 VERSION = 1
 DAY_MS = 86_400_000
@@ -63,6 +64,8 @@ class Readings(msgspec.Struct):
     points_received: dict[str, int] = {}
     cpu_s: dict[str, float] = {}
     process: dict[str, int] = {}
+    calls: dict[str, list[CallRow]] = {}
+    """By side, since ever."""
 
 
 class Day(msgspec.Struct):
@@ -78,6 +81,7 @@ class Day(msgspec.Struct):
     series_peak: dict[str, int] = {}
     cpu_s: dict[str, float] = {}
     ram_byte_s: dict[str, float] = {}
+    calls: list[CallRow] = []
     readings: Readings = msgspec.field(default_factory=Readings)
 
     @property
@@ -118,7 +122,7 @@ def days_after(last: Day | None, sample: Sample) -> list[Day]:
     if sample.at_ms <= last.until_ms:
         return []  # a clock set back: nothing is counted twice
     from_ms = max(last.until_ms, sample.at_ms - GAP_DAYS_MAX * DAY_MS)
-    grown = growth(last.readings, sample.readings)
+    since = growth(last.readings, sample.readings)
     whole_ms = sample.at_ms - from_ms
     touched = []
     while from_ms < sample.at_ms:
@@ -126,7 +130,7 @@ def days_after(last: Day | None, sample: Sample) -> list[Day]:
         until_ms = min(sample.at_ms, day_start_ms(name) + DAY_MS)
         day = last if name == last.day else Day(name, from_ms, from_ms)
         share = (until_ms - from_ms) / whole_ms
-        _add(day, sample, grown, share, (until_ms - from_ms) / 1000)
+        _add(day, sample, since, share, (until_ms - from_ms) / 1000)
         day.until_ms, day.readings = until_ms, sample.readings
         touched.append(day)
         from_ms = until_ms
@@ -144,10 +148,10 @@ def growth(before: Readings, now: Readings) -> Readings:
         same = before.process.get(side) == now.process.get(side)
         old_s = before.cpu_s.get(side, 0.0) if same else 0.0
         cpu_s[side] = max(0.0, seconds - old_s)
-    return Readings(points, cpu_s, {})
+    return Readings(points, cpu_s, {}, grown(before.calls, now.calls))
 
 
-def _add(day: Day, sample: Sample, grown: Readings, share: float, seconds: float) -> None:
+def _add(day: Day, sample: Sample, since: Readings, share: float, seconds: float) -> None:
     rows = {row.owner: row for row in day.rows}
     for piece in sample.slices:
         owner = piece[:4]
@@ -156,14 +160,20 @@ def _add(day: Day, sample: Sample, grown: Readings, share: float, seconds: float
         row.point_s += piece.points * seconds
         row.series_s += piece.series * seconds
     day.rows = bounded_rows(rows.values())
-    for tenant, points in grown.points_received.items():
+    for tenant, points in since.points_received.items():
         day.points_received[tenant] = day.points_received.get(tenant, 0.0) + points * share
-    for side, cpu_s in grown.cpu_s.items():
+    for side, cpu_s in since.cpu_s.items():
         day.cpu_s[side] = day.cpu_s.get(side, 0.0) + cpu_s * share
     for side, ram_bytes in sample.ram_bytes.items():
         day.ram_byte_s[side] = day.ram_byte_s.get(side, 0.0) + ram_bytes * seconds
     for tenant, series in series_of(sample.slices).items():
         day.series_peak[tenant] = max(day.series_peak.get(tenant, 0), series)
+    calls = {row.owner: row for row in day.calls}
+    for call in (row for rows in since.calls.values() for row in rows):
+        held = calls.setdefault(call.owner, CallRow(*call.owner))
+        held.count += call.count * share
+        held.bytes += call.bytes * share
+    day.calls = list(calls.values())
     users = {(user.tenant, user.key): user for user in day.users}
     for user in sample.users:
         known = users.setdefault((user.tenant, user.key), UserRow(user.tenant, user.key))

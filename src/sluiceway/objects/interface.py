@@ -11,6 +11,9 @@ from typing import Protocol
 
 from sluiceway.errors import SluicewayError
 
+PART_BYTES = 8 << 20
+"""Longer objects may go in parts of so many bytes, each a request."""
+
 
 class ObjectExists(SluicewayError):
     """`create` met an object of that name; nothing was written."""

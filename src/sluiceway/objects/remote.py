@@ -13,7 +13,13 @@ import obstore
 from obstore.exceptions import AlreadyExistsError, BaseError, NotFoundError
 
 from sluiceway.errors import BackendUnavailable
-from sluiceway.objects.interface import ObjectExists, ObjectFacts, ObjectMissing, check_name
+from sluiceway.objects.interface import (
+    PART_BYTES,
+    ObjectExists,
+    ObjectFacts,
+    ObjectMissing,
+    check_name,
+)
 
 REQUEST_S_MAX = 30
 RETRIES_S_MAX = 60
@@ -49,7 +55,7 @@ class RemoteObjects:
 
     def put(self, name: str, data: bytes) -> None:
         with _failing(name):
-            obstore.put(self._store, check_name(name), data)
+            obstore.put(self._store, check_name(name), data, chunk_size=PART_BYTES)
 
     def get(self, name: str) -> bytes:
         with _failing(name):

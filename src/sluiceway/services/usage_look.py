@@ -15,6 +15,7 @@ import structlog
 
 from sluiceway.clock import Clock
 from sluiceway.cost.attribution import attribute, of_rollups
+from sluiceway.cost.call_files import read_calls
 from sluiceway.cost.disk import Heads, look
 from sluiceway.cost.usage import Readings, Sample, UserRow
 from sluiceway.errors import Corruption, SluicewayError
@@ -30,6 +31,8 @@ WARM_FILES_KNOWN_MAX = 512
 """Files whose metrics are remembered."""
 LOG_LAG_MS = 90_000
 """Repeats of a query are one line of the log, written up to a minute late: looked at after that."""
+COST = "cost"
+"""Directory of the files of cost."""
 TICKS_A_S = os.sysconf("SC_CLK_TCK")
 PAGE_BYTES = os.sysconf("SC_PAGE_SIZE")
 log = structlog.get_logger()
@@ -120,6 +123,7 @@ class UsageLook:
             received,
             {side: one.cpu_s for side, one in known.items()},
             {side: one.started for side, one in known.items()},
+            read_calls(self._data_dir / COST),
         )
         ram_bytes = {side: one.resident_bytes for side, one in known.items()}
         users = self._users(since_ms, at_ms)

@@ -4,20 +4,36 @@ Invariant: nothing is ever committed to Kafka, and no group decides anything: wh
 from where.
 """
 
+from collections.abc import Callable
+from functools import partial
 from typing import Any
 
+import msgspec
 from confluent_kafka import Consumer, KafkaError, KafkaException, Message, TopicPartition
 
 from sluiceway.errors import BackendUnavailable
 from sluiceway.journal.config import KafkaConfig, own_settings
 
 CALL_S_MAX = 10.0
+STATISTICS_MS = 2_000
 GROUP = "sluiceway"
 """Asked for by the client; no group is ever joined."""
 FETCHED_KBYTES_MAX = 16_384
 """Read ahead of whoever takes them."""
 FETCH_BYTES_MIN = 2 << 20
 """Asked for at once, packed as the brokers keep them, or one record where that is more."""
+
+
+class Received(msgspec.Struct):
+    """Of the client's statistics: bytes of all brokers' answers since it was made."""
+
+    rx_bytes: int = 0
+
+
+def _measure(fetched: Callable[[int], None], before: Received, text: str) -> None:
+    now = msgspec.json.decode(text, type=Received)
+    fetched(now.rx_bytes - before.rx_bytes)
+    before.rx_bytes = now.rx_bytes
 
 
 def settings(config: KafkaConfig) -> dict[str, Any]:
@@ -45,9 +61,16 @@ class OutOfRange(Exception):
 class PartitionReader:
     """One thread's."""
 
-    def __init__(self, config: KafkaConfig, partition: int) -> None:
+    def __init__(
+        self, config: KafkaConfig, partition: int, fetched: Callable[[int], None] | None = None
+    ) -> None:
+        """`fetched` is told, on the reader's thread, how many bytes came over the wire."""
         self._place = TopicPartition(config.topic, partition)
-        self._consumer = Consumer(settings(config))
+        asked = settings(config)
+        if fetched is not None:
+            measured = partial(_measure, fetched, Received())
+            asked |= {"statistics.interval.ms": STATISTICS_MS, "stats_cb": measured}
+        self._consumer = Consumer(asked)
 
     def range(self) -> tuple[int, int]:
         """(first offset held, offset behind the last durable record). Blocks.

@@ -40,8 +40,16 @@ log = structlog.get_logger()
 class KafkaFeed:
     """The source of a hot shard's records (processor/interface.py). A thread of its own."""
 
-    def __init__(self, config: KafkaConfig, disk: Disk, partition: int = 0) -> None:
+    def __init__(
+        self,
+        config: KafkaConfig,
+        disk: Disk,
+        partition: int = 0,
+        fetched: Callable[[int], None] | None = None,
+    ) -> None:
+        """`fetched` is told of bytes that came from the brokers."""
         self._config = config
+        self._fetched = fetched
         self._disk = disk
         self._partition = partition
         self._parked = Parked(disk)
@@ -109,7 +117,7 @@ class KafkaFeed:
         return {"parked_records_total": self._parked.records}
 
     def _run(self) -> None:
-        reader = PartitionReader(self._config, self._partition)
+        reader = PartitionReader(self._config, self._partition, self._fetched)
         try:
             if self._again(lambda: self._begin(reader)):
                 while not (self._judged.wait(WAIT_S) or self._stopping.is_set()):

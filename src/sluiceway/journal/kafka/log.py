@@ -5,6 +5,7 @@ Invariant: the writer sends nothing before the feed knows that the log is this d
 
 import contextlib
 import secrets
+from collections.abc import Callable
 
 from sluiceway.clock import Clock
 from sluiceway.journal.config import KafkaConfig
@@ -17,13 +18,20 @@ from sluiceway.kernels import Disk, Shard
 class KafkaLog:
     """Opened once; closed by the stack that `open_writer` is given, and by `feed.stop`."""
 
-    def __init__(self, config: KafkaConfig, disk: Disk, clock: Clock, drain_s_max: float) -> None:
-        """Raises: Corruption, OSError."""
+    def __init__(
+        self,
+        config: KafkaConfig,
+        disk: Disk,
+        clock: Clock,
+        drain_s_max: float,
+        fetched: Callable[[int], None] | None = None,
+    ) -> None:
+        """`fetched` is told of bytes that came from the brokers. Raises: Corruption, OSError."""
         self._config = config
         self._disk = disk
         self._clock = clock
         self._drain_s_max = drain_s_max
-        self.feed = KafkaFeed(config, disk, config.partition)
+        self.feed = KafkaFeed(config, disk, config.partition, fetched)
         self._writer: KafkaWriter | None = None
 
     def open_writer(self, stack: contextlib.AsyncExitStack, shard: Shard) -> KafkaWriter:
