@@ -258,6 +258,8 @@ class Shard:
     def explosions(self) -> str:
         """JSON: [{"explosion", "ticket"}] of those that nobody is named for; waits for a slice of
         records."""
+    def named_explosions(self) -> list[tuple[int, int]]:
+        """(number, received last) of explosions that have a writer."""
     def name_writer(self, explosion: int, writer: str) -> bool:
         """`writer` is JSON of at most 1 KiB. False where the explosion is forgotten."""
     def loaded(self) -> None:

@@ -79,6 +79,7 @@ from sluiceway.serve.rollup_paths import RollupPaths
 from sluiceway.serve.shard_link import ShardGate
 from sluiceway.serve.succession import Succession
 from sluiceway.services.culprits import Culprits
+from sluiceway.services.first_writers import PLACE, FirstWriters
 from sluiceway.services.offsite.follower import Offsite
 from sluiceway.services.replays import Replays
 from sluiceway.telemetry import Metrics
@@ -172,7 +173,7 @@ async def write_side(
         figures = figures_of(
             hot, disk, disk_bytes_max, tenants, deletions, follower, rollup, offsite, log
         )
-        open_culprits(stack, hot, receiver)
+        open_culprits(stack, config, hot, receiver, deletions, clock)
         letter_paths = open_letters(stack, disk, hot, receiver, keyring, clock, unreadable)
         watched = (hot, figures, partial(budget_look, hot), read, proxy, admission, metrics)
         alert_paths = open_alerts(stack, config, evaluate_socket, metrics, clock)
@@ -221,9 +222,17 @@ def figures_of(
     return figures
 
 
-def open_culprits(stack: contextlib.AsyncExitStack, hot: HotShard, receiver: Receiver) -> None:
+def open_culprits(
+    stack: contextlib.AsyncExitStack,
+    config: Config,
+    hot: HotShard,
+    receiver: Receiver,
+    deletions: Deletions,
+    clock: Clock,
+) -> None:
     """Whoever names the first writer of an explosion."""
-    culprits = Culprits(hot.shard, receiver.writers)
+    kept = FirstWriters(config.data_dir / PLACE, clock.now_ms, deletions.pending)
+    culprits = Culprits(hot.shard, receiver.writers, kept)
     culprits.start()
     stack.push_async_callback(asyncio.to_thread, culprits.stop)
 

@@ -151,3 +151,24 @@ def test_who_queries_a_metric_is_told(keyed: Keyed) -> None:
     assert told["queried"]["askers"][0]["queries"] == 3
     rows = {row["metric"]: row["queries"] for row in ask(keyed, key)["metrics"]}
     assert rows == {"used": 3, "idle": 0}
+
+
+def test_the_first_writer_is_known_after_a_kill(keyed: Keyed) -> None:
+    key = keyed.tenant("again")
+    policy = POLICY.replace("tenant: acme", "tenant: again").encode()
+    status, answer = keyed.call(keyed.root, "POST", "/admin/v1/policies", policy)
+    assert status == 201, answer
+    version = json.loads(answer)["data"]["version"]
+    within(lambda: keyed.metric("sluiceway_policy_version") == version, "the policy judges")
+    within(lambda: push(keyed, key, requests(0, 100), "first/1") == 204, "the key works")
+    writer = within(lambda: explosion(keyed, key), "named")["writer"]
+    within((keyed.server.directory / "cardinality" / "writers.json").exists, "kept")
+    # What began it is sealed: after the kill only a new record, of another sender, tells of it.
+    assert keyed.call(keyed.root, "POST", "/admin/v1/flush")[0] == 200
+    keyed.server.kill()
+    keyed.server.start()
+    within(lambda: push(keyed, key, requests(100, 50), "later/1") == 204, "it goes on")
+    found = within(lambda: explosion(keyed, key), "named again")
+    since_ms = found["writer"].pop("since_ms")
+    assert found["writer"] == writer and writer["agent"] == "first/1"
+    assert since_ms <= found["first_ms"]

@@ -206,6 +206,10 @@ impl Shard {
         detached(py, || self.inner.explosions_json())
     }
 
+    fn named_explosions(&self, py: Python<'_>) -> Vec<(u64, i64)> {
+        detached(py, || self.inner.named_explosions())
+    }
+
     fn name_writer(&self, py: Python<'_>, explosion: u64, writer: &str) -> bool {
         detached(py, || self.inner.name_writer(explosion, writer))
     }

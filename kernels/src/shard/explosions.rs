@@ -234,6 +234,12 @@ impl Explosions {
         }
     }
 
+    /// (number, received last) of those that have a writer.
+    pub fn named(&self) -> Vec<(u64, i64)> {
+        let named = self.list.iter().filter(|explosion| explosion.writer.is_some());
+        named.map(|explosion| (explosion.number, explosion.last_ms)).collect()
+    }
+
     /// A tenant is deleted: one that comes to its name sees nothing of it.
     pub fn forget(&mut self, tenant: &str) {
         self.list.retain(|explosion| explosion.tenant != tenant);
@@ -313,6 +319,7 @@ mod tests {
         assert!(explosions.told(Some("b")).is_empty());
         assert!(explosions.name_writer(told[0].number, r#"{"key":"k"}"#));
         assert_eq!(explosions.told(None)[0].writer.as_ref().map(|w| w["key"] == "k"), Some(true));
+        assert_eq!(explosions.named(), [(told[0].number, 1_008)]);
     }
 
     #[test]

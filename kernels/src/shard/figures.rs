@@ -128,6 +128,11 @@ impl Shard {
         serde_json::Value::from(with_ticket.collect::<Vec<_>>()).to_string()
     }
 
+    /// (number, received last) of explosions whose writer is named.
+    pub fn named_explosions(&self) -> Vec<(u64, i64)> {
+        self.applier.lock().governor.explosions.named()
+    }
+
     /// Name who sent the first record of an explosion; false where it is forgotten.
     pub fn name_writer(&self, explosion: u64, writer: &str) -> bool {
         self.applier.lock().governor.explosions.name_writer(explosion, writer)

@@ -205,6 +205,8 @@ def explosion_lines(explosion: Told) -> list[str]:
     for field in ("address", "agent"):
         if writer.get(field):
             lines[-1] += f", {field} {short(writer[field])}"
+    if writer.get("since_ms"):
+        lines[-1] += f"; it goes on since {moment(writer['since_ms'])}, before a restart"
     return lines
 
 

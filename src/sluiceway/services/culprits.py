@@ -1,7 +1,8 @@
 """Names the first writer of each explosion, in the shard and in the log, soon after it begins.
 
 The shard knows which record began an explosion, the gateway who sent which request; they have
-tickets in common. Invariant: a failure here costs a name, nothing else.
+tickets in common. Who began one that went on over a restart is told by
+a file. Invariant: a failure here costs a name, nothing else.
 """
 
 import threading
@@ -12,11 +13,12 @@ import structlog
 
 from sluiceway.errors import SluicewayError
 from sluiceway.gateway.writers import Writer
+from sluiceway.services.first_writers import FirstWriter, FirstWriters
 
 LOOK_S = 1.0
 LOOKS_MAX = 3
 """A record may be applied before the gateway has noted who sent it."""
-UNKNOWN = Writer(key="", address="", agent="")
+UNKNOWN = FirstWriter(key="", address="", agent="")
 """Sent before this process began, or so long ago that it is forgotten."""
 log = structlog.get_logger("governance")
 
@@ -45,6 +47,7 @@ class ExplodingShard(Protocol):
 
     def explosions(self) -> str: ...
     def name_writer(self, explosion: int, writer: str) -> bool: ...
+    def named_explosions(self) -> list[tuple[int, int]]: ...
 
 
 class Senders(Protocol):
@@ -56,8 +59,9 @@ class Senders(Protocol):
 class Culprits:
     """A thread that looks every `LOOK_S`."""
 
-    def __init__(self, shard: ExplodingShard, senders: Senders) -> None:
+    def __init__(self, shard: ExplodingShard, senders: Senders, kept: FirstWriters) -> None:
         self._shard = shard
+        self._kept = kept
         self._senders = senders
         self._looks: dict[int, int] = {}
         self._stopping = threading.Event()
@@ -77,17 +81,25 @@ class Culprits:
         begun = msgspec.json.decode(self._shard.explosions(), type=list[Begun])
         named, looks = 0, {}
         for one in begun:
-            number = one.explosion.number
+            explosion, number = one.explosion, one.explosion.number
+            triple = (explosion.tenant, explosion.budget, explosion.metric)
             looks[number] = self._looks.get(number, 0) + 1
-            found = None if one.ticket is None else self._senders.of(one.ticket)
+            found = self._kept.former(triple, explosion.first_ms) or self._sender(one.ticket)
             if found is None and one.ticket is not None and looks[number] < LOOKS_MAX:
                 continue
             writer = found or UNKNOWN
             self._shard.name_writer(number, msgspec.json.encode(writer).decode())
-            log.warning("series_explosion", **told(one.explosion, writer))
+            if writer != UNKNOWN:
+                self._kept.note(number, triple, explosion.first_ms, writer)
+            log.warning("series_explosion", **told(explosion, writer))
             named += 1
         self._looks = looks
+        self._kept.look(self._shard.named_explosions())
         return named
+
+    def _sender(self, ticket: int | None) -> FirstWriter | None:
+        found = None if ticket is None else self._senders.of(ticket)
+        return None if found is None else FirstWriter(found.key, found.address, found.agent)
 
     def _run(self) -> None:
         while not self._stopping.wait(LOOK_S):
@@ -97,7 +109,7 @@ class Culprits:
                 log.error("culprits_failed", error=str(error))
 
 
-def told(explosion: Explosion, writer: Writer) -> dict[str, Any]:
+def told(explosion: Explosion, writer: FirstWriter) -> dict[str, Any]:
     """The fields of a log line."""
     worst = explosion.tags[0] if explosion.tags else ("", 0)
     return {
