@@ -14,7 +14,7 @@ import structlog
 from sluiceway.clock import Clock
 from sluiceway.errors import SluicewayError
 from sluiceway.rollup.keeping import Keeping
-from sluiceway.rollup.raw import Tenants, let_go
+from sluiceway.rollup.raw import Tenants, let_go, stays_for_others
 from sluiceway.tiers.manifest import BlockEntry, Deletion, Version
 
 LOOK_S = 2.0
@@ -95,9 +95,9 @@ def shared(
     floors_ms: Mapping[str, int],
     tiered: frozenset[str],
 ) -> dict[str, int]:
-    """Tenants that may have points at or before their floor in files that stay for others, and up
-    to which record these stand. Native histograms are rolled up nowhere: of a tenant with tiers
-    nothing goes while a file of that time holds some."""
+    """Tenants that may have points at or before their floor in files that stay, with tiers in those
+    that stay for others, and up to which record these stand. Native histograms are rolled up
+    nowhere: of a tenant with tiers nothing goes while a file of that time holds some."""
     whole = {block.path for block in let_go(blocks, tenants, floors_ms, tiered)}
     found: dict[str, int] = {}
     held: set[str] = set()
@@ -105,6 +105,8 @@ def shared(
         for name in tenants.get(block.path, ()):
             if name not in floors_ms or block.min_ms > floors_ms[name] or block.path in whole:
                 continue
+            if name in tiered and not stays_for_others(block, name, tenants, floors_ms):
+                continue  # its windows answer already
             found[name] = max(found.get(name, -1), block.last_sequence)
             if block.histogram_points and name in tiered:
                 held.add(name)

@@ -88,10 +88,23 @@ def shared_ms(
     held: set[str] = set()
     for block in blocks:
         for name in tenants.get(block.path, ()):
-            if name in floors and block.min_ms <= floors[name] and block.path not in whole:
+            if name not in floors or block.min_ms > floors[name] or block.path in whole:
+                continue
+            if stays_for_others(block, name, tenants, limits):
                 (held if block.histogram_points else found).add(name)
     raw_from = world.catalog.raw_from
     return {name: floors[name] for name in sorted(found - held) if floors[name] > raw_from(name)}
+
+
+def stays_for_others(
+    block: BlockEntry, name: str, tenants: Tenants, limits: Mapping[str, int]
+) -> bool:
+    """Does the block stay for more than a day after `name` can do without it? For less it is not
+    written anew."""
+    return any(
+        other not in limits or limits[other] < limits[name] - DAY_MS
+        for other in tenants[block.path]
+    )
 
 
 def holders(blocks: Sequence[BlockEntry], tenants: Tenants, limits: Mapping[str, int]) -> list[str]:

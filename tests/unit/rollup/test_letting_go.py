@@ -154,3 +154,11 @@ def test_histograms_hold_back_who_has_tiers() -> None:
     block = BlockEntry("b", 1, 1, 1, 9, 1, 0, 9 * DAY_MS, 0, 7)
     owners, floors = {"b": ["a", "b", "c"]}, {"a": DAY_MS, "b": DAY_MS}
     assert shared([block], owners, floors, frozenset("a")) == {"b": 7}
+
+
+def test_with_tiers_only_what_stays_for_others_is_written_anew() -> None:
+    block = BlockEntry("b", 1, 1, 1, 9, 0, 0, 9 * DAY_MS, 0, 7)
+    tiered, floors = frozenset("ab"), {"a": 3 * DAY_MS, "b": 2 * DAY_MS}
+    assert shared([block], {"b": ["a", "b"]}, floors, tiered) == {}
+    assert shared([block], {"b": ["a", "b", "c"]}, floors, tiered) == {"a": 7, "b": 7}
+    assert shared([block], {"b": ["a"]}, floors, frozenset()) == {"a": 7}, "without: at once"

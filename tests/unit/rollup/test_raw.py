@@ -98,6 +98,15 @@ def test_points_in_blocks_of_others_go_in_steps_of_an_eighth() -> None:
     assert shared_ms(later, held, OWNERS, CONFIG) == {}, "histograms are rolled up nowhere"
 
 
+def test_blocks_that_go_soon_are_not_written_anew() -> None:
+    held = world()
+    alone = {key: ["a"] for key in OWNERS}
+    assert shared_ms(held, BLOCKS, alone, CONFIG) == {}
+    near = Catalog(rolled_until_ms={"a": Marks(T0 + 8 * DAY_MS), "b": Marks(T0 + 7 * DAY_MS)})
+    both = {key: ["a", "b"] for key in OWNERS}
+    assert shared_ms(replace(held, catalog=near), BLOCKS, both, CONFIG) == {}
+
+
 def test_a_tenants_own_time_counts_where_it_is_less() -> None:
     own = RetentionLimits(DAY_MS + 1, DAY_MS, None)
     views = tuple(replace(view, retention=own) for view in world().tenants)
