@@ -4,9 +4,10 @@ from pathlib import Path
 
 import pytest
 
-from fakes.hot import NOW_MS, OPTIONS, acked, check_ledger, points, push, series
+from fakes.hot import NOW_MS, OPTIONS, acked, check_ledger, points, series
+from fakes.remote_write import body
 from sluiceway.clock import ManualClock
-from sluiceway.kernels import Disk
+from sluiceway.kernels import ENCODING_IDENTITY, FORMAT_REMOTE_WRITE_1, Disk
 from sluiceway.processor.hot_shard import HotShard
 from sluiceway.tiers.hot import HotConfig
 
@@ -21,12 +22,17 @@ def opened(disk: Disk) -> HotShard:
 
 
 def push_all(hot: HotShard) -> None:
-    for number in range(RECORDS):
-        rows = [
+    # Made before they are sent: a disk that syncs faster than we encode would make no groups.
+    bodies = [
+        body(
             series(f"metric_with_a_long_name_{number}_{i}", (NOW_MS, number + i / 1000))
             for i in range(POINTS)
-        ]
-        ticket = push(hot, *rows, received_ms=NOW_MS)
+        )
+        for number in range(RECORDS)
+    ]
+    door = (FORMAT_REMOTE_WRITE_1, ENCODING_IDENTITY)
+    for number, data in enumerate(bodies):
+        ticket = hot.shard.receive(data, "default", *door, NOW_MS).ticket
         # Groups of a few; the last record is one of its own, so that all before it were durable.
         if number % 10 == 8:
             assert acked(hot, ticket)
