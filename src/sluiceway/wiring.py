@@ -24,7 +24,7 @@ from sluiceway.alerts.state import AlertBook
 from sluiceway.clock import Clock, SystemClock, jitter
 from sluiceway.config import Config, split_address
 from sluiceway.cost.call_files import CallKeeper
-from sluiceway.cost.calls import Calls, crossings
+from sluiceway.cost.calls import Calls, away, crossings
 from sluiceway.cost.files import CostFiles
 from sluiceway.cost.spending import spending
 from sluiceway.deadletters.embedded import EmbeddedDeadLetters
@@ -157,7 +157,7 @@ async def write_side(
         evaluate = EvaluateServer(hot.shard, str(evaluate_socket), budget.evaluate_options(config))
         start_behind(evaluate.start, config.queries_run)
         stack.callback(evaluate.stop)
-        gate = await open_gate(stack, config, sockets / "tiers.sock", metrics, tls)
+        gate = await open_gate(stack, config, sockets, metrics, tls, calls.linked)
         begin_succession(stack, heirs, gate, log)
 
         deletions, follower = open_followers(stack, hot, tenants, clock)
@@ -337,8 +337,10 @@ def open_letters(
 
 def open_calls(stack: contextlib.AsyncExitStack, config: Config) -> Calls:
     """What this side asks of object stores and brokers, kept for the bill."""
-    calls = Calls(crossings(config.cost.zones, config.kafka.replication))
-    if objects_place(config)[0] is not None or config.journal == "kafka":
+    zones = config.cost.zones
+    calls = Calls(crossings(zones, config.kafka.replication), away(zones))
+    outside = (objects_place(config)[0], config.shard_listen)
+    if config.journal == "kafka" or any(one is not None for one in outside):
         keeper = CallKeeper(calls, config.data_dir / COST, "write")
         keeper.start()
         stack.push_async_callback(asyncio.to_thread, keeper.stop)

@@ -14,8 +14,8 @@ from sluiceway.objects.counting import CountedObjects
 from sluiceway.objects.interface import ObjectStore
 from sluiceway.tiers.paths import COLD_DIRECTORY, WARM_DIRECTORY
 
-CROSS_ZONE = "cross_zone"
-"""The kind of bytes that pass from zone to zone."""
+CROSS_ZONE, CROSS_LINKS = "cross_zone", "cross_zone_links"
+"""Kinds of bytes that pass from zone to zone: of the log, and between roles."""
 OWNERS_MAX = 2_000
 """Of one side; what further tenants cause is shared."""
 BLOCKS = "/blocks/"
@@ -40,9 +40,11 @@ class CallRow(msgspec.Struct, array_like=True):
 class Calls:
     """Sums of this life. Any thread."""
 
-    def __init__(self, crossings: float = 0.0) -> None:
-        """`crossings`: how often a byte that is read from the log passes from zone to zone."""
+    def __init__(self, crossings: float = 0.0, away: float = 0.0) -> None:
+        """How often a byte passes from zone to zone: one that is read from the log, and one that
+        goes over a link."""
         self._crossings = crossings
+        self._away = away
         self._lock = threading.Lock()
         self._rows: dict[Owner, CallRow] = {}
 
@@ -56,6 +58,11 @@ class Calls:
         others, and read here."""
         if self._crossings:
             self._add(SHARED, SHARED, CROSS_ZONE, 0, moved_bytes * self._crossings)
+
+    def linked(self, moved_bytes: int) -> None:
+        """Bytes that went over a link to or from another role."""
+        if self._away:
+            self._add(SHARED, SHARED, CROSS_LINKS, 0, moved_bytes * self._away)
 
     def over(self, store: ObjectStore) -> ObjectStore:
         """The store, counted."""
@@ -117,5 +124,9 @@ def crossings(zones: int, replicas: int, readers: int = 1) -> float:
     copies, from it to each that reads."""
     if zones < 2:
         return 0.0
-    away = (zones - 1) / zones
-    return away + (replicas - 1) + away * readers
+    return away(zones) + (replicas - 1) + away(zones) * readers
+
+
+def away(zones: int) -> float:
+    """How often the other end is in another zone."""
+    return (zones - 1) / zones

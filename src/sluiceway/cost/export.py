@@ -14,6 +14,7 @@ from typing import Any
 from sluiceway.cost.prices import NANO
 from sluiceway.cost.report import (
     CPU,
+    LINKS,
     LOG,
     OBJECTS,
     RAM,
@@ -37,7 +38,11 @@ SERVICES = {
     RAM: ("Compute", "Series in memory"),
     REQUESTS: ("Storage", "Requests to the object store"),
 }
-TRAFFICS = {LOG: "Log between zones", OBJECTS: "To and from the object store"}
+TRAFFICS = {
+    LOG: "Log between zones",
+    LINKS: "Links between zones",
+    OBJECTS: "To and from the object store",
+}
 """By part; of others, answers to queries."""
 FOCUS_COLUMNS = (
     "AvailabilityZone",

@@ -14,7 +14,7 @@ from typing import NamedTuple
 import msgspec
 
 from sluiceway.cost.attribution import SERIES_PARTS, SHARED
-from sluiceway.cost.calls import CROSS_ZONE
+from sluiceway.cost.calls import CROSS_LINKS, CROSS_ZONE
 from sluiceway.cost.prices import GB, NANO, Prices, PriceSheet
 from sluiceway.cost.split import split
 from sluiceway.cost.usage import DAY_MS, Day, owners_share
@@ -28,7 +28,8 @@ UNITS = {
     TRAFFIC: "GB",
     REQUESTS: "thousands",
 }
-QUERIES, LOG, OBJECTS = "queries", "log", "objects"
+QUERIES, LOG, LINKS, OBJECTS = "queries", "log", "links", "objects"
+PASSING = {CROSS_ZONE: LOG, CROSS_LINKS: LINKS}
 HOUR_S = 3_600.0
 VERSION = 1
 
@@ -221,8 +222,8 @@ def _of_queries(day: Day, prices: Prices) -> Iterable[Use]:
 def _of_calls(day: Day, prices: Prices) -> Iterable[Use]:
     """Requests by their kind, bytes by what they pass."""
     for call in day.calls:
-        if call.kind == CROSS_ZONE:
-            owner = Owner(call.tenant, "", call.tier, LOG)
+        if call.kind in PASSING:
+            owner = Owner(call.tenant, "", call.tier, PASSING[call.kind])
             yield owner, TRAFFIC, call.bytes / GB, prices.traffic.cross_zone_gb
             continue
         owner = Owner(call.tenant, "", call.tier, f"{call.kind} requests")

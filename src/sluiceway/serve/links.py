@@ -12,7 +12,14 @@ from pathlib import Path
 
 from sluiceway.config import Config, split_address
 from sluiceway.gateway.server import TlsFiles
-from sluiceway.serve.shard_link import Cluster, ShardGate, ShardLink, read_secret
+from sluiceway.serve.shard_link import (
+    Cluster,
+    Moved,
+    ShardGate,
+    ShardLink,
+    read_secret,
+    unmeasured,
+)
 from sluiceway.telemetry import Metrics
 
 STOP_S_MAX = 2.0
@@ -26,16 +33,18 @@ def cluster_of(config: Config) -> Cluster:
 async def open_gate(
     stack: contextlib.AsyncExitStack,
     config: Config,
-    evaluate_socket: Path,
+    sockets: Path,
     metrics: Metrics,
     tls: TlsFiles | None,
+    moved: Moved = unmeasured,
 ) -> ShardGate | None:
     """The gate to the shard, where one is asked for, on a thread and loop of its own: answers
-    that it hands on never stand before acks. Raises: OSError, ValueError."""
+    that it hands on never stand before acks. `moved` is told, there, of bytes that pass. Raises:
+    OSError, ValueError."""
     if config.shard_listen is None:
         return None
     context = None if tls is None else tls.context
-    gate = ShardGate(cluster_of(config), evaluate_socket, metrics, context)
+    gate = ShardGate(cluster_of(config), sockets / "tiers.sock", metrics, context, moved)
     host, port = split_address(config.shard_listen)
     loop = asyncio.new_event_loop()
     thread = threading.Thread(target=loop.run_forever, name="sluiceway-gate", daemon=True)

@@ -136,7 +136,17 @@ class Talk:
         return not self.asked and not self.moving and now_s - self.heard_s > IDLE_S
 
 
-async def relay(asking: Streams, gate: Streams, talk: Talk | None = None) -> None:
+Moved = Callable[[int], None]
+"""Told of bytes that were handed on."""
+
+
+def unmeasured(moved_bytes: int) -> None:
+    """Nobody counts them here."""
+
+
+async def relay(
+    asking: Streams, gate: Streams, talk: Talk | None = None, moved: Moved = unmeasured
+) -> None:
     """Hand on bytes both ways until either side ends, or takes nothing; both are closed then."""
     talk = talk or Talk(gate[1])
     clock = asyncio.get_running_loop().time
@@ -150,6 +160,7 @@ async def relay(asking: Streams, gate: Streams, talk: Talk | None = None) -> Non
             talk.asked, talk.begun, talk.heard_s = asked, True, clock()
             talk.moving += 1
             writer.write(piece)
+            moved(len(piece))
             async with asyncio.timeout(STALL_S_MAX):
                 await writer.drain()
             talk.moving -= 1
@@ -183,9 +194,15 @@ class ShardGate:
     """Listens for links and hands them to the shard's own socket."""
 
     def __init__(
-        self, cluster: Cluster, evaluate_socket: Path, metrics: Metrics, tls: Any = None
+        self,
+        cluster: Cluster,
+        evaluate_socket: Path,
+        metrics: Metrics,
+        tls: Any = None,
+        moved: Moved = unmeasured,
     ) -> None:
-        """`tls`: an ssl.SSLContext, or None."""
+        """`tls`: an ssl.SSLContext, or None. `moved` is told on the gate's loop."""
+        self._moved = moved
         self._cluster = cluster
         self._socket = str(evaluate_socket)
         self._metrics = metrics
@@ -226,7 +243,7 @@ class ShardGate:
                 own_proof = await meet_link(reader, writer, self._cluster.secret, nonce)
             shard = await asyncio.open_unix_connection(self._socket, limit=PIECE_BYTES)
             writer.write(own_proof)
-            await relay((reader, writer), shard)
+            await relay((reader, writer), shard, moved=self._moved)
         except (LinkRefused, TimeoutError, EOFError) as error:
             self._metrics.count("sluiceway_shard_links_refused_total")
             peer = writer.get_extra_info("peername")

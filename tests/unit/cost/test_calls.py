@@ -8,10 +8,12 @@ import pytest
 from sluiceway.cost.attribution import COLD, HOT, SHARED, WARM
 from sluiceway.cost.call_files import CallKeeper, add_calls, read_calls
 from sluiceway.cost.calls import (
+    CROSS_LINKS,
     CROSS_ZONE,
     OWNERS_MAX,
     CallRow,
     Calls,
+    away,
     crossings,
     grown,
     owner_of,
@@ -112,11 +114,16 @@ def test_owners_are_bounded() -> None:
 def test_how_often_a_byte_passes() -> None:
     assert crossings(1, 3) == 0
     assert crossings(3, 3) == pytest.approx(2 / 3 + 2 + 2 / 3)
-    calls = Calls(crossings(2, 1))
+    calls = Calls(crossings(2, 1), away(2))
     calls.fetched(100)
-    assert told(calls) == {(SHARED, SHARED, CROSS_ZONE): (0, 100)}
+    calls.linked(100)
+    assert told(calls) == {
+        (SHARED, SHARED, CROSS_ZONE): (0, 100),
+        (SHARED, SHARED, CROSS_LINKS): (0, 50),
+    }
     one_zone = Calls()
     one_zone.fetched(100)
+    one_zone.linked(100)
     assert one_zone.rows() == []
 
 
@@ -127,6 +134,7 @@ def test_the_bill_has_them_and_its_parts_sum_in_every_dimension() -> None:
         CallRow(SHARED, SHARED, "list", 1_000_000, 0),
         CallRow(SHARED, SHARED, "delete", 9, 0),
         CallRow(SHARED, SHARED, CROSS_ZONE, 0, 3e12),
+        CallRow(SHARED, SHARED, CROSS_LINKS, 0, 1e12),
     ]
     first = days_after(None, Sample(NOVEMBER, [], Readings()))[0]
     later = Sample(NOVEMBER + 2 * DAY_MS, [], Readings(calls={"write": calls}))
@@ -145,14 +153,20 @@ def test_the_bill_has_them_and_its_parts_sum_in_every_dimension() -> None:
         (SHARED, "list requests"): pytest.approx(5.0),
         (SHARED, "delete requests"): 0.0,
         (SHARED, "log"): pytest.approx(60.0),
+        (SHARED, "links"): pytest.approx(20.0),
     }
     for by in (*DIMENSIONS, "resource", "plan"):
         rows = rows_by(by, month.lines, [], {})
         assert sum(row.nano for row in rows) == month.nano, by
     resources = {row.name: row.nano / NANO for row in rows_by("resource", month.lines, [], {})}
     assert resources["requests"] == pytest.approx(19.0)
-    assert resources["traffic"] == pytest.approx(72.0)
+    assert resources["traffic"] == pytest.approx(92.0)
     assert rows_csv(rows_by("tenant", month.lines, [], {})).startswith("name,tenant,bytes")
     focus = focus_csv(month, {})
-    for words in ("Requests to the object store", "Log between zones", "To and from the object"):
+    for words in (
+        "Requests to the object store",
+        "Log between zones",
+        "Links between zones",
+        "To and from the object",
+    ):
         assert words in focus

@@ -25,7 +25,9 @@ ONE, OTHER = Cluster(b"1" * 32, os.urandom), Cluster(b"2" * 32, os.urandom)
 Story = Callable[[ShardLink, Path, list[bytes]], Awaitable[None]]
 
 
-def run(place: Path, gate_of: Cluster, link_of: Cluster, story: Story) -> Metrics:
+def run(
+    place: Path, gate_of: Cluster, link_of: Cluster, story: Story, moved: list[int] | None = None
+) -> Metrics:
     """A shard that answers each piece twice over, behind a gate; `story` has the link's socket."""
     metrics, heard = Metrics(), []
 
@@ -38,7 +40,8 @@ def run(place: Path, gate_of: Cluster, link_of: Cluster, story: Story) -> Metric
 
     async def whole() -> None:
         server = await asyncio.start_unix_server(shard, place / "shard.sock")
-        gate = ShardGate(gate_of, place / "shard.sock", metrics)
+        told = [] if moved is None else moved
+        gate = ShardGate(gate_of, place / "shard.sock", metrics, None, told.append)
         port = await gate.start("127.0.0.1", 0)
         link = ShardLink(link_of, "s", ("127.0.0.1", port))
         await link.start(place / "link.sock")
@@ -66,7 +69,9 @@ def test_bytes_go_both_ways_and_an_end_is_passed_on(tmp_path: Path) -> None:
         while heard[-1] != b"(end)":
             await asyncio.sleep(0.01)
 
-    run(tmp_path, ONE, ONE, story)
+    moved: list[int] = []
+    run(tmp_path, ONE, ONE, story, moved)
+    assert sum(moved) == 9 << 20, "each way"
 
 
 def test_another_secret_opens_nothing(tmp_path: Path) -> None:
