@@ -290,3 +290,23 @@ def test_another_machine_takes_the_shard_with_all_that_was_acked(
             write(two, 50, 60)
             within(lambda: ledger(two)["tenants"]["default"]["stored"] == 60, "all are applied")
             assert ledger(two)["lost_records"] == 0
+
+
+def test_what_passes_between_zones_is_in_the_bill(kafka: Kafka, tmp_path: Path) -> None:
+    priced = ("cost.zones = 2", "cost.interval_s = 1.0")
+
+    def parts(served: Server) -> dict[str, dict[str, float]]:
+        told = json.loads(served.call("GET", "/api/v1/cost?by=part")[1])["data"]
+        return {row["name"]: row["resources"] for row in told["rows"]}
+
+    with server(kafka, tmp_path, "billed", *priced) as served:
+        within((served.directory / "cost" / "days").is_dir, "the first look")
+        labels = {"__name__": "m"}
+        for number in range(20):
+            points = [(number * 1_000_000 + at, random.random()) for at in range(1_000)]
+            assert served.write([(labels, points)]) == 204
+        within(lambda: parts(served).get("log", {}).get("traffic", 0) > 0, "bytes are billed")
+        (row,) = json.loads((served.directory / "cost/calls/write.json").read_bytes()[9:])
+        assert row[:4] == ["(shared)", "(shared)", "cross_zone", 0]
+        # One replica, two zones: half of the bytes to the leader and half of those from it.
+        assert row[4] > 20 * 1_000 * 8
