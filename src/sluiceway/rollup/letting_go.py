@@ -1,8 +1,9 @@
 """Old raw points of tenants that keep them for less time than those they share files with.
 
 Invariant: an order follows only what the catalog says is gone from raw (tenants with tiers), or
-what is past the tenant's own time; it takes points and no window. Where all that a file holds is
-past its time there is no order: the file goes as a whole.
+what is past the tenant's own time; it takes points and no window. Orders come in batches, the next
+one when the last is done; so what a damaged block keeps pending puts off no merge of what comes
+later. Where all that a file holds is past its time there is no order: the file goes as a whole.
 """
 
 import threading
@@ -20,7 +21,7 @@ from sluiceway.tiers.manifest import BlockEntry, Deletion, Version
 LOOK_S = 2.0
 AGAIN_S = 3_600.0
 """Before points are taken once more that came after an order for their time."""
-PENDING_MAX = 32
+BATCH_MAX = 32
 """Orders at once; what people order to be deleted has room beside them."""
 log = structlog.get_logger("letting_go")
 
@@ -58,15 +59,16 @@ class LettingGo:
         if not self._shard.recovered():
             return 0
         version = self._shard.version()
+        if any(order.raw_only for order in version.pending()):
+            return 0
         floors_ms, tiered = self._keeping.floors_ms(version.blocks)
         if not floors_ms:
             return 0
         tenants = self._keeping.tenants_of(version.blocks)
         newest = shared(version.blocks, tenants, floors_ms, tiered)
-        room = PENDING_MAX - sum(order.raw_only for order in version.pending())
         made = 0
         for name, last_sequence in sorted(newest.items()):
-            if made < room and self._is_due(name, floors_ms[name], last_sequence):
+            if made < BATCH_MAX and self._is_due(name, floors_ms[name], last_sequence):
                 order = self._shard.expire_points(name, floors_ms[name] + 1)
                 now_s = self._clock.monotonic_s()
                 self._ordered[name] = (floors_ms[name], order.end_sequence, now_s)

@@ -4,7 +4,7 @@ from fakes.hot import NOW_MS, check_ledger, points
 from fakes.rolling import KEEPS, TIERS, Fleet
 from sluiceway.kernels import Disk
 from sluiceway.rollup.ages import floor_ms, look, step_ms
-from sluiceway.rollup.letting_go import AGAIN_S, LettingGo, shared
+from sluiceway.rollup.letting_go import AGAIN_S, BATCH_MAX, LettingGo, shared
 from sluiceway.tenants.limits import Limits, RetentionLimits
 from sluiceway.tenants.model import Snapshot, Tenant
 from sluiceway.tiers.manifest import BlockEntry
@@ -43,8 +43,9 @@ def test_points_of_one_tenant_go_out_of_blocks_that_others_need() -> None:
     assert min(times(fleet, "short")) == floor + HOUR_MS, "hidden when the order is given"
     assert len(times(fleet, "long")) == DAYS * 24
     check_ledger(fleet.hot)
-    assert letting_go.step() == 0, "ordered once"
+    assert letting_go.step() == 0, "under way"
     fleet.settle()
+    assert letting_go.step() == 0, "ordered once"
     check_ledger(fleet.hot)
     gone = DAYS * 24 - len(times(fleet, "short"))
     statement = fleet.hot.statement(raw_scan=True)
@@ -62,6 +63,23 @@ def test_a_block_of_nobody_else_goes_as_a_whole_and_without_an_order() -> None:
     kept = [time_ms for name in ("short", "alike") for time_ms in times(fleet, name)]
     assert min(kept) > NOW_MS - 2 * DAY_MS - DAY_MS // 8
     assert fleet.hot.statement().movements.expired == 2 * DAYS * 24 - len(kept)
+
+
+def test_the_next_batch_waits_for_the_last_to_be_done() -> None:
+    names = {f"short-{number:02d}": SHORT for number in range(BATCH_MAX + 3)}
+    fleet = Fleet(Disk.memory(), NOW_MS, kept=dict.fromkeys(names, RetentionLimits()))
+    for day in range(DAYS):
+        for name in (*names, "long"):
+            fleet.send(("m", NOW_MS - day * DAY_MS, 1.0), tenant=name)
+    seal(fleet)
+    fleet.kept = {**names, "long": RetentionLimits()}
+    letting_go = LettingGo(fleet.hot, fleet.rollup.keeping, fleet.clock)
+    assert [letting_go.step(), letting_go.step()] == [BATCH_MAX, 0]
+    fleet.settle()
+    assert letting_go.step() == 3
+    fleet.settle()
+    check_ledger(fleet.hot)
+    assert fleet.hot.statement().movements.expired == (DAYS - 1) * len(names)
 
 
 def test_what_is_too_old_is_refused_at_the_door() -> None:
