@@ -177,7 +177,7 @@ async def write_side(
         letter_paths = open_letters(stack, disk, hot, receiver, keyring, clock, unreadable)
         watched = (hot, figures, partial(budget_look, hot), read, proxy, admission, metrics)
         alert_paths = open_alerts(stack, config, evaluate_socket, metrics, clock)
-        own = OwnPaths(*watched, lambda: receiver.accepting, clock, alert_paths.grown)
+        own = OwnPaths(*watched, receiver, clock, alert_paths.grown, config.data_dir)
         alert_paths.start(own.facts)
         admin_paths = open_admin_paths(stack, config, disk, hot, rollup)
         tables = (own, letter_paths, alert_paths, *admin_paths)

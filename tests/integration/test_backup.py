@@ -75,6 +75,20 @@ def test_a_restore_beside_the_live_one_answers_alike(tmp_path: Path) -> None:
     assert run("restore", "--from", str(place), "--verify")[0] == 0
 
 
+def test_what_would_be_no_backup_is_refused(tmp_path: Path) -> None:
+    place = tmp_path / "backups"
+    with Server(tmp_path / "live") as server, Server(tmp_path / "other") as other:
+        write(server, 0)
+        wrong = ("--data-dir", str(server.directory), "--http", f"127.0.0.1:{other.port}")
+        status, told = run("backup", *wrong, "--to", str(place))
+        assert status == 1 and "has another directory open" in told, told
+        right = ("--data-dir", str(server.directory), "--http", f"127.0.0.1:{server.port}")
+        status, told = run("backup", *right, "--to", str(server.directory / "backups"))
+        assert status == 1 and "is in the data directory" in told, told
+    status, told = run("restore", "--from", str(place), "--list")
+    assert status == 1 and "there is no backup in that place" in told, told
+
+
 def test_check_finds_damage_and_changes_nothing(tmp_path: Path) -> None:
     live = tmp_path / "live"
     with Server(live) as server:

@@ -63,6 +63,23 @@ def answers(server: Server) -> dict[str, Any]:
     return told
 
 
+def test_only_the_keys_own_tenant_and_whole_texts_are_imported(tmp_path: Path) -> None:
+    text, now_s = tmp_path / "some.om", NOW_MS // 1000
+    text.write_text(f"some 1 {now_s - 60}\n# EOF\n")
+    with Server(tmp_path / "server") as server:
+        http = f"127.0.0.1:{server.port}"
+        status, told = run("import", str(text), "--tenant", "neighbour", "--http", http)
+        assert status == 1 and "--tenant neighbour: X-Scope-OrgID is not" in told, told
+        # A time that was cut is another time.
+        text.write_text(f"some 1 {now_s - 60}\nsome 2 {str(now_s - 30)[:-1]}")
+        status, told = run("import", str(text), "--http", http)
+        assert status == 1 and "cut off" in told, told
+        text.write_text(f"some 1 {now_s - 60}\n# EOF\nsome 2 {now_s - 30}\n")
+        status, told = run("import", str(text), "--http", http)
+        assert status == 1 and "more behind" in told, told
+        assert server.get("query", query="some", time=now_s)["result"] == []
+
+
 def imported(server: Server, *arguments: str) -> dict[str, Any]:
     http = f"127.0.0.1:{server.port}"
     status, told = run("import", *arguments, "--http", http, "--json")
@@ -157,7 +174,8 @@ def test_old_days_go_to_the_tier_that_keeps_them(tmp_path: Path) -> None:
 
 def test_without_tiers_all_goes_through_ingest(tmp_path: Path) -> None:
     text = tmp_path / "text"
-    text.write_text("# TYPE t gauge\n" + "".join(f't{{i="a"}} {k} {k * 10}\n' for k in range(50)))
+    lines = [f't{{i="a"}} {k} {k * 10}' for k in range(50)]
+    text.write_text("\n".join(["# TYPE t gauge", *lines, "# EOF"]))
     with Server(tmp_path / "data") as server:
         told = imported(server, str(text))
         assert told["ingested"] == 50 and told["days"] == {}

@@ -58,10 +58,12 @@ def backup(
     with failures():
         if not data_dir.is_dir():
             raise FileNotFoundError(f"no data directory at {data_dir}")
+        if is_inside(to, data_dir):
+            raise ValueError(f"{to} is in the data directory: what is lost with it is no backup")
         calls = Calls()
         target = calls.over(open_store(to, store))
         held = lock(data_dir)  # Held to the end of the command.
-        flush = None if held is not None else flusher(http, key, tls_ca)
+        flush = None if held is not None else flusher(data_dir, http, key, tls_ca)
         say, sent = say_file("stored"), None
         if objects:
             sent = calls.over(open_store(objects, objects_store))
@@ -109,13 +111,23 @@ def restore(
         print(f"backup {index.number} restored to {data_dir}: {summary(index)}")
 
 
+def is_inside(place: str, data_dir: Path) -> bool:
+    """Is a directory, as `--to` names it, in another one?"""
+    scheme, separator, rest = place.partition("://")
+    if separator and scheme != "file":
+        return False
+    return Path(rest if separator else place).resolve().is_relative_to(data_dir.resolve())
+
+
 def print_backups(objects: "ObjectStore") -> None:
     from sluiceway.commands.tables import moment, table
     from sluiceway.errors import Corruption
     from sluiceway.services.backup.index import numbers, read_index
 
-    rows = []
-    for number in numbers(objects):
+    rows, found = [], numbers(objects)
+    if not found:
+        raise FileNotFoundError("there is no backup in that place")
+    for number in found:
         try:
             index = read_index(objects, number)
         except Corruption:
@@ -150,12 +162,19 @@ def lock(data_dir: Path) -> object | None:
         return None
 
 
-def flusher(http: str, key: Text, tls_ca: Text) -> Callable[[], None]:
-    """Has the server seal what is in memory."""
+def flusher(data_dir: Path, http: str, key: Text, tls_ca: Text) -> Callable[[], None]:
+    """Has the server seal what is in memory: the one that has the directory open, since what
+    another has sealed says nothing about what is missing here."""
     from sluiceway.commands.server import Server
+    from sluiceway.serve.directory import lock_inode
 
     server = Server(http, key, tls_ca, timeout_s=FLUSH_S)
-    return lambda: server.post("/admin/v1/flush")
+
+    def flush() -> None:
+        if server.post("/admin/v1/flush").get("lock_inode") != lock_inode(data_dir):
+            raise ValueError(f"the server at {http} has another directory open than {data_dir}")
+
+    return flush
 
 
 def say_file(done: str) -> Callable[["File"], None]:

@@ -33,7 +33,7 @@ def import_(
     prometheus_token: Annotated[
         Text, typer.Option(envvar="SLUICEWAY_PROMETHEUS_TOKEN", help="It wants a bearer token.")
     ] = None,
-    tenant: Annotated[str, typer.Option(help="Into which tenant.")] = "default",
+    tenant: Annotated[str, typer.Option(help="Into which tenant: the key's.")] = "default",
     work: Annotated[
         Optional[Path],  # noqa: UP045
         typer.Option(help="Directory to gather in, and to go on from; a temporary one."),

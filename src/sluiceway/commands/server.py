@@ -51,9 +51,9 @@ class Server:
         """An answer's bytes as they are. Blocks. Raises: as `ask`."""
         return self._send("GET", path)
 
-    def post(self, path: str) -> None:
-        """Have something done that answers nothing. Blocks. Raises: as `ask`."""
-        self._send("POST", path, b"")
+    def post(self, path: str) -> Any:
+        """Have something done; what its answer has as `data`. Blocks. Raises: as `ask`."""
+        return json.loads(self._send("POST", path, b"")).get("data", {})
 
     def _send(
         self,

@@ -47,6 +47,11 @@ def open_disk(data_dir: Path) -> Disk:
     return disk
 
 
+def lock_inode(data_dir: Path) -> int:
+    """What tells a data directory from others, whatever its path. Raises: OSError."""
+    return (data_dir / "lock").stat().st_ino
+
+
 def check_directory(data_dir: Path) -> None:
     """A directory of ours, or one that nobody has put anything into. Raises: OSError."""
     if not data_dir.exists():

@@ -9,6 +9,7 @@ import json
 from collections import Counter
 from collections.abc import Callable, Mapping
 from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
 from typing import Any, cast, get_args
 from urllib.parse import parse_qs, quote
 
@@ -24,11 +25,12 @@ from sluiceway.gateway.app import JSON, METRICS_TEXT, PRINCIPAL, TEXT, Own
 from sluiceway.gateway.doors.interface import Answer
 from sluiceway.gateway.keys import Scope as KeyScope
 from sluiceway.gateway.proxy import ReadProxy
-from sluiceway.gateway.receive import Scope
+from sluiceway.gateway.receive import Receiver, Scope
 from sluiceway.governance.nearness import Nearness
 from sluiceway.governance.reading import Tallies
 from sluiceway.processor.interface import ShardWorker
 from sluiceway.serve.budget_figures import set_budgets, tenant_counters, tenant_of, told
+from sluiceway.serve.directory import lock_inode
 from sluiceway.serve.read_process import ReadProcess
 from sluiceway.telemetry import (
     DEFINITIONS,
@@ -68,9 +70,10 @@ class OwnPaths:
         proxy: ReadProxy,
         admission: Admission,
         metrics: Metrics,
-        accepting: Callable[[], bool],
+        receiver: Receiver,
         clock: Clock,
         grown: Callable[[], Mapping[TenantCounter, float]] = dict,
+        data_dir: Path | None = None,
     ) -> None:
         self._worker = worker
         self._figures = figures
@@ -81,8 +84,9 @@ class OwnPaths:
         self._proxy = proxy
         self._admission = admission
         self._metrics = metrics
-        self._accepting = accepting
+        self._receiver = receiver
         self._grown = grown
+        self._data_dir = data_dir
         # Flushes are long and rare: one at a time, on a thread of their own.
         self._admin = ThreadPoolExecutor(1, "admin")
         # Figures take the shard's locks: not on the loop.
@@ -118,7 +122,7 @@ class OwnPaths:
     async def _missing(self, to_answer: bool) -> str:
         """What keeps it from acking or, where it is `to_answer` too, from answering."""
         missing = []
-        if not self._accepting():
+        if not self._receiver.accepting:
             missing.append("not accepting")
         if to_answer:
             if not await self._is_recovered():
@@ -132,7 +136,7 @@ class OwnPaths:
         return Answer(200, TEXT, b"Sluiceway is healthy.\n")
 
     async def flush(self, scope: Scope) -> Answer:
-        """Seal, and with `merge=all` merge, before answering."""
+        """Seal, and with `merge=all` merge, before answering; say whose directory it was."""
         if scope["method"] != "POST":
             raise TenantFault(405, "sluiceway-method", "only POST is taken here")
         merge_all = parameter(scope, "merge") == "all"
@@ -144,7 +148,8 @@ class OwnPaths:
             await loop.run_in_executor(self._admin, self._worker.flush, merge_all)
         finally:
             self._flushes_waiting -= 1
-        return Answer(200, JSON, b'{"status":"success"}')
+        told = {} if self._data_dir is None else {"lock_inode": lock_inode(self._data_dir)}
+        return Answer(200, JSON, json.dumps({"status": "success", "data": told}).encode())
 
     async def own_metrics(self, scope: Scope) -> Answer:
         """Both sides' metrics; the read side's only where it answers in a second."""

@@ -101,8 +101,8 @@ def export_native(
     """Frames (docs/formats/export.md). Blocks. Raises: as `slices`, OSError."""
     totals = Totals()
     head = {"tenant": wanted.tenant, "match": wanted.match, "exported_ms": exported_ms}
+    families = peer.data("GET", "/api/v1/metadata", first=True)
     out.write(plain_frame("head", head | {"from_ms": wanted.from_ms, "until_ms": wanted.until_ms}))
-    families = peer.data("GET", "/api/v1/metadata")
     out.write(plain_frame("metadata", {"families": families}))
     for frame in slices(peer, wanted, "", tell):
         out.write(frame.data)
@@ -117,7 +117,7 @@ def export_openmetrics(peer: Peer, wanted: Wanted, out: BinaryIO, tell: Tell) ->
     """Lines, metric by metric: raw points, and of each window its last point, which a comment says.
     Stale markers have no words there. Blocks. Raises: as `slices`, OSError."""
     totals = Totals()
-    families = peer.data("GET", "/api/v1/metadata")
+    families = peer.data("GET", "/api/v1/metadata", first=True)
     between = {"start": seconds(wanted.from_ms), "end": seconds(wanted.until_ms)}
     asked = {**between, "match[]": wanted.match} if wanted.match else between
     names = peer.data("GET", "/api/v1/label/__name__/values", asked)

@@ -15,7 +15,8 @@ import msgspec
 from sluiceway.client.delivery import WRITE_HEADERS, WRITE_PATH, Verdict, judge
 from sluiceway.client.transport import Reply
 from sluiceway.errors import Corruption
-from sluiceway.services.transfer.peer import Peer, Refusal
+from sluiceway.kernels import pack_snappy
+from sluiceway.services.transfer.peer import Peer, Refusal, words_of
 from sluiceway.services.transfer.sources import Source, family_bodies
 from sluiceway.services.transfer.stage import MINUTE_MS, Bodies, Stage
 from sluiceway.tiers.frames import Frame
@@ -26,6 +27,7 @@ FILE_KIND = {"Content-Type": "application/octet-stream"}
 NEVER_MS = -(1 << 62)
 DONE_FILE = "days.done"
 SNAPPY = {**WRITE_HEADERS, "Content-Encoding": "snappy"}
+NO_POINTS = pack_snappy(b"")
 Say = Callable[[str], None]
 
 
@@ -81,6 +83,7 @@ class Importer:
     def run(self, source: Source) -> Report:
         """Blocks. Raises: Refusal, BackendUnavailable, Corruption, TenantFault, OSError."""
         stage, report, told = self._stage, self.report, source.told
+        self._meet()
         for piece in source.pieces():
             if isinstance(piece, Frame):
                 stage.take_windows(piece)
@@ -101,6 +104,16 @@ class Importer:
         self._ingest(families, horizon.after_ms())
         self._check(told.windows, told.window_points)
         return report
+
+    def _meet(self) -> None:
+        """Ask whether points would become this tenant's: a write goes to whose key it is, windows
+        to the tenant that is named. Raises: Refusal, BackendUnavailable (nobody listens there)."""
+        named = {**SNAPPY, "X-Scope-OrgID": self._tenant}
+        try:
+            self._peer.send("POST", WRITE_PATH, None, NO_POINTS, named, first=True)
+        except Refusal as refusal:
+            words = f"--tenant {self._tenant}: {words_of(refusal.reply)}"
+            raise Refusal(refusal.status, refusal.id, words, refusal.reply) from None
 
     def _begin(self) -> Horizon:
         asked = {"action": "begin", "tenant": self._tenant}

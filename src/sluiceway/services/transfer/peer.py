@@ -1,7 +1,7 @@
 """A running server (or a Prometheus) as export and import reach it.
 
-Invariant: "later" (503, 429, no answer) is asked again until `patience_s` has passed; a refusal is
-raised at once, with its stable id.
+Invariant: "later" (503, 429, no answer) is asked again until `patience_s` has passed, or, of a
+server that has never answered yet, `FIRST_S_MAX`; a refusal is raised at once, with its stable id.
 """
 
 import random
@@ -23,6 +23,8 @@ from sluiceway.errors import BackendUnavailable
 
 ANSWER_BYTES_MAX = 512 << 20
 PATIENCE_S = 600.0
+FIRST_S_MAX = 10.0
+"""Of a server that nobody has heard of yet: its address may be wrong."""
 WORDS_MAX = 500
 ID_IN_WORDS = re.compile(r"\((sluiceway-[a-z0-9-]+)\)")
 
@@ -55,10 +57,13 @@ class Peer:
         parameters: Mapping[str, str] | None = None,
         body: bytes = b"",
         headers: Mapping[str, str] | None = None,
+        first: bool = False,
     ) -> Reply:
-        """A good answer. Blocks. Raises: Refusal, BackendUnavailable (patience is over)."""
+        """A good answer. `first`: whether somebody listens there is not known yet. Blocks.
+        Raises: Refusal, BackendUnavailable (patience is over)."""
         target = f"{path}?{urlencode(parameters)}" if parameters else path
-        until_s = self.clock.monotonic_s() + self.patience_s
+        began_s = self.clock.monotonic_s()
+        until_s = began_s + self.patience_s
         attempt = 0
         while True:
             asked_s, words = 0.0, ""
@@ -67,10 +72,13 @@ class Peer:
                 reply = self.transport.send(method, target, body, named, ANSWER_BYTES_MAX)
             except Unavailable as error:
                 words = str(error)
+                if first:
+                    until_s = min(until_s, began_s + FIRST_S_MAX)
             else:
                 if 200 <= reply.status < 300:
                     return reply
-                words = words_of(reply)
+                words, first = words_of(reply), False
+                until_s = began_s + self.patience_s
                 if reply.status not in LATER:
                     found = STABLE_ID.search(words) or ID_IN_WORDS.search(words)
                     raise Refusal(reply.status, found[1] if found else "", words, reply)
@@ -86,9 +94,15 @@ class Peer:
                 raise BackendUnavailable(words)
             self.sleep(pause)
 
-    def data(self, method: str, path: str, parameters: Mapping[str, str] | None = None) -> Any:
+    def data(
+        self,
+        method: str,
+        path: str,
+        parameters: Mapping[str, str] | None = None,
+        first: bool = False,
+    ) -> Any:
         """`data` of an answer in Prometheus' envelope. Raises: as `send`."""
-        return msgspec.json.decode(self.send(method, path, parameters).body)["data"]
+        return msgspec.json.decode(self.send(method, path, parameters, first=first).body)["data"]
 
 
 def words_of(reply: Reply) -> str:

@@ -25,6 +25,7 @@ TEXT_BYTES = 4 << 20
 LINE_BYTES_MAX = 1 << 20
 FAMILY_LINE = re.compile(rb"^# (?:TYPE|HELP|UNIT) [^\n]*\n", re.MULTILINE)
 FAMILY_BYTES_MAX = 64 << 20
+END_LINE = re.compile(rb"^# EOF\r?(?:\n|\Z)", re.MULTILINE)
 SPAN_MS_FIRST, SPAN_MS_MIN, SPAN_MS_MAX = 3_600_000, 1_000, 24 * 3_600_000
 POINTS_FEW = 200_000
 """An answer with fewer points lets the next ask for twice the time."""
@@ -69,7 +70,8 @@ class Source(Protocol):
 
 
 class OpenMetrics:
-    """Text with a time at each sample; `# EOF` is optional."""
+    """Text with a time at each sample. It ends with `# EOF`: one that was cut off may end within a
+    time or a value, which would be another's."""
 
     def __init__(self, file: BinaryIO) -> None:
         self._file = file
@@ -84,13 +86,23 @@ class OpenMetrics:
             text, rest = text[:cut], text[cut:]
             if len(rest) > LINE_BYTES_MAX:
                 raise Corruption(f"line {line}: longer than {LINE_BYTES_MAX} bytes")
+            text, ended, behind = cut_at_end(text)
+            if behind.strip() or (ended and (rest or self._file.read(TEXT_BYTES)).strip()):
+                raise Corruption("there is more behind `# EOF`")
             self.told.add_families(FAMILY_LINE.findall(text))
-            bodies, points, lines, ended = read_openmetrics(text, line, *LIMITS)
+            bodies, points, lines, _ = read_openmetrics(text, line, *LIMITS)
             self.told.points += points
             # What stands behind the last line's end is a line that is empty.
             line += lines - 1
             yield bodies
-            ended = ended or not block
+            if not block and not ended:
+                raise Corruption("cut off: OpenMetrics text ends with a line `# EOF`")
+
+
+def cut_at_end(text: bytes) -> tuple[bytes, bool, bytes]:
+    """The text before `# EOF`, whether that line is in it, and what stands behind it."""
+    found = END_LINE.search(text)
+    return (text[: found.start()], True, text[found.end() :]) if found else (text, False, b"")
 
 
 class NativeExport:
@@ -140,7 +152,8 @@ class Prometheus:
         self.told = Told()
 
     def pieces(self) -> Iterator[Bodies | Frame]:
-        self.told.add_families(family_lines(self._peer.data("GET", "/api/v1/metadata")))
+        families = self._peer.data("GET", "/api/v1/metadata", first=True)
+        self.told.add_families(family_lines(families))
         at_ms, span_ms = self._from_ms, SPAN_MS_FIRST
         while at_ms < self._until_ms:
             end_ms = min(at_ms + span_ms, self._until_ms)

@@ -9,6 +9,7 @@ from urllib.parse import parse_qs, urlsplit
 import numpy as np
 import pytest
 
+from sluiceway.client.errors import Unavailable
 from sluiceway.client.transport import Reply
 from sluiceway.clock import ManualClock
 from sluiceway.errors import BackendUnavailable
@@ -19,7 +20,7 @@ from sluiceway.services.transfer.export import (
     family_of,
     plain_name,
 )
-from sluiceway.services.transfer.peer import Peer, Refusal
+from sluiceway.services.transfer.peer import FIRST_S_MAX, Peer, Refusal
 from sluiceway.tiers.frames import points_frame, read_frames
 
 DAY_MS = 86_400_000
@@ -116,3 +117,20 @@ def test_families_as_openmetrics_has_them() -> None:
         "x": ("x", "x", "unknown"),
     }
     assert [plain_name(n) for n in ("a:b_1", "1a", "a.b")] == ["a:b_1", '"1a"', '"a.b"']
+
+
+class Nobody(Points):
+    """A server that is not there."""
+
+    def send(
+        self, method: str, target: str, body: bytes, headers: Mapping[str, str], bytes_max: int
+    ) -> Reply:
+        raise Unavailable("no answer")
+
+
+def test_a_wrong_address_is_told_soon_and_leaves_nothing() -> None:
+    clock, out = ManualClock(0), io.BytesIO()
+    wanted = Wanted("default", "", 0, DAY_MS)
+    with pytest.raises(BackendUnavailable, match="no answer"):
+        export_native(peer(Nobody(), clock), wanted, out, 0, lambda _: None)
+    assert clock.monotonic_s() <= FIRST_S_MAX and not out.getvalue()
