@@ -324,6 +324,9 @@ class Shard:
     ) -> tuple[LabelTable, NDArray[np.uint64], NDArray[np.int64], NDArray[np.float64]]:
         """Every float of [from_ms, until_ms) in memory at once, for oracles: (labels, offsets,
         times, values); series `i` owns offsets[i]..offsets[i + 1]."""
+    def histograms(self, tenant: str) -> tuple[LabelTable, list[tuple[int, int, bytes]]]:
+        """Every native histogram that is sealed, for oracles: (labels, [(series, time, canonical
+        bytes)])."""
     def ledger(self, raw_scan: bool) -> str:
         """A Statement (ledger/statement.py) in JSON; `raw_scan` reads every row on disk."""
     def stats(self) -> dict[str, Any]:

@@ -3,7 +3,9 @@
 import struct
 from collections.abc import Iterable, Mapping
 
-Series = tuple[Mapping[str, str], Iterable[tuple[int, float]]]
+from fakes.histograms import Histogram
+
+Series = tuple[Mapping[str, str], Iterable[tuple[int, float | Histogram]]]
 
 
 def varint(number: int) -> bytes:
@@ -29,6 +31,9 @@ def body(series: Iterable[Series]) -> bytes:
             for name, value in sorted(labels.items())
         )
         for time_ms, value in points:
+            if isinstance(value, Histogram):
+                one += field(4, value.message(time_ms))
+                continue
             one += field(2, b"\x09" + struct.pack("<d", value) + b"\x10" + varint(time_ms))
         out += field(1, one)
     return bytes(out)

@@ -1,6 +1,8 @@
 """Random lives of a shard that folds, killed anywhere: outputs, ledger and letters as foretold."""
 
 import math
+from dataclasses import replace
+from itertools import pairwise
 from typing import Any
 
 from hypothesis import given, settings
@@ -8,6 +10,7 @@ from hypothesis import strategies as st
 
 from fakes.folding import FoldOracle
 from fakes.governance import HOUR_MS, Labels
+from fakes.histograms import GAUGE, NO_RESET, RESET, Histogram, read
 from fakes.hot import acked, check_ledger, opened
 from fakes.remote_write import body
 from sluiceway.deadletters.embedded import EmbeddedDeadLetters
@@ -54,12 +57,62 @@ row = st.tuples(
     st.integers(0, 3),
     st.lists(st.tuples(st.sampled_from(AGO_MS), value), min_size=1, max_size=3),
 )
-record = st.tuples(
-    st.sampled_from(TENANTS),
-    st.lists(row, min_size=1, max_size=6, unique_by=lambda r: r[:3]),
-    st.sampled_from([0, 1_000, 4_000, 10_000, 15_000, 31_000, 120_000, -2_000]),
+# What a native histogram is beside its place in the history, below.
+FLAWS = ["", "", "", "", "double", "stale", "nan", "inf", "fewer", "said", "not", "other"]
+histograms = st.tuples(
+    st.sampled_from(["h", "h", "h_gauge", "h_custom"]),
+    st.sampled_from(["/", "/x"]),
+    st.integers(0, 3),
+    st.lists(st.tuples(st.sampled_from(AGO_MS), st.sampled_from(FLAWS)), min_size=1, max_size=3),
 )
-step = st.one_of(record, record, record, record, st.sampled_from(ACTIONS))
+
+
+def records_of(row: st.SearchStrategy[Any]) -> st.SearchStrategy[Any]:
+    return st.tuples(
+        st.sampled_from(TENANTS),
+        st.lists(row, min_size=1, max_size=6, unique_by=lambda r: r[:3]),
+        st.sampled_from([0, 1_000, 4_000, 10_000, 15_000, 31_000, 120_000, -2_000]),
+    )
+
+
+record = records_of(row)
+mixed = st.one_of(record, records_of(histograms), records_of(st.one_of(row, histograms)))
+step = st.one_of(mixed, mixed, mixed, mixed, st.sampled_from(ACTIONS))
+
+ERA_MS = 60_000
+LAYOUTS = [(0, 0.0), (1, 0.001), (2, 0.5), (0, 0.75), (-1, 0.001), (2, 0.3)]
+
+
+def histogram(metric: str, own: int, time_ms: int, flaw: str) -> Histogram:
+    """A series' history: it grows for an era, then begins anew in another layout; after two thirds
+    of an era the layout is coarser."""
+    era, into_ms = divmod(time_ms + own * 7_000, ERA_MS)
+    schema, zero_threshold = LAYOUTS[(era + own) % len(LAYOUTS)]
+    positive = {index: float(into_ms // (1_500 * (index + 5))) for index in range(-3, 9, own + 1)}
+    negative = {index: float(into_ms // (2_500 * (index + 5))) for index in (-2, 0, 4)}
+    zero_count = float(into_ms // 4_000)
+    count = zero_count + sum(positive.values()) + sum(negative.values())
+    total = float(into_ms // 100)
+    made = Histogram(schema, zero_threshold, zero_count, count, total, positive, negative)
+    if metric == "h_custom":
+        bounds = (1.0, 2.5, 5.0) if flaw != "other" else (1.0, 5.0)
+        held = {index: positive.get(index, 0.0) for index in range(3)}
+        count = sum(held.values())
+        made = Histogram(-53, 0.0, 0.0, count, total, held, {}, bounds)
+    elif into_ms > ERA_MS * 2 // 3:
+        made = made.brought(schema - 1, zero_threshold * 2)
+    changes: dict[str, dict[str, Any]] = {
+        "double": {"floats": True},
+        "stale": {"stale": True},
+        "nan": {"sum": math.nan},
+        "inf": {"floats": True, "count": math.inf},
+        "fewer": {"floats": True, "positive": {i: c // 2 for i, c in made.positive.items()}},
+        "said": {"hint": RESET},
+        "not": {"hint": NO_RESET},
+        "other": {"hint": GAUGE},
+    }
+    made = replace(made, **changes.get(flaw, {}))
+    return replace(made, hint=GAUGE) if metric == "h_gauge" and flaw != "said" else made
 
 
 def labels_of(metric: str, path: str, number: int) -> Labels:
@@ -86,6 +139,8 @@ class Life:
         for metric, path, number, points in rows:
             own = number + (10 if path == "/x" else 0)
             timed = [(self.now_ms - ago + own, value) for ago, value in points]
+            if metric.startswith("h"):
+                timed = [(at, histogram(metric, own, at, flaw)) for at, flaw in timed]
             sent.append((labels_of(metric, path, number), timed))
         # One of its own in each record, so that no body is taken for a retry; at its own time.
         number = len(self.pushed)
@@ -132,13 +187,30 @@ class Life:
             assert {k: v for k, v in told.items() if v} == {k: v for k, v in outcomes.items() if v}
             mine = [len(points) for (of, _), points in expected.items() if of == tenant]
             assert found[tenant].emitted == sum(mine)
-        assert emitted(self.hot) == expected
+        floats = {
+            series: points
+            for series, points in expected.items()
+            if not any(isinstance(value, Histogram) for value in points.values())
+        }
+        assert emitted(self.hot) == floats
+        found_histograms = emitted_histograms(self.hot)
+        assert {
+            series: {time_ms: value.seen() for time_ms, value in points.items()}
+            for series, points in found_histograms.items()
+        } == {
+            series: {time_ms: value.seen() for time_ms, value in points.items()}
+            for series, points in expected.items()
+            if series not in floats
+        }
+        check_increases(found_histograms)
         check_ledger(self.hot)
         letters = EmbeddedDeadLetters(self.disk, self.hot.version)
         page = letters.browse(Selection(), limit=1_000)
         reasons: dict[str, int] = {}
         for letter in page.letters:
-            reasons[letter.reason] = reasons.get(letter.reason, 0) + len(letter.floats)
+            reasons[letter.reason] = (
+                reasons.get(letter.reason, 0) + len(letter.floats) + len(letter.histograms)
+            )
         assert reasons == {k: v for k, v in self.oracle.reasons.items() if v}
 
 
@@ -152,6 +224,28 @@ def emitted(hot: Any) -> dict[tuple[str, Labels], dict[int, float]]:
             if points:
                 found[tenant, tuple(sorted(of_series.items()))] = points
     return found
+
+
+def emitted_histograms(hot: Any) -> dict[tuple[str, Labels], dict[int, Histogram]]:
+    """Of a shard that has sealed all it had."""
+    found: dict[tuple[str, Labels], dict[int, Histogram]] = {}
+    for tenant in TENANTS:
+        labels, points = hot.shard.histograms(tenant)
+        series = [tuple(sorted(of_series.items())) for of_series in labels.to_list()]
+        for place, time_ms, data in points:
+            found.setdefault((tenant, series[place]), {})[time_ms] = read(data)
+    return found
+
+
+def check_increases(found: dict[tuple[str, Labels], dict[int, Histogram]]) -> None:
+    """Who reads totals by Prometheus' rules finds no reset in them."""
+    for points in found.values():
+        totals = [value for _, value in sorted(points.items())]
+        for before, value in pairwise(totals):
+            if not value.is_gauge:
+                grown = value.since(before)
+                assert grown.count == value.count - before.count
+                assert grown.sum == value.sum - before.sum
 
 
 def live(life: Life, steps: list[Any]) -> None:

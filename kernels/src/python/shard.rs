@@ -73,6 +73,9 @@ pub struct Shard {
     merge_cancelled: Arc<AtomicBool>,
 }
 
+/// (series, time, canonical bytes).
+type Histogram<'py> = (usize, i64, Bound<'py, PyBytes>);
+
 type Columns<'py> =
     (LabelTable, Bound<'py, PyArray1<usize>>, Bound<'py, PyArray1<i64>>, Bound<'py, PyArray1<f64>>);
 
@@ -382,6 +385,26 @@ impl Shard {
             columns.times_ms.into_pyarray(py),
             columns.values.into_pyarray(py),
         ))
+    }
+
+    /// (labels, [(series, time, canonical bytes)]) of the native histograms that are sealed.
+    fn histograms<'py>(
+        &self,
+        py: Python<'py>,
+        tenant: &str,
+    ) -> PyResult<(LabelTable, Vec<Histogram<'py>>)> {
+        let (labels, found) = call(py, || {
+            let keys = self.inner.select(tenant, &[], i64::MIN..i64::MAX, usize::MAX)?;
+            let mut found: Vec<(usize, i64, Vec<u8>)> = Vec::new();
+            let snapshot = self.inner.pin(&keys, i64::MIN..i64::MAX);
+            snapshot.sealed_histograms(0..keys.len(), &mut |series, time_ms, bytes| {
+                found.push((series, time_ms, bytes.to_vec()));
+                Ok(())
+            })?;
+            Ok((self.inner.labels(&keys), found))
+        })?;
+        let told = found.iter().map(|(series, at, bytes)| (*series, *at, PyBytes::new(py, bytes)));
+        Ok((labels.into(), told.collect()))
     }
 
     fn stats(&self, py: Python<'_>) -> PyResult<Py<PyAny>> {

@@ -9,7 +9,7 @@
 
 use super::apply::REFUSED;
 use super::deletion::Order;
-use super::fold::Emitted;
+use super::fold::Emission;
 use super::matcher::Matcher;
 use super::owner::Shard;
 use super::registry::Registry;
@@ -181,11 +181,11 @@ impl Shard {
     }
 
     /// The same for points that folding emits.
-    pub(super) fn mark_emitted(&self, registry: &Registry, emitted: &[Emitted], sequence: u64) {
+    pub(super) fn mark_emitted(&self, registry: &Registry, emission: &Emission, sequence: u64) {
         let mut coverage = self.coverage.write();
-        for point in emitted {
-            let tenant = registry.tenant_name(registry.key(point.row).tenant);
-            coverage.mark(tenant, std::iter::once(point.time_ms), sequence);
+        for (row, time_ms) in emission.points() {
+            let tenant = registry.tenant_name(registry.key(row).tenant);
+            coverage.mark(tenant, std::iter::once(time_ms), sequence);
         }
     }
 }

@@ -1,41 +1,28 @@
 //! Folding: many series that may have no row become few that have one (docs/formats/policy.md).
 //!
-//! Inputs keep their points until the journal's time has closed the points' window; then the
-//! windows are settled in the order of series and time. Invariant: what is emitted, and when, is a
-//! function of the records applied so far; the order in which points of an open window came does
-//! not show in it.
+//! Invariant: what is emitted, and when, is a function of the records applied so far; the order in
+//! which points of an open window came does not show in it.
 
 use super::budget::{FoldRules, GaugeFunction};
+use super::fold_histogram::Histogram;
+pub use super::fold_side::Kind;
+use super::fold_side::{Closing, Folded, HistogramSide, Input, Side, window_end};
 use super::letters::LetterReason;
-use crate::model::{SeriesRow, TenantNumber};
+use crate::model::{HistogramPoint, SeriesRow, TenantNumber};
 use std::collections::BTreeMap;
 
 /// Inputs of all outputs, and their points that are not settled.
 pub(super) const INPUTS_MAX: usize = 1_000_000;
 const OPEN_POINTS_MAX: usize = 4_000_000;
 const OPEN_POINTS_PER_INPUT_MAX: usize = 4_096;
+/// Bytes of all native histograms that inputs and totals hold.
+const HISTOGRAM_BYTES_MAX: usize = 128 << 20;
 /// An output without inputs is forgotten so long after its last point.
 const OUTPUT_IDLE_MS: i64 = 86_400_000;
 /// A record this far behind shows that the clock was wrong.
 const CLOCK_BACK_MS: i64 = 3_600_000;
 /// No record yet.
 pub(super) const NO_TIME: i64 = i64::MIN;
-
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-#[repr(u8)]
-pub enum Kind {
-    Counter = 1,
-    Gauge = 2,
-}
-
-/// A series that is folded: its points since the last closed window, by time.
-#[derive(Debug, Default)]
-pub(super) struct Input {
-    /// The last point settled; counters only.
-    pub settled: Option<(i64, f64)>,
-    pub open: Vec<(i64, f64)>,
-    pub seen_ms: i64,
-}
 
 /// A series that others are folded into.
 #[derive(Debug)]
@@ -45,7 +32,6 @@ pub(super) struct Output {
     pub metric: String,
     /// The label that `overflow` chose; empty for others, and where the policy names it.
     pub overflow_label: String,
-    pub kind: Kind,
     pub gauge: GaugeFunction,
     pub grid_ms: i64,
     pub lateness_ms: i64,
@@ -53,10 +39,14 @@ pub(super) struct Output {
     /// Windows that end here or before are closed.
     pub closed_ms: i64,
     pub seen_ms: i64,
-    pub emitted: bool,
-    pub total: f64,
-    /// By series id.
-    pub inputs: BTreeMap<u128, Input>,
+    pub sides: Sides,
+}
+
+/// An output's floats, and beside them its native histograms, once there was one.
+#[derive(Debug)]
+pub(super) struct Sides {
+    pub floats: Side<f64>,
+    pub histograms: Option<Box<HistogramSide>>,
 }
 
 /// What an output is made of.
@@ -78,21 +68,18 @@ pub struct Target {
 
 /// A point of an output.
 #[derive(Clone, Copy, Debug, PartialEq)]
-pub struct Emitted {
+pub struct Emitted<V = f64> {
     pub row: SeriesRow,
     pub time_ms: i64,
-    pub value: f64,
+    pub value: V,
 }
 
-/// What the inputs of one window come to.
-#[derive(Default)]
-struct Window {
-    increase: f64,
-    count: u64,
-    sum: f64,
-    max: f64,
-    min: f64,
-    last: (i64, f64),
+/// What windows came to when they closed.
+#[derive(Debug, Default, PartialEq)]
+pub struct Emission {
+    pub floats: Vec<Emitted>,
+    /// Canonical bytes.
+    pub histograms: Vec<Emitted<Vec<u8>>>,
 }
 
 #[derive(Debug)]
@@ -106,6 +93,8 @@ pub struct Fold {
     overflowing: BTreeMap<(TenantNumber, String, String), String>,
     inputs: usize,
     open_points: usize,
+    /// Of native histograms, in inputs and totals.
+    histogram_bytes: usize,
     /// Before this no window closes.
     due_ms: i64,
 }
@@ -125,15 +114,33 @@ impl Default for Fold {
             overflowing: BTreeMap::new(),
             inputs: 0,
             open_points: 0,
+            histogram_bytes: 0,
             due_ms: i64::MAX,
         }
     }
 }
 
-/// The end of the window that a time belongs to: the first multiple of the grid that is not before.
-fn window_end(time_ms: i64, grid_ms: i64) -> i64 {
-    let before = time_ms.div_euclid(grid_ms).saturating_mul(grid_ms);
-    if before == time_ms { time_ms } else { before.saturating_add(grid_ms) }
+impl Emission {
+    /// Row and time of each point.
+    pub fn points(&self) -> impl Iterator<Item = (SeriesRow, i64)> {
+        let floats = self.floats.iter().map(|point| (point.row, point.time_ms));
+        floats.chain(self.histograms.iter().map(|point| (point.row, point.time_ms)))
+    }
+}
+
+impl Sides {
+    pub fn inputs(&self) -> usize {
+        self.floats.inputs.len() + self.histograms.as_ref().map_or(0, |side| side.inputs.len())
+    }
+
+    pub fn histogram_bytes(&self) -> usize {
+        self.histograms.as_ref().map_or(0, |side| side.memory_bytes())
+    }
+
+    fn open_points(&self) -> usize {
+        let histograms = self.histograms.as_ref().map_or(0, |side| side.open_points());
+        self.floats.open_points() + histograms
+    }
 }
 
 impl Output {
@@ -147,48 +154,21 @@ impl Output {
         window_end(self.closed_ms.saturating_add(1), self.grid_ms).saturating_add(self.lateness_ms)
     }
 
-    /// Close windows up to `closed_ms`: their points are settled, and what they come to is told.
-    fn close(&mut self, row: SeriesRow, closed_ms: i64, emitted: &mut Vec<Emitted>) -> usize {
+    /// Close windows up to `closed_ms`: what they come to is told. Answers how many points they had.
+    fn close(&mut self, row: SeriesRow, closed_ms: i64, emission: &mut Emission) -> usize {
         let first_end_ms = window_end(self.closed_ms.saturating_add(1), self.grid_ms);
-        let mut windows: BTreeMap<i64, Window> = BTreeMap::new();
-        let mut settled = 0;
-        for input in self.inputs.values_mut() {
-            let due = input.open.partition_point(|&(time_ms, _)| time_ms <= closed_ms);
-            settled += due;
-            let end_of = |time_ms| window_end(time_ms, self.grid_ms).max(first_end_ms);
-            let points = input.open.drain(..due);
-            match self.kind {
-                Kind::Counter => {
-                    let numbers = points.filter(|(_, value)| value.is_finite());
-                    numbers
-                        .for_each(|point| settle(&mut input.settled, point, &mut windows, end_of));
-                }
-                Kind::Gauge => points
-                    .as_slice()
-                    .chunk_by(|a, b| end_of(a.0) == end_of(b.0))
-                    .filter_map(|points| points.last())
-                    .filter(|(_, value)| !value.is_nan())
-                    .for_each(|&point| windows.entry(end_of(point.0)).or_default().add(point)),
-            }
-        }
         self.closed_ms = closed_ms;
-        for (time_ms, window) in windows {
-            match self.kind {
-                Kind::Counter => {
-                    if !self.emitted {
-                        let time_ms = time_ms.saturating_sub(self.grid_ms);
-                        emitted.push(Emitted { row, time_ms, value: self.total });
-                    }
-                    self.total += window.increase;
-                    emitted.push(Emitted { row, time_ms, value: self.total });
-                }
-                Kind::Gauge => {
-                    emitted.push(Emitted { row, time_ms, value: window.value(self.gauge) })
-                }
-            }
-            self.emitted = true;
-        }
+        let (grid_ms, gauge) = (self.grid_ms, self.gauge);
+        let closing = Closing { grid_ms, first_end_ms, closed_ms, gauge };
+        let Sides { floats, histograms } = &mut self.sides;
+        let settled = floats.close(&closing, |time_ms, &value| {
+            emission.floats.push(Emitted { row, time_ms, value });
+        });
+        let Some(side) = histograms else { return settled };
         settled
+            + side.close(&closing, |time_ms, sum| {
+                emission.histograms.push(Emitted { row, time_ms, value: sum.write() });
+            })
     }
 
     fn overflowing(&self) -> Option<((TenantNumber, String, String), String)> {
@@ -198,58 +178,17 @@ impl Output {
 
     /// Without inputs, and for long enough to be forgotten?
     fn is_idle(&self, now_ms: i64) -> bool {
-        self.inputs.is_empty() && self.seen_ms.saturating_add(OUTPUT_IDLE_MS) <= now_ms
+        self.sides.inputs() == 0 && self.seen_ms.saturating_add(OUTPUT_IDLE_MS) <= now_ms
     }
 
     /// Forget inputs that are idle; answers how many.
     fn forget_idle(&mut self, now_ms: i64) -> usize {
-        let before = self.inputs.len();
-        let idle_ms = self.idle_ms;
-        self.inputs.retain(|_, input| {
-            !input.open.is_empty() || input.seen_ms.saturating_add(idle_ms) > now_ms
-        });
-        before - self.inputs.len()
-    }
-}
-
-/// A counter's next point: its increase, reset-corrected, goes into its window.
-fn settle(
-    last: &mut Option<(i64, f64)>,
-    point: (i64, f64),
-    windows: &mut BTreeMap<i64, Window>,
-    end_of: impl Fn(i64) -> i64,
-) {
-    let value = point.1;
-    let increase = match *last {
-        None => 0.0,
-        Some((_, before)) if value >= before => value - before,
-        Some(_) => value,
-    };
-    *last = Some(point);
-    windows.entry(end_of(point.0)).or_default().increase += increase;
-}
-
-impl Window {
-    /// One input's last value in the window; inputs come ascending by their id.
-    fn add(&mut self, (time_ms, value): (i64, f64)) {
-        let first = self.count == 0;
-        self.count += 1;
-        self.sum += value;
-        self.max = if first { value } else { self.max.max(value) };
-        self.min = if first { value } else { self.min.min(value) };
-        if first || time_ms >= self.last.0 {
-            self.last = (time_ms, value);
+        let Sides { floats, histograms } = &mut self.sides;
+        let mut idle = floats.forget_idle(now_ms, self.idle_ms);
+        if let Some(side) = histograms {
+            idle += side.forget_idle(now_ms, self.idle_ms);
         }
-    }
-
-    fn value(&self, function: GaugeFunction) -> f64 {
-        match function {
-            GaugeFunction::Sum => self.sum,
-            GaugeFunction::Avg => self.sum / self.count as f64,
-            GaugeFunction::Max => self.max,
-            GaugeFunction::Min => self.min,
-            GaugeFunction::Last => self.last.1,
-        }
+        idle
     }
 }
 
@@ -260,28 +199,30 @@ impl Fold {
     }
 
     /// The journal's time moves on to that of a record: windows close, idle inputs are forgotten.
-    pub fn advance(&mut self, received_ms: i64) -> Vec<Emitted> {
-        let mut emitted = Vec::new();
+    pub fn advance(&mut self, received_ms: i64) -> Emission {
+        let mut emission = Emission::default();
         let back = received_ms < self.now_ms.saturating_sub(CLOCK_BACK_MS);
         if received_ms > self.now_ms || back {
             self.now_ms = received_ms;
         }
         let now_ms = self.now_ms;
         if now_ms < self.due_ms && !back {
-            return emitted;
+            return emission;
         }
         self.due_ms = i64::MAX;
         let before = self.outputs.len();
-        let Fold { outputs, counts, inputs, open_points, due_ms, .. } = self;
+        let Fold { outputs, counts, inputs, open_points, histogram_bytes, due_ms, .. } = self;
         outputs.retain(|&row, output| {
             let closed_ms = output.closed_at(now_ms);
             let moved = closed_ms > output.closed_ms;
             let mut gone = false;
             if moved {
-                *open_points -= output.close(row, closed_ms, &mut emitted);
+                *histogram_bytes -= output.sides.histogram_bytes();
+                *open_points -= output.close(row, closed_ms, &mut emission);
                 let idle = output.forget_idle(now_ms);
                 *inputs -= idle;
                 gone = output.is_idle(now_ms);
+                *histogram_bytes += if gone { 0 } else { output.sides.histogram_bytes() };
                 if let Some(counts) = counts.get_mut(&(output.tenant, output.budget.clone())) {
                     counts.inputs -= idle as u64;
                     counts.outputs -= u64::from(gone);
@@ -296,7 +237,7 @@ impl Fold {
             self.counts.retain(|_, counts| counts.outputs > 0);
             self.overflowing = self.outputs.values().filter_map(Output::overflowing).collect();
         }
-        emitted
+        emission
     }
 
     /// A tenant is deleted: what of it is not emitted never will be.
@@ -311,7 +252,7 @@ impl Fold {
     }
 
     pub(super) fn inputs_of(&self, row: SeriesRow) -> usize {
-        self.outputs.get(&row).map_or(0, |output| output.inputs.len())
+        self.outputs.get(&row).map_or(0, |output| output.sides.inputs())
     }
 
     /// May a budget of a tenant have one more output?
@@ -350,16 +291,13 @@ impl Fold {
             budget: new.budget.to_owned(),
             metric: new.metric.to_owned(),
             overflow_label: new.overflow_label,
-            kind: new.kind,
             gauge: rules.gauge,
             grid_ms: rules.grid_ms,
             lateness_ms: rules.lateness_ms,
             idle_ms: rules.idle_ms,
             closed_ms: NO_TIME,
             seen_ms: self.now_ms,
-            emitted: false,
-            total: 0.0,
-            inputs: BTreeMap::new(),
+            sides: Sides { floats: Side::new(new.kind, 0.0), histograms: None },
         };
         output.closed_ms = output.closed_at(self.now_ms);
         self.restore(row, output);
@@ -369,15 +307,16 @@ impl Fold {
     pub(super) fn restore(&mut self, row: SeriesRow, output: Output) {
         let counts = self.counts.entry((output.tenant, output.budget.clone())).or_default();
         counts.outputs += 1;
-        counts.inputs += output.inputs.len() as u64;
-        self.inputs += output.inputs.len();
-        self.open_points += output.inputs.values().map(|input| input.open.len()).sum::<usize>();
+        counts.inputs += output.sides.inputs() as u64;
+        self.inputs += output.sides.inputs();
+        self.open_points += output.sides.open_points();
+        self.histogram_bytes += output.sides.histogram_bytes();
         self.due_ms = self.due_ms.min(output.next_close_ms());
         self.overflowing.extend(output.overflowing());
         self.outputs.insert(row, output);
     }
 
-    /// Fold points of one series of one record, which `points` holds. Those that cannot be stay in
+    /// Fold floats of one series of one record, which `points` holds. Those that cannot be stay in
     /// it, and the answer says why.
     pub fn take(
         &mut self,
@@ -385,10 +324,78 @@ impl Fold {
         rules: &FoldRules,
         points: &mut Vec<(i64, f64)>,
     ) -> Option<LetterReason> {
+        self.take_into(target, rules, points, |sides| Some(&mut sides.floats), |&point| point)
+    }
+
+    /// The same of native histograms; `bytes` holds theirs.
+    pub fn take_histograms(
+        &mut self,
+        target: Target,
+        rules: &FoldRules,
+        points: &mut Vec<&HistogramPoint>,
+        bytes: &[u8],
+    ) -> Option<LetterReason> {
+        let of = |point: &HistogramPoint| &bytes[point.start as usize..point.end as usize];
+        if points.is_empty() {
+            return None;
+        }
+        let sides = self.outputs.get_mut(&target.output).map(|output| &mut output.sides);
+        let Some(Sides { histograms, .. }) = sides else { return Some(LetterReason::FoldFull) };
+        let mut strange = Vec::new();
+        points.retain(|&point| {
+            // A stale marker fits everywhere.
+            let Some(read) = Histogram::read(of(point)).ok().flatten() else { return true };
+            let begin = || Box::new(Side::new(read.kind(), read.beginning()));
+            let fits = histograms.get_or_insert_with(begin).total.fits(&read);
+            if !fits {
+                strange.push(point);
+            }
+            fits
+        });
+        let before = histograms.as_ref().map_or(0, |side| side.input_bytes(target.input));
+        let more: usize = points.iter().map(|point| of(point).len()).sum();
+        let mut why = match self.histogram_bytes + more > HISTOGRAM_BYTES_MAX {
+            true => Some(LetterReason::FoldFull),
+            false => self.take_into(
+                target,
+                rules,
+                points,
+                |sides| sides.histograms.as_deref_mut(),
+                |point| (point.time_ms, of(point).into()),
+            ),
+        };
+        let sides = self.outputs.get(&target.output).map(|output| &output.sides);
+        let side = sides.and_then(|sides| sides.histograms.as_ref());
+        self.histogram_bytes += side.map_or(0, |side| side.input_bytes(target.input));
+        self.histogram_bytes -= before;
+        if !strange.is_empty() {
+            points.extend(strange);
+            points.sort_by_key(|point| point.start);
+            why = Some(LetterReason::FoldHistogram);
+        }
+        why
+    }
+
+    fn take_into<V: Folded, P>(
+        &mut self,
+        target: Target,
+        rules: &FoldRules,
+        points: &mut Vec<P>,
+        side_of: fn(&mut Sides) -> Option<&mut Side<V>>,
+        read: impl Fn(&P) -> (i64, V),
+    ) -> Option<LetterReason> {
+        if points.is_empty() {
+            return None;
+        }
         let Some(output) = self.outputs.get_mut(&target.output) else {
             return Some(LetterReason::FoldFull);
         };
-        let known = output.inputs.get_mut(&target.input);
+        let Some(side) = side_of(&mut output.sides) else {
+            // Stale markers of an output that has no histogram yet.
+            points.clear();
+            return None;
+        };
+        let known = side.inputs.get_mut(&target.input);
         let open = known.as_ref().map_or(0, |input| input.open.len()) + points.len();
         if open > OPEN_POINTS_PER_INPUT_MAX || self.open_points + points.len() > OPEN_POINTS_MAX {
             return Some(LetterReason::FoldFull);
@@ -402,26 +409,14 @@ impl Fold {
                 }
                 counts.inputs += 1;
                 self.inputs += 1;
-                output.inputs.entry(target.input).or_default()
+                side.inputs.entry(target.input).or_default()
             }
         };
         (output.seen_ms, input.seen_ms) = (self.now_ms, self.now_ms);
         let before = input.open.len();
-        let (kind, grid_ms, closed_ms) = (output.kind, output.grid_ms, output.closed_ms);
-        let settled = input.settled;
-        points.retain(|&(time_ms, value)| {
-            let late = match kind {
-                Kind::Gauge => window_end(time_ms, grid_ms) <= closed_ms,
-                Kind::Counter => settled.is_some_and(|(last_ms, _)| time_ms <= last_ms),
-            };
-            if !late {
-                input.open.push((time_ms, value));
-            }
-            let same = |(last_ms, last): (i64, f64)| {
-                (last_ms, last.to_bits()) == (time_ms, value.to_bits())
-            };
-            late && !settled.is_some_and(same)
-        });
+        let (kind, grid_ms, closed_ms) = (side.kind, output.grid_ms, output.closed_ms);
+        let is_late = |time_ms| window_end(time_ms, grid_ms) <= closed_ms;
+        points.retain(|point| !input.accept(kind, is_late, read(point)));
         input.sort();
         self.open_points = self.open_points + input.open.len() - before;
         (!points.is_empty()).then_some(LetterReason::FoldLate)
@@ -429,24 +424,8 @@ impl Fold {
 
     pub fn memory_bytes(&self) -> usize {
         self.outputs.len() * (size_of::<Output>() + 64)
-            + self.inputs * (size_of::<Input>() + 32)
+            + self.inputs * (size_of::<Input<f64>>() + 32)
             + self.open_points * 24
-    }
-}
-
-impl Input {
-    /// By time; of equal times the last received stays.
-    fn sort(&mut self) {
-        if self.open.is_sorted_by(|a, b| a.0 < b.0) {
-            return;
-        }
-        self.open.sort_by_key(|&(time_ms, _)| time_ms);
-        self.open.dedup_by(|later, kept| {
-            let same = later.0 == kept.0;
-            if same {
-                *kept = *later;
-            }
-            same
-        });
+            + self.histogram_bytes
     }
 }

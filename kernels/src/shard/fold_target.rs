@@ -7,7 +7,7 @@
 use super::alive::day_of;
 use super::apply::{Applier, Policy};
 use super::budget::{Action, Budget, FoldRules};
-use super::fold::{Emitted, Fold, Kind, NewOutput, Target};
+use super::fold::{Emission, Fold, Kind, NewOutput, Target};
 use super::governor::{Governor, Verdict};
 use super::ledger::Refusal;
 use super::letters::LetterReason;
@@ -169,25 +169,29 @@ fn kind_of(declared: SeriesType, metric: &str) -> Kind {
 
 impl Shard {
     /// Points that folding made come into the stock; nobody sees them before the record's own.
-    pub(super) fn emit(&self, emitted: &[Emitted], applier: &mut Applier) {
-        if emitted.is_empty() {
+    pub(super) fn emit(&self, emission: &Emission, applier: &mut Applier) {
+        let count = (emission.floats.len() + emission.histograms.len()) as u64;
+        if count == 0 {
             return;
         }
         let mut registry = self.registry.write();
-        for point in emitted {
-            registry.note_alive(day_of(point.time_ms), &[point.row]);
-            let tenant = registry.tenant_name(registry.key(point.row).tenant);
+        for (row, time_ms) in emission.points() {
+            registry.note_alive(day_of(time_ms), &[row]);
+            let tenant = registry.tenant_name(registry.key(row).tenant);
             applier.ledger.tenant(tenant).emitted += 1;
         }
-        self.mark_emitted(&registry, emitted, applier.next_sequence);
+        self.mark_emitted(&registry, emission, applier.next_sequence);
         drop(registry);
         let mut points = self.points.write();
         let buffer = &mut points.buffer;
-        for point in emitted {
+        for point in &emission.floats {
             buffer.tail_rows.push(point.row);
             buffer.tail_times_ms.push(point.time_ms);
             buffer.tail_values.push(point.value);
         }
-        buffer.points_added += emitted.len() as u64;
+        for point in &emission.histograms {
+            buffer.push_histogram(point.row, point.time_ms, &point.value);
+        }
+        buffer.points_added += count;
     }
 }

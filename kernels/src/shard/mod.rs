@@ -18,6 +18,8 @@ mod explosions;
 pub mod feed;
 pub mod figures;
 pub mod fold;
+mod fold_histogram;
+mod fold_side;
 mod fold_state;
 mod fold_target;
 pub mod freeze;

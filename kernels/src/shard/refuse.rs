@@ -5,7 +5,7 @@
 //! labels are parsed only for those that may.
 
 use super::apply::{Applier, REFUSED};
-use super::letters::{Letter, LetterReason, frame};
+use super::letters::{Letter, frame};
 use super::owner::Shard;
 use super::resolve::{Refused, canonical_of};
 use crate::journal::record::RecordHeader;
@@ -131,13 +131,14 @@ impl Shard {
             let budget = &table.budgets[budget];
             if let (Refused::Folded(_, target), Some(rules)) = (series.why, &budget.fold) {
                 let why = fold.take(target, rules, values);
+                let strange =
+                    fold.take_histograms(target, rules, &mut mine, &batch.histogram_bytes);
                 let left = (values.len() + mine.len()) as u64;
                 let inputs = fold.inputs_of(target.output);
                 governor.folded(&verdict, target.output, points - left, inputs);
                 outcomes.folded += points - left;
                 points = left;
-                let unfolded = (!mine.is_empty()).then_some(LetterReason::FoldHistogram);
-                let Some(reason) = unfolded.or(why) else { continue };
+                let Some(reason) = strange.or(why) else { continue };
                 verdict.reason = reason;
             }
             let room = room

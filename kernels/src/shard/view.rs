@@ -3,7 +3,7 @@
 //! A snapshot takes the `points` lock for a moment, copies what is unsorted and keeps `Arc`s of the
 //! rest. Sources stand oldest first, so of equal times the last one appended wins.
 
-use super::block_reader::{BlockReader, Kind, LostPages, PageCursor};
+use super::block_reader::{BlockReader, HistogramSink, Kind, LostPages, PageCursor};
 use super::buffer::{BufferedHistogram, RowSet, Run, append_newer};
 use super::coverage::CoverageAnswer;
 use super::deletion::{Tombstone, kept_from};
@@ -39,7 +39,7 @@ impl HeldBlock {
 }
 
 /// Points of `keys` in a range, as they were at one moment.
-pub(super) struct Snapshot {
+pub struct Snapshot {
     keys: Vec<SeriesKey>,
     range_ms: Range<i64>,
     blocks: Vec<Arc<HeldBlock>>,
@@ -178,7 +178,7 @@ impl ShardAccess for Shard {
 
 impl Shard {
     /// The points of `keys` (sorted) in the range, as they are now.
-    pub(super) fn pin(&self, keys: &[SeriesKey], range_ms: Range<i64>) -> Snapshot {
+    pub fn pin(&self, keys: &[SeriesKey], range_ms: Range<i64>) -> Snapshot {
         let rows = RowSet::new(keys.iter().map(|key| key.row));
         let (mut runs, mut histograms) = (Vec::new(), Vec::new());
         let points = self.points.read();
@@ -330,6 +330,26 @@ impl Snapshot {
     }
 }
 
+impl Snapshot {
+    /// Hand the native histograms of the series `range` that stand in blocks to `sink`.
+    pub fn sealed_histograms(&self, range: Range<usize>, sink: &mut HistogramSink) -> Result<()> {
+        let keys = &self.keys[range];
+        let (from_ms, until_ms) = (self.range_ms.start, self.range_ms.end);
+        for block in self.blocks.iter().filter(|b| b.reader.meta().histogram_points > 0) {
+            block.reader.read_histograms(
+                keys,
+                from_ms,
+                until_ms,
+                &mut |index, time_ms, bytes| {
+                    let kept = kept_from(&self.tombstones, keys[index].row, block.last_sequence);
+                    if time_ms >= kept.0 { sink(index, time_ms, bytes) } else { Ok(()) }
+                },
+            )?;
+        }
+        Ok(())
+    }
+}
+
 impl PointSource for Snapshot {
     fn read(&self, range: Range<usize>, out: &mut PointColumns) -> Result<u64> {
         self.read_keys(&self.keys[range], None, out)
@@ -343,31 +363,17 @@ impl PointSource for Snapshot {
     }
 
     fn histogram_series_count(&self, range: Range<usize>) -> Result<u64> {
-        let keys = &self.keys[range];
+        let keys = &self.keys[range.clone()];
         let mut found: BTreeSet<usize> = keys
             .iter()
             .enumerate()
             .filter(|(_, key)| self.histogram_rows.contains(&key.row))
             .map(|(index, _)| index)
             .collect();
-        for block in &self.blocks {
-            if block.reader.meta().histogram_points > 0 {
-                let (from_ms, until_ms) = (self.range_ms.start, self.range_ms.end);
-                block.reader.read_histograms(
-                    keys,
-                    from_ms,
-                    until_ms,
-                    &mut |index, time_ms, _| {
-                        let row = keys[index].row;
-                        let kept = kept_from(&self.tombstones, row, block.last_sequence);
-                        if time_ms >= kept.0 {
-                            found.insert(index);
-                        }
-                        Ok(())
-                    },
-                )?;
-            }
-        }
+        self.sealed_histograms(range, &mut |index, _, _| {
+            found.insert(index);
+            Ok(())
+        })?;
         Ok(found.len() as u64)
     }
 }

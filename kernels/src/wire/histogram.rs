@@ -14,9 +14,9 @@ pub const SCHEMA_MAX: i32 = 8;
 /// Finer schemas than 8 are merged down; past this one the wire format itself is not defined.
 const SCHEMA_WIRE_MAX: i32 = 52;
 
-const FLOAT: u8 = 1 << 2;
-const CUSTOM: u8 = 1 << 3;
-const STALE: u8 = 1 << 4;
+pub const FLOAT: u8 = 1 << 2;
+pub const CUSTOM: u8 = 1 << 3;
+pub const STALE: u8 = 1 << 4;
 
 /// A count: integer histograms keep all 64 bits, float ones any double.
 #[derive(Clone, Copy, Debug, PartialEq)]

@@ -11,7 +11,7 @@
 pub mod columns;
 mod decoder;
 mod decompress;
-mod histogram;
+pub(crate) mod histogram;
 mod labels;
 pub mod limits;
 mod otlp;

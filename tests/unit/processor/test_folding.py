@@ -1,11 +1,14 @@
 """Folding beside the other actions: who is folded, into what, and what cannot be."""
 
+from typing import Any
+
+from fakes.histograms import GAUGE, Histogram, read
 from fakes.hot import acked, check_ledger, opened, push, settle
-from fakes.remote_write import Series, histogram_body
+from fakes.remote_write import Series
 from sluiceway.deadletters.embedded import EmbeddedDeadLetters
 from sluiceway.deadletters.interface import Selection
 from sluiceway.governance.policy import Action, Budget, Fold, Limit, Policy, Stage
-from sluiceway.kernels import ENCODING_IDENTITY, FORMAT_REMOTE_WRITE_1, Disk
+from sluiceway.kernels import Disk
 from sluiceway.processor.hot_shard import HotShard
 
 NOW_MS = 1_800_000_000_000
@@ -144,22 +147,89 @@ def test_what_cannot_be_folded_is_a_dead_letter_with_its_reason() -> None:
     check_ledger(hot)
 
 
-def test_native_histograms_are_kept_aside_whole_and_say_why() -> None:
+def latency(number: int, time_ms: int, count: int, **more: Any) -> Series:
+    """A histogram of `count` observations, half of them in bucket 1."""
+    half = float(count // 2)
+    fields = {"schema": 2, "count": 2 * half, "sum": 3 * half, "positive": {1: half, 5: half}}
+    value = Histogram(**{**fields, **more})
+    return ({"__name__": "latency", "id": str(number), "path": "/"}, [(time_ms, value)])
+
+
+def sealed(hot: HotShard) -> dict[int, Histogram]:
+    """The one folded series' native histograms, all of them in blocks."""
+    hot._worker.ask_seal(0)
+    settle(hot)
+    labels, points = hot.shard.histograms("default")
+    assert all("folded_by" in labels.to_list()[place] for place, *_ in points)
+    return {time_ms: read(data) for _, time_ms, data in points}
+
+
+def test_native_histograms_add_bucket_by_bucket_over_resets_and_a_restart() -> None:
     disk = Disk.memory()
     hot = opened(disk)
     hot.change_policy(strip(0))
-    sent = histogram_body("latency", NOW_MS, 7.5)
-    door = (FORMAT_REMOTE_WRITE_1, ENCODING_IDENTITY)
-    assert acked(hot, hot.shard.receive(sent, "default", *door, NOW_MS).ticket)
-    send(hot, series(0, NOW_MS, 1.0), at_ms=0)
-    send(hot, series(0, NOW_MS + 60_000, 3.0), at_ms=60_000)
+    for tick, counts in enumerate([(10, 100), (16, 120), (4, 160)]):
+        at_ms = tick * GRID_MS + 1_000
+        coarse = {"schema": 0, "positive": {1: counts[1] / 2, 2: counts[1] / 2}}
+        rows = (
+            latency(0, NOW_MS + at_ms, counts[0]),
+            latency(1, NOW_MS + at_ms, counts[1], **coarse),
+        )
+        send(hot, *rows, at_ms=at_ms)
+    sealed(hot)
+    hot.shard.close()
+    hot = opened(disk)
+    send(hot, latency(0, NOW_MS + 3 * GRID_MS + 1_000, 6), at_ms=3 * GRID_MS + 1_000)
+    send(hot, series(0, NOW_MS + 5 * GRID_MS, 3.0), at_ms=5 * GRID_MS)
+    made = sealed(hot)
+    # Input 0 grows by 6, begins anew with 4, grows by 2; input 1 by 20 and 40: half of each is in
+    # bucket 1, for 5 at schema 2 is 2 at schema 0.
+    totals = [0.0, 0.0, 26.0, 70.0, 72.0]
+    assert sorted(made) == [NOW_MS + tick * GRID_MS for tick in range(5)]
+    for total, value in zip(totals, (value for _, value in sorted(made.items())), strict=True):
+        assert (value.schema, value.count, value.sum) == (0, total, total * 1.5)
+        assert value.positive == ({1: total / 2, 2: total / 2} if total else {})
+    outcomes = hot.statement().tenants["default"]
+    assert (outcomes.folded, outcomes.emitted, outcomes.dead_lettered) == (8, 5, 0)
+    check_ledger(hot)
+    hot.shard.close()
+
+
+def test_native_histograms_that_do_not_fit_are_kept_aside_whole_and_say_why() -> None:
+    disk = Disk.memory()
+    hot = opened(disk)
+    hot.change_policy(strip(0))
+    send(hot, latency(0, NOW_MS, 4), at_ms=0)
+    custom = {"schema": -53, "positive": {0: 1.0, 1: 1.0}, "bounds": (1.0, 2.0)}
+    send(hot, latency(1, NOW_MS, 2, **custom), latency(2, NOW_MS, 4, hint=GAUGE), at_ms=1)
+    assert list(sealed(hot)) == []
+    letters = EmbeddedDeadLetters(disk, hot.version).browse(Selection()).letters
+    told = [(one.reason, one.labels["id"], [at for at, _ in one.histograms]) for one in letters]
+    assert told == [("fold_histogram", "1", [NOW_MS]), ("fold_histogram", "2", [NOW_MS])]
+    outcomes = hot.statement().tenants["default"]
+    assert (outcomes.folded, outcomes.dead_lettered) == (1, 2)
+    check_ledger(hot)
+    hot.shard.close()
+
+
+def test_an_output_begins_once_with_a_zero_that_is_its_start_time() -> None:
+    """What it grew by from there on is what its inputs grew by, also over a restart and for an
+    input that joins later with a past of its own."""
+    disk = Disk.memory()
+    hot = opened(disk)
+    hot.change_policy(strip(0))
+    send(hot, series(0, NOW_MS + 1_000, 5.0), at_ms=1_000)
+    send(hot, series(0, NOW_MS + 9_000, 8.0), at_ms=9_000)
     settle(hot)
     hot._worker.ask_seal(0)
     settle(hot)
-    (letter,) = EmbeddedDeadLetters(disk, hot.version).browse(Selection()).letters
-    assert (letter.reason, letter.labels["__name__"]) == ("fold_histogram", "latency")
-    assert [time_ms for time_ms, _ in letter.histograms] == [NOW_MS]
-    outcomes = hot.statement().tenants["default"]
-    assert (outcomes.folded, outcomes.dead_lettered) == (2, 1)
-    check_ledger(hot)
+    hot.shard.close()
+    hot = opened(disk)
+    send(hot, series(0, NOW_MS + 19_000, 9.0), series(1, NOW_MS + 19_000, 700.0), at_ms=19_000)
+    send(hot, series(1, NOW_MS + 29_000, 704.0), at_ms=29_000)
+    send(hot, series(0, NOW_MS + 60_000, 9.0), at_ms=60_000)
+    labels, _, times, values = hot.shard.points("default", -(1 << 62), 1 << 62)
+    assert len(labels.to_list()) == 1
+    assert (times - NOW_MS).tolist() == [0, GRID_MS, 2 * GRID_MS, 3 * GRID_MS]
+    assert values.tolist() == [0.0, 3.0, 4.0, 8.0]
     hot.shard.close()
