@@ -59,6 +59,7 @@ def test_each_window_is_seen_once(data_dir: Path) -> None:
     assert told["rows"] == [[len(windows), sum(row["count"] for row in windows)]]
     large = [row for kind, rows in series[:12] for row in rows]
     told = ask_sql(data_dir, "acme", "SELECT count(*) FROM http_requests_total", LIMITS)
+    assert told.pop("objects") > 1
     assert told == {"columns": ["count_star()"], "rows": [[len(large)]], "more": False}
 
 
@@ -74,7 +75,10 @@ def test_labels_and_times(data_dir: Path) -> None:
 
 
 def test_a_tenant_without_objects_has_an_empty_table(data_dir: Path) -> None:
+    with pytest.raises(SqlRefused, match="no data directory"):
+        ask_sql(data_dir / "elsewhere", "acme", "SELECT 1", LIMITS)
     told = ask_sql(data_dir, "nobody", "SELECT max(points) FROM windows", LIMITS)
+    assert told["objects"] == 0
     assert told["rows"] == [[None]]
 
 

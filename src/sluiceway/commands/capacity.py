@@ -27,6 +27,19 @@ SECONDS = {
     "y": 365.25 * DAY_S,
 }
 KAFKA_FROM_POINTS_PER_S = 1_000_000
+SCRAPE_S_MIN, SCRAPE_S_MAX = 1.0, float(DAY_S)
+RETENTION_S_MAX = 100 * SECONDS["y"]
+RATE_MAX = 1e12
+BOUNDS = {
+    "points_per_s": ("--points-per-second", 0, RATE_MAX),
+    "peak": ("--peak", 0, RATE_MAX),
+    "series": ("--series", 1, RATE_MAX),
+    "logs_bytes_per_day": ("--logs-tb-day (bytes)", 0, 1e18),
+    "replicas": ("--replicas", 1, 9),
+    "tenants": ("--tenants", 1, 1e6),
+    "queries_per_s": ("--queries-per-second", 0, 1e6),
+}
+"""Of what the options say: name, least, most. NaN is between no two numbers."""
 
 
 def seconds(text: str) -> float:
@@ -34,7 +47,10 @@ def seconds(text: str) -> float:
     match = re.fullmatch(r"([0-9]+(?:\.[0-9]+)?)(s|mo|m|h|d|w|y)", text.strip())
     if match is None:
         raise ValueError(f"not a duration: {text!r} (as 10s, 15d, 13mo, 3y)")
-    return float(match[1]) * SECONDS[match[2]]
+    told = float(match[1]) * SECONDS[match[2]]
+    if told > RETENTION_S_MAX:
+        raise ValueError(f"longer than 100 years: {text!r}")
+    return told
 
 
 def retentions(text: str) -> tuple[float, float, float]:
@@ -52,9 +68,20 @@ def mix_of(text: str) -> tuple[float, float, float, float]:
         shares = [float(part) / 100 for part in text.split(",")]
     except ValueError:
         shares = []
-    if len(shares) != 4 or min(shares) < 0 or abs(sum(shares) - 1) > 0.001:
+    if len(shares) != 4 or min(shares) < 0 or not abs(sum(shares) - 1) <= 0.001:
         raise ValueError(f"mix is four shares that sum to 100 (as 55,20,15,10), not {text!r}")
     return (shares[0], shares[1], shares[2], shares[3])
+
+
+def check_numbers(
+    points_per_second: float, peak: float | None, series: float | None, **more: Any
+) -> None:
+    """Are they numbers that a load can have? Raises: ValueError."""
+    told = {"points_per_s": points_per_second, "peak": peak, "series": series, **more}
+    for name, (option, least, most) in BOUNDS.items():
+        number = told.get(name)
+        if number is not None and not least <= number <= most:
+            raise ValueError(f"{option} must be at least {least:g} and at most {most:g}")
 
 
 def load_of(
@@ -69,7 +96,10 @@ def load_of(
     """The load that the options describe. Raises: ValueError."""
     if points_per_second <= 0:
         raise ValueError("--points-per-second must be above 0")
+    check_numbers(points_per_second, peak, series, **more)
     scrape_s = seconds(scrape)
+    if not SCRAPE_S_MIN <= scrape_s <= SCRAPE_S_MAX:
+        raise ValueError(f"--scrape is between 1s and 1d, not {scrape!r}")
     raw_s, minute_s, hour_s = retentions(retention)
     peak = points_per_second * 3 if peak is None else peak
     if peak < points_per_second:
@@ -78,8 +108,6 @@ def load_of(
         journal = "kafka" if points_per_second > KAFKA_FROM_POINTS_PER_S else "embedded"
     if journal not in ("kafka", "embedded"):
         raise ValueError("--journal is kafka or embedded")
-    if more["replicas"] < 1:
-        raise ValueError("--replicas must be at least 1")
     return Load(
         points_per_second,
         peak,

@@ -4,6 +4,7 @@ Invariant: a command ends in one line of words and status 1 when the server refu
 stable id is in it.
 """
 
+import http.client
 import json
 import ssl
 import urllib.error
@@ -79,6 +80,8 @@ class Server:
             raise OSError(f"{error.code}: {_words(error.read(4096))}") from None
         except urllib.error.URLError as error:
             raise OSError(f"no answer from {url}: {error.reason}") from None
+        except http.client.HTTPException as error:
+            raise OSError(f"no answer from {url}: {error or type(error).__name__}") from None
 
 
 def _words(body: bytes) -> str:

@@ -19,10 +19,10 @@ MIB = 1 << 20
 def sql(
     statement: Annotated[str, typer.Argument(help="A SELECT; `windows` has everything.")],
     tenant: Annotated[str, typer.Option(help="Whose.")],
-    data_dir: Annotated[Path, typer.Option(help="The server's.")] = Path("data"),
-    rows: Annotated[int, typer.Option(help="How many at most.")] = 10_000,
-    timeout: Annotated[int, typer.Option(help="Seconds.")] = 300,
-    memory: Annotated[int, typer.Option(help="MiB.")] = 2048,
+    data_dir: Annotated[Path, typer.Option(help="The server's.")] = Path("sluiceway-data"),
+    rows: Annotated[int, typer.Option(min=1, help="How many at most.")] = 10_000,
+    timeout: Annotated[int, typer.Option(min=1, help="Seconds.")] = 300,
+    memory: Annotated[int, typer.Option(min=16, help="MiB.")] = 2048,
     as_json: Annotated[bool, typer.Option("--json", help="Columns and rows.")] = False,
 ) -> None:
     """Ask a tenant's cold objects in SQL (needs `pip install 'sluiceway[sql]'`).
@@ -39,6 +39,8 @@ def sql(
             told = ask_sql(data_dir, tenant, statement, limits)
         except SluicewayError as error:
             raise ValueError(str(error)) from error
+    if not told.pop("objects"):
+        print(f"tenant {tenant!r} has no cold objects here", file=sys.stderr)
     if as_json:
         print(json.dumps(told))
         return

@@ -84,7 +84,10 @@ class EmbeddedObjects:
         return self._directory / check_name(name)
 
     def _write_beside(self, target: Path, data: bytes) -> Path:
-        _make_directories(target.parent)
+        try:
+            _make_directories(target.parent)
+        except OSError as error:
+            raise BackendUnavailable(f"{target.parent}: {error.strerror}") from error
         unfinished = target.parent / f"{UNFINISHED}{os.getpid()} {next(self._numbers)}"
         with open(unfinished, "wb") as file:
             try:

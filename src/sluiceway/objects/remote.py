@@ -31,7 +31,8 @@ class RemoteObjects:
 
     def __init__(self, url: str, options: Mapping[str, str] | None = None) -> None:
         """`url` as `s3://bucket/prefix`; `options` as obstore names them (`endpoint`, `region`,
-        `access_key_id` ...); credentials come from the environment where none are given."""
+        `access_key_id` ...); credentials come from the environment where none are given.
+        Raises: ValueError (the URL names no place)."""
         # A refused TLS or a wrong region is known at the first call, not here.
         network: dict[str, Any] = {}
         if not url.startswith(("memory:", "file:")):
@@ -46,7 +47,12 @@ class RemoteObjects:
                 },
             }
             network.update(options or {})
-        self._store = obstore.store.from_url(url, **network)
+        try:
+            self._store = obstore.store.from_url(url, **network)
+        except (BaseError, ValueError) as error:
+            # Its words are pages of what it parsed.
+            words = f"{url}: no place for objects (as s3://bucket/prefix): {first_line(error)}"
+            raise ValueError(words) from None
 
     def create(self, name: str, data: bytes) -> None:
         with _failing(name):
@@ -86,6 +92,10 @@ class RemoteObjects:
                 obstore.delete(self._store, check_name(name))
         except ObjectMissing:
             pass
+
+
+def first_line(error: Exception) -> str:
+    return (str(error).strip().splitlines() or [type(error).__name__])[0][:200]
 
 
 @contextmanager

@@ -81,6 +81,31 @@ def test_options_are_read_as_people_write_them() -> None:
         load_of(5e6, 1e6, None, "10s", "15d,13mo,3y", None, replicas=2)
 
 
+@pytest.mark.parametrize(
+    ("name", "number"),
+    [
+        *(("peak", number) for number in (float("nan"), float("inf"))),
+        *(("series", number) for number in (-1, 0, float("nan"))),
+        *(("logs_bytes_per_day", number) for number in (-1, float("inf"))),
+        *(("replicas", number) for number in (0, 1_000_000_000)),
+        *(("tenants", number) for number in (0, -4)),
+        *(("queries_per_s", number) for number in (-1, float("nan"))),
+    ],
+)
+def test_no_load_has_such_numbers(name: str, number: float) -> None:
+    given = {"peak": None, "series": None, "replicas": 1, "tenants": 1, name: number}
+    with pytest.raises(ValueError, match=r"--[a-z-]+"):
+        load_of(1e6, scrape="10s", retention="15d,13mo,3y", journal=None, **given)
+
+
+def test_no_load_is_endless_or_at_once() -> None:
+    for rate, scrape in ((float("nan"), "10s"), (1e300, "10s"), (1.0, "0s"), (1.0, "1000y")):
+        with pytest.raises(ValueError, match=r"--points|--scrape|100 years"):
+            load_of(rate, None, None, scrape, "15d,13mo,3y", None, replicas=1)
+    with pytest.raises(ValueError, match="mix"):
+        mix_of("nan,0,0,100")
+
+
 def test_the_mix_is_the_readers_to_say() -> None:
     assert mix_of("0,0,0,100") == (0, 0, 0, 1)
     constants = replace(LOADS["machine"], mix=mix_of("0,0,0,100"))

@@ -28,10 +28,12 @@ class SqlLimits:
 
 
 def ask_sql(data_dir: Path, tenant: str, sql: str, limits: SqlLimits) -> dict[str, Any]:
-    """Columns, rows and whether there are more. Blocks until the answer, at most `timeout_s`.
-    Raises: SqlRefused; Corruption of the catalog."""
+    """Columns, rows, whether there are more, and how many objects were asked. Blocks until the
+    answer, at most `timeout_s`. Raises: SqlRefused; Corruption of the catalog."""
     if importlib.util.find_spec("duckdb") is None:
         raise SqlRefused("DuckDB is not installed: pip install 'sluiceway[sql]'")
+    if not (data_dir / "tiers").is_dir():
+        raise SqlRefused(f"no data directory with rollups at {data_dir}: --data-dir")
     seen = visible(follow(data_dir).catalog(), tenant, data_dir.resolve())
     request = {
         "views": statements(seen),
@@ -42,7 +44,7 @@ def ask_sql(data_dir: Path, tenant: str, sql: str, limits: SqlLimits) -> dict[st
         "memory_bytes_max": limits.memory_bytes_max,
         "threads": limits.threads,
     }
-    return run_child(json.dumps(request), limits.timeout_s)
+    return run_child(json.dumps(request), limits.timeout_s) | {"objects": len(seen.files)}
 
 
 def run_child(request: str, timeout_s: int) -> dict[str, Any]:

@@ -1,0 +1,37 @@
+"""Addresses that are none end a command in one line."""
+
+from pathlib import Path
+
+import pytest
+
+from sluiceway.commands.backup import is_inside
+from sluiceway.commands.server import Server
+from sluiceway.errors import BackendUnavailable
+from sluiceway.objects.embedded import EmbeddedObjects
+from sluiceway.objects.remote import RemoteObjects
+
+
+@pytest.mark.parametrize("address", ["127.0.0.1:port", "nowhere.invalid", "http://127.0.0.1:1"])
+def test_a_wrong_address_is_told(address: str) -> None:
+    with pytest.raises(OSError, match="no answer from http://"):
+        Server(address).text("/ready")
+
+
+@pytest.mark.parametrize("url", ["s3://", "foo://x", "s3:///"])
+def test_a_store_that_is_none_is_told_in_a_line(url: str) -> None:
+    with pytest.raises(ValueError, match="no place for objects") as refused:
+        RemoteObjects(url)
+    assert "\n" not in str(refused.value)
+
+
+def test_a_directory_that_cannot_be_made_is_named(tmp_path: Path) -> None:
+    (tmp_path / "file").touch()
+    with pytest.raises(BackendUnavailable, match="file"):
+        EmbeddedObjects(tmp_path / "file" / "backups").create("a", b"")
+
+
+def test_a_place_within_a_directory(tmp_path: Path) -> None:
+    assert is_inside(f"file://{tmp_path}/data/x", tmp_path / "data")
+    assert is_inside(str(tmp_path / "data"), tmp_path / "other" / ".." / "data")
+    assert not is_inside(str(tmp_path / "data-2"), tmp_path / "data")
+    assert not is_inside("s3://data/x", tmp_path / "data")
