@@ -127,9 +127,10 @@ impl Histogram {
         custom && self.gauge == other.gauge && self.bounds.len() < HISTOGRAM_BUCKETS_MAX
     }
 
-    pub fn memory_bytes(&self) -> usize {
-        let buckets = self.sides[0].capacity() + self.sides[1].capacity();
-        buckets * size_of::<(i32, f64)>() + self.bounds.capacity() * 8
+    /// What it holds, not what was reserved: the same after a restart.
+    pub fn held_bytes(&self) -> usize {
+        (self.sides[0].len() + self.sides[1].len()) * size_of::<(i32, f64)>()
+            + self.bounds.len() * 8
     }
 
     fn is_finite(&self) -> bool {
@@ -301,13 +302,13 @@ impl Folded for Box<[u8]> {
 }
 
 impl HistogramSide {
-    /// Of an input: what its histograms take.
-    pub fn input_bytes(&self, id: u128) -> usize {
-        self.inputs.get(&id).map_or(0, held_bytes)
+    /// Of the total and one input.
+    pub fn held_bytes_with(&self, id: u128) -> usize {
+        self.inputs.get(&id).map_or(0, held_bytes) + self.total.held_bytes()
     }
 
-    pub fn memory_bytes(&self) -> usize {
-        self.inputs.values().map(held_bytes).sum::<usize>() + self.total.memory_bytes()
+    pub fn held_bytes(&self) -> usize {
+        self.inputs.values().map(held_bytes).sum::<usize>() + self.total.held_bytes()
     }
 }
 

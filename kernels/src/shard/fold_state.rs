@@ -175,7 +175,7 @@ fn read_inputs<V: Folded>(input: &mut Bytes) -> Result<BTreeMap<u128, Input<V>>>
 #[cfg(test)]
 mod tests {
     use super::super::budget::FoldRules;
-    use super::super::fold::{Emission, Emitted, NewOutput, Target};
+    use super::super::fold::{Emission, Emitted, HISTOGRAM_BYTES_MAX, NewOutput, Target};
     use super::super::letters::LetterReason;
     use super::*;
     use crate::labels::canonical::push_label;
@@ -315,6 +315,47 @@ mod tests {
         let held = fold.memory_bytes();
         fold.advance(9_000_000);
         assert!(fold.memory_bytes() < held, "inputs that are idle let their bytes go");
+    }
+
+    #[test]
+    fn bytes_held_are_limited_and_the_same_after_a_load() {
+        let mut fold = folding();
+        let mut draft = Draft { schema: -53, count: Count::Float(9.0), ..Draft::default() };
+        draft.custom_bounds = (0..999).map(f64::from).collect();
+        draft.positive = Buckets { spans: vec![(0, 999)], deltas: vec![], counts: vec![1.0; 999] };
+        let mut bytes = Vec::new();
+        assert!(draft.encode(&mut bytes).is_ok());
+        let mut taken = 0;
+        let mut time_ms = 116_000;
+        let new = NewOutput {
+            tenant: 0,
+            budget: "b",
+            metric: "up",
+            overflow_label: String::new(),
+            kind: Kind::Counter,
+        };
+        fold.open_output(1, new, &RULES);
+        let target = Target { output: 1, input: 1 };
+        let mut take = |fold: &mut Fold| {
+            time_ms += 1;
+            let end = bytes.len() as u32;
+            let point = HistogramPoint { series_index: 0, time_ms, start: 0, end };
+            fold.take_histograms(target, &RULES, &mut vec![&point], &bytes)
+        };
+        while take(&mut fold).is_none() {
+            taken += 1;
+            assert!(taken * bytes.len() < HISTOGRAM_BYTES_MAX);
+        }
+        assert!((taken + 3) * bytes.len() > HISTOGRAM_BYTES_MAX);
+        assert_eq!(take(&mut fold), Some(LetterReason::FoldFull));
+        let registry = registry_of(3);
+        let mut again = Fold::default();
+        assert!(again.load(&fold.encode(), &registry).is_ok());
+        assert_eq!(again.memory_bytes(), fold.memory_bytes());
+        let emitted = fold.advance(135_000).histograms;
+        assert_eq!(again.advance(135_000).histograms, emitted);
+        assert_eq!(again.memory_bytes(), fold.memory_bytes());
+        assert_eq!(take(&mut fold), None, "what is settled has gone");
     }
 
     #[test]
