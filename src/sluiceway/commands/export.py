@@ -14,6 +14,7 @@ if TYPE_CHECKING:
 
 ReadKey = Annotated[Text, typer.Option(envvar="SLUICEWAY_KEY", help="A key of scope read.")]
 REQUEST_S_MAX = 300.0
+SPAN_MS_MAX = 100 * 366 * 86_400_000
 
 
 def export(
@@ -48,6 +49,8 @@ def export(
         until_ms = clock.now_ms() if to is None else parse_time("to", to)
         if until_ms <= from_ms:
             raise ValueError("--to must be after --from")
+        if until_ms - from_ms > SPAN_MS_MAX:
+            raise ValueError("--from and --to: at most 100 years apart, it is asked day by day")
         peer = open_peer(http, key, tls_ca, tenant)
         wanted = Wanted(tenant or "default", match, from_ms, until_ms)
         with target(out) as file:

@@ -3,8 +3,10 @@
 from pathlib import Path
 
 import pytest
+import typer
 
 from sluiceway.commands.backup import is_inside
+from sluiceway.commands.export import export
 from sluiceway.commands.server import Server
 from sluiceway.errors import BackendUnavailable
 from sluiceway.objects.embedded import EmbeddedObjects
@@ -35,3 +37,10 @@ def test_a_place_within_a_directory(tmp_path: Path) -> None:
     assert is_inside(str(tmp_path / "data"), tmp_path / "other" / ".." / "data")
     assert not is_inside(str(tmp_path / "data-2"), tmp_path / "data")
     assert not is_inside("s3://data/x", tmp_path / "data")
+
+
+def test_an_export_of_all_times_is_not_begun(capsys: pytest.CaptureFixture[str]) -> None:
+    for begin, end in (("-1e300", None), ("0", "1e18")):
+        with pytest.raises(typer.Exit):
+            export(begin, end, http="127.0.0.1:1")
+        assert "at most 100 years apart" in capsys.readouterr().err
