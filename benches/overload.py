@@ -6,7 +6,7 @@ Capacity is what a few connections get that send as fast as they are answered. T
 from many agents with an interval: a connection each, a batch each interval, and what is refused
 comes back, after Retry-After or (`ignore`) at once. Each run has a server of its own, on a core of
 its own: where `offered` stays below what was wanted, the agents are the limit.
-Bodies repeat, so most are dropped as duplicates once they are durable.
+Each push brings new points: a duplicate would cost the server less than it does in life.
 
 Latency of what is admitted is told twice: as the agents saw it (`acked_ms`; thousands of them wait
 in one process for its core too), and as one more client saw it that sends a small new batch 50
@@ -18,18 +18,21 @@ from __future__ import annotations
 import argparse
 import json
 import os
+import subprocess
 import sys
 import tempfile
 import time
+from collections import Counter
 from collections.abc import Iterator
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
 ROOT = Path(__file__).resolve().parents[1]
 sys.path[:0] = [str(ROOT), str(ROOT / "tests"), str(ROOT / "src")]
-from tests.faults import swarm  # noqa: E402
 from tests.faults.server import ServerUnderTest  # noqa: E402
 
+from agents import Plan, Seen  # noqa: E402
 from fakes.server import remote_write  # noqa: E402
 from openloop import Item, Sender, percentiles  # noqa: E402
 
@@ -37,8 +40,8 @@ SERIES = 500
 """Points of a batch: decoding them is most of the work, as in life."""
 CLOSED_AGENTS = 64
 AGENTS_MAX = 4000
-WARM_S = 3
-BESIDE_PER_S, BESIDE_SERIES, BESIDE_CONNECTIONS = 50, 10, 16
+WARM_S = 10
+BESIDE_PER_S, BESIDE_SERIES, BESIDE_CONNECTIONS = 50, 10, 400
 SERVER_CORE, AGENTS_CORE = 0, 1
 """Apart, so that more agents do not leave the server less."""
 
@@ -63,6 +66,21 @@ def beside(seconds: float) -> Iterator[Item]:
         yield began + number / BESIDE_PER_S, remote_write(rows), BESIDE_SERIES
 
 
+def start(plan: Plan) -> subprocess.Popen[bytes]:
+    """The agents, in a process of their own."""
+    command = [sys.executable, str(ROOT / "benches/agents.py"), json.dumps(asdict(plan))]
+    return subprocess.Popen(command, stdout=subprocess.PIPE)
+
+
+def finish(process: subprocess.Popen[bytes], timeout_s: float) -> Seen:
+    told, _ = process.communicate(timeout=timeout_s)
+    assert process.returncode == 0
+    found: dict[str, Any] = json.loads(told)
+    for name in ("offered", "acked", "refused", "broken"):
+        found[name] = Counter({int(second): count for second, count in found[name].items()})
+    return Seen(**found)
+
+
 def measure(seconds: float, plan: dict[str, Any]) -> dict[str, Any]:
     """One server, one swarm."""
     with tempfile.TemporaryDirectory(prefix="sluiceway-overload-") as base:
@@ -74,13 +92,12 @@ def measure(seconds: float, plan: dict[str, Any]) -> dict[str, Any]:
             assert server.process is not None
             pid = server.process.pid
             before_s = cpu_s(pid)
-            told = {"series": SERIES, "drain_s_max": 0.0, "bodies_repeat": True, "warm_s": WARM_S}
-            told |= plan
-            process = swarm.start(swarm.Plan(server.port, seconds=seconds, **told))
+            told = {"series": SERIES, "warm_s": WARM_S} | plan
+            process = start(Plan(server.port, seconds=seconds, **told))
             url = f"http://127.0.0.1:{server.port}/api/v1/write"
             sender = Sender(url, beside(seconds), BESIDE_CONNECTIONS)
             sender.start()
-            seen = swarm.finish(process, seconds + 120)
+            seen = finish(process, seconds + 120)
             sender.join(seconds + 60)
             spent_s = cpu_s(pid) - before_s
     window = range(WARM_S, int(seconds))
@@ -96,6 +113,7 @@ def measure(seconds: float, plan: dict[str, Any]) -> dict[str, Any]:
         "acked_ms": percentiles(seen.latencies_ms),
         "beside_ms": percentiles([took for _, took in sender.latencies_ms]),
         "beside_refused": sender.refused,
+        "agents_cpu_s": round(seen.cpu_s, 1),
         "cpu_s": round(spent_s, 1),
         "cpu_us_per_request": round(spent_s / max(1, sum(seen.offered.values())) * 1e6),
     }
@@ -119,7 +137,7 @@ def curve(seconds: float, times: list[float]) -> None:
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--seconds", type=float, default=15)
+    parser.add_argument("--seconds", type=float, default=30)
     parser.add_argument("--times", type=float, nargs="+", default=[1, 2, 5, 10])
     arguments = parser.parse_args()
     began = time.monotonic()

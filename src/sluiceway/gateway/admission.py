@@ -8,6 +8,7 @@ However much one tenant sends, some room and some places to park are left for wh
 
 import asyncio
 import random
+from collections import deque
 
 from sluiceway.clock import Clock
 from sluiceway.errors import BackendUnavailable, Overloaded
@@ -23,12 +24,18 @@ from sluiceway.gateway.lanes import (
     too_long,
 )
 from sluiceway.gateway.limits import GatewayConfig
+from sluiceway.gateway.pace import Pace
 from sluiceway.gateway.quota.interface import LimitsOf, QuotaLimiter, Verdict, unlimited
 from sluiceway.gateway.rounds import Fit, Rounds
 
 NO_PLACE = "too many requests wait for room"
 SHARE = 4
 """A tenant may hold this many times what it leaves free: alone 4/5 of the room, two 4/9 each."""
+SWEEP_S = 0.05
+"""How much longer than `parked_s_max` a request may wait."""
+OFFER = 1.1
+"""Times what was acked, those who are refused are told to come back: where just as many came as
+went, any gap between them would be lost, and the measured rate would fall by it each time."""
 
 
 class Admission:
@@ -49,13 +56,25 @@ class Admission:
         self._limits = limits
         self._clock = clock
         self._random = randomness
+        self.jitter = randomness.random
         self._limiter = limiter
         self._lanes = Lanes(limits, limits_of, limiter is not None, refusal_of)
         self._rounds = Rounds(self._fit)
         self._drain = DrainRate(clock.monotonic_s())
+        self.pace = Pace(limits.requests_in_flight_max, limits.parked_max)
         self.bytes_in_flight = 0
         self.requests_in_flight = 0
         self.parked_count = 0
+        """Those that wait, unread, for their rate or for room; `_queued` wait for room."""
+        self._queued = 0
+        self._waits: deque[tuple[float, Parked]] = deque()
+        """Those, and some that wait no longer, in the order in which their time ends."""
+
+    @property
+    def places_free(self) -> int:
+        """Requests that would be let in now, of one tenant alone; 0 where some wait."""
+        free = self.pace.in_flight_max - self.requests_in_flight
+        return 0 if self._queued else max(0, (free * SHARE + SHARE) // (SHARE + 1))
 
     # In and out
     def enter(self, tenant: str, declared_bytes: int, now_s: float, any_size: bool = False) -> Room:
@@ -83,7 +102,7 @@ class Admission:
         # `_fit` and `_take` in place: this is every request's way, and a call costs.
         limits = self._limits
         bytes_free = limits.bodies_in_flight_bytes_max - self.bytes_in_flight
-        requests_free = limits.requests_in_flight_max - self.requests_in_flight
+        requests_free = self.pace.in_flight_max - self.requests_in_flight
         if (
             not (self._rounds.stuck or lane.queue)
             and declared_bytes <= bytes_free
@@ -105,9 +124,12 @@ class Admission:
             room.taken = True
         return room
 
-    def full(self, tenant: str, declared_bytes: int, now_s: float) -> Overloaded | None:
-        """What `enter` and `park` would end in at once: others of the tenant wait for room, and
-        there is no place beside them. None where a rate, a size or a new limit may decide."""
+    def full(
+        self, tenant: str, declared_bytes: int, now_s: float, round_s: float
+    ) -> Overloaded | None:
+        """What `enter` and `park` would end in at once: others of the tenant wait for room, or
+        will once this round of the loop is over, and there is no place beside them. None where a
+        rate, a size or a new limit may decide."""
         lane = self._lanes.by_tenant.get(tenant)
         if (
             lane is None
@@ -115,17 +137,21 @@ class Admission:
             or lane.refusal
             or now_s >= lane.look_at_s
             or declared_bytes > lane.body_bytes_max
-            or not lane.queue
-            or lane.parked_count < self._limits.parked_max - self.parked_count
         ):
             return None
-        return self._no_room(lane, declared_bytes, NO_PLACE)
+        if lane.coming_s != round_s:
+            lane.coming, lane.coming_s = 0, round_s
+        free = self.pace.in_flight_max - self.requests_in_flight
+        will_wait = lane.coming - max(1, min(free, SHARE * free - lane.requests_in_flight))
+        if (lane.queue or will_wait >= 0) and self._no_place(lane, max(0, will_wait)):
+            return self._no_room(lane, declared_bytes, NO_PLACE)
+        lane.coming += 1
+        return None
 
     async def park(self, room: Room) -> None:
         """Wait, unread, for the tenant's rate and for room, and take it. Raises: Overloaded."""
         lane, verdict = room.lane, room.verdict
-        # By what is free: one tenant gets half of the places, and two a third each.
-        if lane.parked_count >= self._limits.parked_max - self.parked_count:
+        if self._no_place(lane):
             self._refund(room)
             if verdict.outcome == "wait":
                 raise self._over_rate(lane, verdict)
@@ -142,6 +168,14 @@ class Admission:
         finally:
             lane.parked_count -= 1
             self.parked_count -= 1
+
+    def _no_place(self, lane: Lane, before: int = 0) -> bool:
+        """By what is free: one tenant gets half of the places, and two a third each. `before`: of
+        this tenant, that will wait too."""
+        return (
+            lane.parked_count + before >= self._limits.parked_max - self.parked_count - before
+            or len(lane.queue) + before >= self.pace.waiting_max - self._queued - before
+        )
 
     def grow(self, room: Room, more_bytes: int) -> None:
         """Charge bytes that nobody declared. Raises: Overloaded."""
@@ -162,6 +196,7 @@ class Admission:
         now_s = self._clock.monotonic_s()
         if points is not None:
             drain.acked_bytes += body_bytes + REQUEST_COST_BYTES
+            self.pace.acked += 1
             if now_s >= drain.due_s:
                 drain.measure(now_s)
             if lane.behind_until_s > now_s:
@@ -197,7 +232,7 @@ class Admission:
     def _slot_s(self, body_bytes: int) -> float:
         """How long one request keeps the gateway busy, at this tenant's turns."""
         turns = max(1, self._rounds.waiting)
-        return (body_bytes + REQUEST_COST_BYTES) * turns / self._drain.bytes_per_s
+        return (body_bytes + REQUEST_COST_BYTES) * turns / (self._drain.bytes_per_s * OFFER)
 
     def _over_rate(self, lane: Lane, verdict: Verdict) -> Overloaded:
         status = 429 if lane.limits.over_rate == "refuse" else 503
@@ -207,6 +242,7 @@ class Admission:
 
     def _no_room(self, lane: Lane, body_bytes: int, words: str) -> Overloaded:
         self._drain.note_busy()
+        self.pace.note_crowd()
         drain_s = self.bytes_in_flight / self._drain.bytes_per_s
         return Behind(self._behind_s(lane, drain_s, self._slot_s(body_bytes)), words)
 
@@ -214,7 +250,7 @@ class Admission:
     def _fit(self, parked: Parked) -> Fit:
         lane, body_bytes = parked.room.lane, parked.room.declared_bytes
         bytes_free = self._limits.bodies_in_flight_bytes_max - self.bytes_in_flight
-        requests_free = self._limits.requests_in_flight_max - self.requests_in_flight
+        requests_free = self.pace.in_flight_max - self.requests_in_flight
         if body_bytes > bytes_free or requests_free <= 0:
             return Fit.NO_ROOM
         fits = lane.requests_in_flight == 0 or (  # one goes, however small the limit of them all
@@ -233,21 +269,37 @@ class Admission:
         room.taken = True
 
     async def _wait_for_room(self, room: Room) -> None:
-        future: asyncio.Future[None] = asyncio.get_running_loop().create_future()
+        loop = asyncio.get_running_loop()
+        future: asyncio.Future[None] = loop.create_future()
         parked = Parked(room, future)
         self._rounds.add(parked)
         self._let_in()
         if room.taken:
             return
         self._drain.note_busy()
+        self.pace.note_crowd()
+        self._queued += 1
+        if not self._waits:
+            loop.call_later(SWEEP_S, self._sweep, loop)
+        self._waits.append((loop.time() + self._limits.parked_s_max, parked))
         try:
-            await asyncio.wait_for(future, self._limits.parked_s_max)
-        except TimeoutError:
-            words = "no room for the body in time"
-            raise self._no_room(room.lane, room.declared_bytes, words) from None
+            await future
         finally:
+            self._queued -= 1
             if self._rounds.withdraw(parked):
                 self._let_in()
+
+    def _sweep(self, loop: asyncio.AbstractEventLoop) -> None:
+        """Refuse those that waited too long: one timer for all, as they come one after another."""
+        now_s, waits = loop.time(), self._waits
+        while waits and (waits[0][1].future.done() or waits[0][0] <= now_s):
+            parked = waits.popleft()[1]
+            if not parked.future.done():
+                words = "no room for the body in time"
+                room = parked.room
+                parked.future.set_exception(self._no_room(room.lane, room.declared_bytes, words))
+        if waits:
+            loop.call_later(SWEEP_S, self._sweep, loop)
 
     def _let_in(self) -> None:
         while (parked := self._rounds.take()) is not None:

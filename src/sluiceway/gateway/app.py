@@ -12,11 +12,11 @@ from sluiceway.errors import BackendUnavailable, Overloaded, SluicewayError, Ten
 from sluiceway.gateway.doors.interface import Answer, Door
 from sluiceway.gateway.doors.otlp_http import OtlpHttp
 from sluiceway.gateway.doors.remote_write import RemoteWrite
+from sluiceway.gateway.held import Crowd
 from sluiceway.gateway.keys import Keyring
 from sluiceway.gateway.keys import Scope as KeyScope
 from sluiceway.gateway.proxy import ReadProxy
 from sluiceway.gateway.receive import CLOSE, Receive, Receiver, Scope, Send, respond
-from sluiceway.gateway.server import Crowd
 from sluiceway.telemetry import Metrics
 
 DOORS: dict[str, Door] = {
@@ -30,6 +30,10 @@ class Nobody:
     """The crowd of a process that takes no writes."""
 
     parked_count = 0
+    places_free = 0
+
+    def jitter(self) -> float:
+        return 0.0
 
 
 NOBODY = Nobody()
@@ -76,12 +80,14 @@ class GatewayApp:
             return self._receiver.take(door, scope, receive, send)
         return self._answer(scope, receive, send)
 
-    def refuse_at_once(self, target: bytes, headers: list[tuple[bytes, bytes]]) -> Answer | None:
+    def refuse_at_once(
+        self, target: bytes, headers: list[tuple[bytes, bytes]], round_s: float
+    ) -> Answer | None:
         """The answer to a write that finds no room, by its head; None: it goes the usual way."""
         door = DOORS_BY_TARGET.get(target)
         if door is None or self._receiver is None:
             return None
-        return self._receiver.refuse_at_once(door, dict(headers))
+        return self._receiver.refuse_at_once(door, dict(headers), round_s)
 
     async def _answer(self, scope: Scope, receive: Receive, send: Send) -> None:
         path = scope["path"]

@@ -33,6 +33,8 @@ class Lane:
         "body_bytes_max",
         "bytes_in_flight",
         "bytes_in_flight_max",
+        "coming",
+        "coming_s",
         "credit_bytes",
         "in_round",
         "limits",
@@ -59,6 +61,8 @@ class Lane:
         self.bytes_in_flight_max = 0
         self.requests_in_flight = 0
         self.requests_in_flight_max = 0
+        self.coming, self.coming_s = 0, 0.0
+        """Heads of the loop's round `coming_s` that are to be let in or parked behind it."""
         self.parked_count = 0
         """Those that wait for their rate, and those in `queue`, which wait for room."""
         self.queue: deque[Parked] = deque()

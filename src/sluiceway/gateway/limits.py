@@ -19,7 +19,7 @@ class GatewayConfig:
     """Bodies held at once, declared or read; past it requests are parked, then 503."""
     requests_in_flight_max: int = 1024
     """Write requests between their head and their answer."""
-    parked_max: int = 128
+    parked_max: int = 512
     """Requests that wait, unread, for room or for their tenant's rate. One tenant gets half of the
     places, and whoever else comes some of the rest; past that, 503."""
     parked_s_max: float = 2.0

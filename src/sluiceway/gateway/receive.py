@@ -126,9 +126,10 @@ class Receiver:
                 self._metrics.count("sluiceway_write_requests_total", (door.name, status))
         await respond(answer, send)
 
-    def refuse_at_once(self, door: Door, headers: Headers) -> Answer | None:
-        """What `take` would answer at once where the tenant has no room and no place to wait; None
-        where anything else decides. Takes nothing, and waits for nothing."""
+    def refuse_at_once(self, door: Door, headers: Headers, round_s: float) -> Answer | None:
+        """What `take` would answer at once where the tenant has no room and no place to wait,
+        counting those of this round of the loop that are before it; None where anything else
+        decides. Takes nothing, and waits for nothing."""
         length = headers.get(b"content-length", b"")
         if not (self.accepting and length.isdigit() and len(length) < 16) or b"expect" in headers:
             return None
@@ -137,7 +138,8 @@ class Receiver:
             door.payload(headers)
         except (TenantFault, BackendUnavailable):
             return None
-        error = self.admission.full(tenant, int(length), self._clock.monotonic_s())
+        now_s = self._clock.monotonic_s()
+        error = self.admission.full(tenant, int(length), now_s, round_s)
         if error is None:
             return None
         answer = self._refuse(door, headers, error, True, tenant)

@@ -3,8 +3,8 @@
 Invariant: a connection that does not send a whole head in time, or sends too long a one, is cut
 before the application hears of it; the number of connections is bounded. A write that finds no room
 is refused from its head, without a task, a scope or a cycle of ASGI: past capacity what a refusal
-costs is what is left for those that are admitted. Who comes back before it was told to is answered,
-and then not read for a while.
+costs is what is left for those that are admitted. Who comes back before it was told to is answered
+later (`held`).
 """
 
 import asyncio
@@ -19,6 +19,7 @@ import uvicorn
 from uvicorn.protocols.http.httptools_impl import STATUS_LINE, HttpToolsProtocol
 
 from sluiceway.gateway.doors.interface import Answer
+from sluiceway.gateway.held import HELD_S_MAX, Crowd, HeldRefusals
 from sluiceway.gateway.limits import GatewayConfig
 
 TLS_CHECK_S = 2.0
@@ -26,19 +27,25 @@ JOINED_BYTES_MAX = 64 * 1024
 CONTINUE = b"HTTP/1.1 100"
 WRITE_PATHS = (b"/api/v1/write", b"/api/v1/otlp/", b"/v1/")
 
-PAUSED_S_MAX = 1.0
-"""How long a connection whose client comes back before it was told to is not read, after each
-refusal: what waits in the system's buffers costs nothing. Short, as a proxy may share it."""
-
 BACKLOG = 4096
 """Connections that the system keeps for a loop that is behind: past it, a sender's next attempt is
 a second later, then three, then seven. The system may allow fewer (`net.core.somaxconn`)."""
 
 
-class Crowd(Protocol):
-    """Requests that wait unread, all tenants' together."""
+ACCEPTS_A_ROUND = 64
+"""Connections taken in one round of the loop."""
 
-    parked_count: int
+
+HEADS_UNASKED = 8
+"""Of one round of the loop, where nobody waits: the next ones are looked at before they become
+tasks, as all heads of a round are read before the first of them is let in."""
+
+
+class Round:
+    """One round of the loop: uvloop's clock stands between two polls."""
+
+    began_s = 0.0
+    heads = 0
 
 
 class DoorKeeper(Protocol):
@@ -46,8 +53,11 @@ class DoorKeeper(Protocol):
 
     crowd: Crowd
 
-    def refuse_at_once(self, target: bytes, headers: list[tuple[bytes, bytes]]) -> Answer | None:
-        """The answer to a write that its head alone decides, or None: it goes the usual way."""
+    def refuse_at_once(
+        self, target: bytes, headers: list[tuple[bytes, bytes]], round_s: float
+    ) -> Answer | None:
+        """The answer to a write that its head alone decides, or None: it goes the usual way.
+        `round_s`: the same for heads of one round of the loop, as far as is known."""
 
 
 class Refused:
@@ -96,7 +106,7 @@ class HeadWithBody:
         return getattr(self._transport, name)
 
 
-def refusal(protocol: HttpToolsProtocol, keeper: DoorKeeper) -> Answer | None:
+def refusal(protocol: HttpToolsProtocol, keeper: DoorKeeper, round_s: float) -> Answer | None:
     """The answer where a head decides it, and its connection can go on behind the body."""
     if (
         not protocol.url.startswith(WRITE_PATHS)
@@ -106,7 +116,7 @@ def refusal(protocol: HttpToolsProtocol, keeper: DoorKeeper) -> Answer | None:
         or not protocol.parser.should_keep_alive()
     ):
         return None
-    return keeper.refuse_at_once(protocol.url, protocol.headers)
+    return keeper.refuse_at_once(protocol.url, protocol.headers, round_s)
 
 
 class RefusingProtocol(HttpToolsProtocol):
@@ -115,20 +125,26 @@ class RefusingProtocol(HttpToolsProtocol):
     plain: asyncio.Transport
     come_back_s = 0.0
     """On the loop's clock: when a refused client was told to come back."""
+    held_answer: Answer | None = None
 
-    def refuse(self, answer: Answer) -> None:
+    def refuse(self, answer: Answer, held: HeldRefusals) -> None:
         self.scope["method"] = "POST"  # says that the head is whole
         self.cycle = REFUSED
-        now_s = self.loop.time()
-        came_early = now_s < self.come_back_s
-        self.come_back_s = now_s + retry_after_s(answer)
-        self.plain.write(whole(answer, self.server_state.default_headers))
-        if came_early:
-            self.flow.pause_reading()
-            self.loop.call_later(PAUSED_S_MAX, self._read_on)
+        self.held_answer = answer
+        self.flow.pause_reading()
+        if self.loop.time() < self.come_back_s:
+            held.hold(self, self.loop)
+        else:
+            self.loop.call_later(held.spread_s(), self.let_go)
 
-    def _read_on(self) -> None:
-        if not self.plain.is_closing():
+    def _tell(self, answer: Answer) -> None:
+        self.come_back_s = self.loop.time() + retry_after_s(answer)
+        self.plain.write(whole(answer, self.server_state.default_headers))
+
+    def let_go(self) -> None:
+        answer, self.held_answer = self.held_answer, None
+        if answer is not None and not self.plain.is_closing():
+            self._tell(answer)
             self.flow.resume_reading()
 
 
@@ -136,6 +152,9 @@ def limited_protocol(
     limits: GatewayConfig, keeper: DoorKeeper | None = None
 ) -> type[HttpToolsProtocol]:
     """uvicorn's protocol with a deadline and a size limit on heads."""
+    held, this_round = None, Round()
+    if keeper is not None:
+        held = HeldRefusals(keeper.crowd, min(HELD_S_MAX, limits.keep_alive_s / 2))
 
     class LimitedProtocol(RefusingProtocol):
         head_bytes = 0
@@ -184,10 +203,15 @@ def limited_protocol(
             if self.head_timer is not None:
                 self.head_timer.cancel()
                 self.head_timer = None
-            if keeper is not None and keeper.crowd.parked_count:
-                answer = refusal(self, keeper)
-                if answer is not None:
-                    return self.refuse(answer)
+            if held is not None and keeper is not None:
+                round_s = self.loop.time()
+                if round_s != this_round.began_s:
+                    this_round.began_s, this_round.heads = round_s, 0
+                this_round.heads += 1
+                if keeper.crowd.parked_count or this_round.heads > HEADS_UNASKED:
+                    answer = refusal(self, keeper, round_s)
+                    if answer is not None:
+                        return self.refuse(answer, held)
             self.come_back_s = 0.0
             # An ack is a head alone, and so is every answer to HEAD.
             if self.url.startswith(WRITE_PATHS) or self.parser.get_method() == b"HEAD":
@@ -220,7 +244,19 @@ def whole(answer: Answer, more_headers: Sequence[tuple[bytes, bytes]]) -> bytes:
 
 
 class HttpServer(uvicorn.Server):
-    """uvicorn without its signal handlers: the process that wires it owns them."""
+    """uvicorn without its signal handlers: the process that wires it owns them.
+
+    Its loop (libuv since 1.45) takes one connection of a listener in each of its rounds, and past
+    capacity a round lasts long: each listener is registered several times.
+    """
+
+    async def startup(self, sockets: list[socket.socket] | None = None) -> None:
+        given = sockets or []
+        self._twins = [one.dup() for one in given for _ in range(ACCEPTS_A_ROUND - 1)]
+        await super().startup([*given, *self._twins] or None)
+
+    async def shutdown(self, sockets: list[socket.socket] | None = None) -> None:
+        await super().shutdown([*(sockets or []), *self._twins])
 
     @contextlib.contextmanager
     def capture_signals(self) -> Iterator[None]:

@@ -112,6 +112,7 @@ class Life:
         if watch is not None:
             tasks.append(asyncio.ensure_future(watch))
         gc.freeze()
+        gc.set_threshold(20_000, 20, 50)
         gc.enable()
         log.info("listening", http=self._config.http, data_dir=str(self._config.data_dir))
         try:

@@ -7,6 +7,7 @@ import random
 from collections import Counter
 from collections.abc import Awaitable, Callable
 from dataclasses import replace
+from itertools import count
 
 import pytest
 
@@ -352,10 +353,11 @@ def test_every_refusal_of_a_tenant_is_spread() -> None:
 
 def test_full_says_what_enter_and_park_would_end_in() -> None:
     """And takes nothing: not where there is room, nor a place, nor where a rate decides."""
+    rounds = count(1.0)
 
     async def story(door: Door) -> None:
         def full(tenant: str = "a", body_bytes: int = 100) -> Overloaded | None:
-            return door.admission.full(tenant, body_bytes, door.clock.monotonic_s())
+            return door.admission.full(tenant, body_bytes, door.clock.monotonic_s(), next(rounds))
 
         assert full() is None, "nobody was here yet"
         held = []
@@ -381,3 +383,21 @@ def test_full_says_what_enter_and_park_would_end_in() -> None:
         assert full() is None
 
     at_the_door(story, tenants={"rated": WriteLimits(requests_per_s=1)})
+
+
+def test_full_counts_those_that_came_in_the_same_round() -> None:
+    async def story(door: Door) -> None:
+        def full(tenant: str, round_s: float) -> Overloaded | None:
+            return door.admission.full(tenant, 100, door.clock.monotonic_s(), round_s)
+
+        for tenant in "ab":
+            door.admission.leave(await door.come(tenant), 1)
+        told = [full("a", 1.0) is None for _ in range(40)]
+        may_come = told.index(False)
+        # One tenant's 4/5 of the room, and half of the places.
+        assert 8 <= may_come - SMALL.parked_max // 2 <= SMALL.requests_in_flight_max
+        assert not any(told[may_come:])
+        assert full("b", 1.0) is None, "another tenant's do not count"
+        assert full("a", 2.0) is None, "nor another round's: they are in, or wait"
+
+    at_the_door(story)
