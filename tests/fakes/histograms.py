@@ -59,7 +59,10 @@ class Histogram:
         return (self.schema, self.zero_threshold, *counts, *sides, self.bounds, self.is_gauge)
 
     def brought(self, schema: int, zero_threshold: float) -> "Histogram":
-        return _together([self], schema, zero_threshold)
+        if schema == CUSTOM_SCHEMA:
+            return self
+        own = _together([self], self.schema, max(self.zero_threshold, zero_threshold))
+        return _together([own], schema, own.zero_threshold)
 
     def nothing(self) -> "Histogram":
         own = self.brought(self.schema, self.zero_threshold)
@@ -158,9 +161,22 @@ def _together(parts: list[Histogram], schema: int, zero_threshold: float) -> His
 
 
 def added(parts: Iterable[Histogram]) -> Histogram:
-    parts = [part.brought(part.schema, part.zero_threshold) for part in parts]
+    """In the finest layout that holds all of it."""
+    parts = list(parts)
     schema = min(part.schema for part in parts)
-    return _together(parts, schema, max(part.zero_threshold for part in parts))
+    wide = max(part.zero_threshold for part in parts)
+    while True:
+        brought = [part.brought(schema, wide) for part in parts]
+        wider = max(part.zero_threshold for part in brought)
+        if wider == wide:
+            return _together(brought, schema, wide)
+        wide = wider
+
+
+def alike(one: Histogram, other: Histogram) -> bool:
+    """The same but for a zero bucket that the order of adding made wider."""
+    wide = max(one.zero_threshold, other.zero_threshold)
+    return one.brought(one.schema, wide).seen() == other.brought(other.schema, wide).seen()
 
 
 def read(data: bytes) -> Histogram:

@@ -1,8 +1,8 @@
 //! Native histograms that can be added: read from their canonical bytes (docs/formats/histogram.md),
 //! subtracted, brought to one layout, added, written again. The rules: docs/formats/policy.md.
 //!
-//! Invariant: a zero bucket never ends within a bucket that holds something, so that the layout of a
-//! sum is the same in whatever order its parts are added.
+//! Invariant: a zero bucket never ends within a bucket that holds something, so that a sum that grows
+//! coarser never looks like a reset.
 
 use super::fold_side::{Folded, HistogramSide, Input, Kind, Number};
 use super::registry_bytes::{Input as Bytes, Output as Out, corrupt};
@@ -162,6 +162,8 @@ impl Histogram {
         if self.is_custom() {
             return;
         }
+        // First the zero bucket: what goes into it is finer now than it will be.
+        self.widen(zero_threshold);
         if schema < self.schema {
             let shift = self.schema - schema;
             for buckets in &mut self.sides {
@@ -169,7 +171,11 @@ impl Histogram {
                 add_equal(buckets);
             }
             self.schema = schema;
+            self.widen(zero_threshold);
         }
+    }
+
+    fn widen(&mut self, zero_threshold: f64) {
         let mut wider = self.zero_threshold.max(zero_threshold);
         loop {
             self.zero_threshold = wider;
@@ -387,8 +393,12 @@ mod tests {
     fn a_sum_is_at_the_coarsest_and_wide_enough_at_zero() {
         let mut sum = of(2, 0.0, &[(-3, 1.0), (1, 2.0), (4, 4.0), (5, 8.0)]);
         sum.add(&of(0, 0.75, &[(1, 16.0), (9, 32.0)]));
-        // 0.75 lies within (0.5, 1], which -3 came into.
-        assert_eq!((sum.schema, sum.zero_threshold, sum.zero_count), (0, 1.0, 1.0));
+        // 0.75 takes -3 in, which ends at 0.6; (0.5, 1] is empty then.
+        assert_eq!((sum.schema, sum.zero_threshold, sum.zero_count), (0, 0.75, 1.0));
+        // One that is cut in two widens it.
+        let mut cut = of(2, 0.5, &[(-2, 1.0)]);
+        cut.add(&of(0, 0.6, &[]));
+        assert_eq!((cut.zero_threshold, cut.zero_count), (2_f64.powf(-0.5), 1.0));
         assert_eq!(sum.sides[0], [(1, 22.0), (2, 8.0), (9, 32.0)]);
         let bytes = sum.write();
         assert_eq!(Histogram::read(&bytes).expect("sound"), Some(sum));
@@ -418,6 +428,12 @@ mod tests {
         for anew in [moved, finer, narrower, said] {
             assert_eq!(anew.since(&before).sides, anew.sides);
         }
+        // What the wider zero bucket takes in does not come into a coarser bucket that it would cut.
+        let near = of(2, 0.25, &[(-5, 5.0)]).since(&of(2, 0.25, &[(-5, 4.0)]));
+        assert_eq!(near.sides[0], [(-5, 1.0)]);
+        let wide = Histogram { zero_count: 5.0, count: 5.0, ..of(-2, 0.5, &[]) };
+        let increase = wide.since(&of(2, 0.25, &[(-5, 4.0)]));
+        assert_eq!((increase.count, increase.zero_count), (1.0, 1.0));
         let coarser = of(0, 0.5, &[(1, 6.0), (2, 2.0)]);
         assert_eq!(coarser.since(&before).sides[0], [(1, 1.0)]);
         let nan = Histogram { sum: f64::NAN, ..of(1, 0.25, &[(1, 7.0), (3, 2.0)]) };
