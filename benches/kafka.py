@@ -36,24 +36,24 @@ def cpu_s(pid: int) -> float:
     return (int(fields[11]) + int(fields[12])) / 100
 
 
-def bodies(count: int) -> list[bytes]:
-    """A scrape of one target after another, each series once a round."""
+def bodies(count: int, targets: int = 1) -> list[bytes]:
+    """One scrape after another of each of the targets in turn; none has a series of another's."""
     labels = [
         {
             "__name__": f"http_requests_total_{number % 20}",
-            "instance": f"10.0.0.{number % 50}:9100",
+            "instance": f"10.0.{number // SERIES}.{number % 50}:9100",
             "job": "node",
             "handler": f"/api/v1/resource/{number}",
             "method": "GET",
             "code": "200",
             "i": str(number),
         }
-        for number in range(SERIES)
+        for number in range(SERIES * targets)
     ]
     return [
         remote_write(
-            (each, [(START_MS + 10_000 * at, float(at * 7 + number))])
-            for number, each in enumerate(labels)
+            (each, [(START_MS + 10_000 * (at // targets), float(at * 7 + number))])
+            for number, each in enumerate(labels[at % targets * SERIES :][:SERIES])
         )
         for at in range(count)
     ]
@@ -106,8 +106,11 @@ def main() -> None:
     parser.add_argument("--pairs", type=int, default=3)
     parser.add_argument("--requests", type=int, default=1_500)
     parser.add_argument("--connections", type=int, default=8)
+    parser.add_argument("--compression", default="lz4", help="kafka.compression")
+    parser.add_argument("--level", default="-1", help="of it; -1 is the client's own choice")
+    parser.add_argument("--targets", type=int, default=1, help="whose scrapes come in turn")
     given = parser.parse_args()
-    sent, ratios = bodies(given.requests), []
+    sent, ratios = bodies(given.requests, given.targets), []
     with (
         tempfile.TemporaryDirectory(prefix="sluiceway-kafka-") as base,
         Kafka(Path(base) / "kafka") as kafka,
@@ -121,6 +124,8 @@ def main() -> None:
             settings.write_text(
                 f'journal = "kafka"\n[kafka]\nbrokers = "{kafka.addresses}"\n'
                 f'topic = "pair-{pair}"\nreplication = 1\n'
+                f'compression = "{given.compression}"\n'
+                f'[kafka.settings]\n"compression.level" = "{given.level}"\n'
             )
             tried = (sent, broker.pid, given.connections)
             own = measure(Server(place / "own"), *tried)

@@ -4,7 +4,7 @@
     python benches/shards.py --pairs 6 --requests 4000 --behind
 
 A gateway and one shard, and a gateway and two shards, on the same bodies, in turns of which every
-other begins with two; from the first byte to the last point applied each process' CPU time is read,
+other begins with two; from the first byte to the last point sealed each process' CPU time is read,
 over all points that were sent: nothing is taken off, seals and merges are in it. What one shard's
 process needs, over what the busier of two needs, is how many times the load two take where each has
 a core: this machine's two cores run the broker, the gateway and the sender as well.
@@ -117,6 +117,8 @@ def measure(
         while sum(map(received, parts)) < points:
             assert time.monotonic() < until_s
             time.sleep(0.5)  # seldom: an answer costs more than a thousand points
+        for part in parts:
+            assert part.call("POST", "/admin/v1/flush")[0] == 200
         spent = [(cpu_s(pid) - was) / points * 1e6 for pid, was in zip(pids, before, strict=True)]
         shares = [round(received(part) / points, 2) for part in parts]
     busiest, share = max(spent[1:]), max(shares)

@@ -16,6 +16,11 @@ from confluent_kafka.admin import AdminClient
 from fakes import waiting
 from fakes.server import Server, free_port, remote_write
 from services.kafka import Broker, Kafka
+from sluiceway.journal.config import KafkaConfig
+from sluiceway.journal.kafka.consumer import PartitionReader
+from sluiceway.journal.kafka.feed import GATHER_S, RECORDS_MAX, WAIT_S
+from sluiceway.journal.kafka.producer import KafkaProducer
+from sluiceway.journal.kafka.topic import open_topic
 
 BACK_S_MAX = 40.0
 """Until a broker that was killed and started again has its partitions back."""
@@ -259,6 +264,35 @@ def test_another_topic_by_the_same_name_is_refused(kafka: Kafka, tmp_path: Path)
     assert served.process is not None
     assert served.process.wait(30) == 1
     assert "this directory belongs to" in served.log_path.read_text()
+
+
+def test_what_comes_while_records_wait_is_fetched_together(kafka: Kafka) -> None:
+    """A record a millisecond, taken with the feed's rest in between: no wake-up for each."""
+    config = KafkaConfig(brokers=kafka.addresses, topic="gathered", replication=1, linger_ms=0)
+    open_topic(config, 0)
+    producer, reader, count = KafkaProducer(config), PartitionReader(config, 0), 300
+    producer.start()
+    reader.seek(0)
+
+    def write() -> None:
+        for _ in range(count):
+            producer.send(0, "acme", b"one", lambda offset, error: None)
+            time.sleep(0.001)
+
+    writing = threading.Thread(target=write)
+    writing.start()
+    offsets: list[int] = []
+    takes = 0
+    while len(offsets) < count:
+        found = reader.take(RECORDS_MAX, WAIT_S)
+        offsets += [offset for offset, _ in found]
+        takes += bool(found)
+        time.sleep(GATHER_S)
+    writing.join()
+    reader.close()
+    assert producer.close(20)
+    assert offsets == list(range(count))
+    assert takes <= count / 3
 
 
 def test_another_machine_takes_the_shard_with_all_that_was_acked(

@@ -92,6 +92,10 @@ LEVERS = (
         lambda load, prices: (replace(load, replicas=1), prices),
     ),
     Lever(
+        'the log packed by zstd (`compression = "zstd"`)', "CPU of gateways and shards",
+        lambda load, prices: (replace(load, kafka_compression="zstd"), prices),
+    ),
+    Lever(
         "Kafka in one zone", "acks while that zone is down",
         lambda load, prices: (replace(load, zones=1), prices),
     ),

@@ -49,6 +49,7 @@ class Load:
     replicas: int = 1
     """Copies of what lies on local disks, and shards that hold each series in memory."""
     journal: Literal["embedded", "kafka"] = "embedded"
+    kafka_compression: Literal["lz4", "zstd"] = "lz4"
     kafka_replicas: int = 3
     kafka_s: float = 6 * HOUR_S
     zones: int = 3
@@ -165,8 +166,8 @@ CoreItems = list[tuple[Signal, str, str, float, Basis]]
 
 def _cores(load: Load, figures: Figures) -> tuple[float, CoreItems]:
     """Cores at peak, by what they do."""
-    factor = figures["kafka_cpu_factor"] if load.journal == "kafka" else 1.0
-    of_kafka = ("kafka_cpu_factor",) if load.journal == "kafka" else ()
+    of_kafka = (_packed(load, "cpu_factor"),) if load.journal == "kafka" else ()
+    factor = figures[of_kafka[0]] if of_kafka else 1.0
     ingest = load.peak_points_per_s / 1e6 * figures["ingest_cpu_s_per_million"] * factor
     rollup = load.points_per_s / figures["rollup_points_per_s_per_core"]
     queries = load.queries_per_s * figures["query_core_s"]
@@ -234,6 +235,11 @@ def _storage(load: Load, prices: Prices, figures: Figures, sizes: dict[str, floa
     return items
 
 
+def _packed(load: Load, what: str) -> str:
+    """The figure's name for how the log's batches are packed."""
+    return f"kafka_{what}" if load.kafka_compression == "lz4" else f"kafka_zstd_{what}"
+
+
 def _journal(load: Load, prices: Prices, figures: Figures) -> list[Item]:
     if load.journal == "embedded":
         per_s = load.points_per_s * figures["journal_bytes_per_point"]
@@ -241,8 +247,8 @@ def _journal(load: Load, prices: Prices, figures: Figures) -> list[Item]:
         size = per_s * HOUR_S * load.replicas / figures["disk_fill"]
         dollars = size / GB * prices.storage_of("shared")
         return [Item("metrics", "journal", "disk: nvme", size / TB, "TB", dollars, "measured")]
-    per_s = load.points_per_s * figures["kafka_bytes_per_point"]
-    basis = figures.basis("kafka_bytes_per_point")
+    per_point = _packed(load, "bytes_per_point")
+    per_s, basis = load.points_per_s * figures[per_point], figures.basis(per_point)
     size = per_s * load.kafka_s * load.kafka_replicas / figures["disk_fill"]
     ssd = prices.storage_gb_month.ssd
     crossed = per_s * MONTH_S * crossings(load.zones, load.kafka_replicas, load.replicas)
