@@ -85,6 +85,10 @@ def test_what_would_be_no_backup_is_refused(tmp_path: Path) -> None:
         right = ("--data-dir", str(server.directory), "--http", f"127.0.0.1:{server.port}")
         status, told = run("backup", *right, "--to", str(server.directory / "backups"))
         assert status == 1 and "is in the data directory" in told, told
+        theirs = ("--data-dir", str(other.directory), "--http", f"127.0.0.1:{other.port}")
+        assert run("backup", *theirs, "--to", str(tmp_path / "theirs"))[0] == 0
+        status, told = run("backup", *right, "--to", str(tmp_path / "theirs"))
+        assert status == 1 and "is of another data directory" in told, told
     status, told = run("restore", "--from", str(place), "--list")
     assert status == 1 and "there is no backup in that place" in told, told
 

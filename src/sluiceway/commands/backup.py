@@ -131,11 +131,12 @@ def print_backups(objects: "ObjectStore") -> None:
         try:
             index = read_index(objects, number)
         except Corruption:
-            rows.append((str(number), "damaged", "", "", ""))
+            rows.append((str(number), "damaged", "", "", "", ""))
             continue
         counts = (f"{len(index.files):,}", f"{index.bytes():,}", f"{index.next_sequence:,}")
-        rows.append((str(number), moment(index.taken_ms), *counts))
-    print("\n".join(table(("BACKUP", "TAKEN", "FILES", "BYTES", "UP TO RECORD"), rows)))
+        rows.append((str(number), moment(index.taken_ms), *counts, index.directory or "-"))
+    titles = ("BACKUP", "TAKEN", "FILES", "BYTES", "UP TO RECORD", "DIRECTORY")
+    print("\n".join(table(titles, rows)))
 
 
 def summary(index: "Index") -> str:

@@ -22,6 +22,7 @@ COST = "cost"
 UNREADABLE = "unreadable"
 CACHE = "cache"
 UNOWNED = {
+    "identity",
     "keys.toml",
     "offsite.json",
     "lost+found",

@@ -44,6 +44,8 @@ class Index(msgspec.Struct, frozen=True):
     catalog: int
     journal: bool
     files: tuple[File, ...]
+    directory: str = ""
+    """Whose backup it is (identity.py); of before directories had identities: empty."""
 
     def bytes(self) -> int:
         return sum(file.bytes for file in self.files)

@@ -68,6 +68,9 @@ class Inventory:
     journal: bool
     items: tuple[Item, ...]
 
+    def keys(self) -> list[tuple[str, int, int]]:
+        return [(item.path, item.bytes, item.mark) for item in self.items]
+
 
 def take_inventory(data_dir: Path, scratch: Path, clock: Clock, journal: bool) -> Inventory:
     """Everything as of the newest manifest; `scratch` gets a copy of the tenants' database.

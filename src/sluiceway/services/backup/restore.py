@@ -15,6 +15,12 @@ from sluiceway.clock import Clock
 from sluiceway.errors import Corruption
 from sluiceway.kernels import Disk
 from sluiceway.objects.interface import ObjectMissing, ObjectStore
+from sluiceway.services.backup.identity import (
+    Random,
+    make_identity,
+    source_of,
+    write_identity,
+)
 from sluiceway.services.backup.index import File, Index, newest, numbers, read_index
 from sluiceway.services.backup.inventory import HOT_DIRECTORY, hot_items, tier_item
 from sluiceway.tiers.catalog_store import follow
@@ -58,6 +64,7 @@ def restore(
     target: Path,
     clock: Clock,
     seen: Callable[[File], None] = lambda file: None,
+    random: Random = os.urandom,
 ) -> None:
     """Make `target`, which must be absent or empty. `seen` is told each file that is written.
 
@@ -72,6 +79,7 @@ def restore(
             write_file(store, file, beside / file.path, beside)
             seen(file)
         read_through(beside, index, clock)
+        write_identity(beside, make_identity(random, source_of(index)))
         if target.exists():
             target.rmdir()
         beside.rename(target)

@@ -5,6 +5,7 @@ backup or by the one that stored them. What a backup that was cut off left is ta
 """
 
 import io
+import os
 import tempfile
 import zlib
 from collections.abc import Callable
@@ -15,6 +16,13 @@ from typing import BinaryIO
 from sluiceway.clock import Clock
 from sluiceway.errors import BackendUnavailable, Corruption
 from sluiceway.objects.interface import ObjectExists, ObjectMissing, ObjectStore
+from sluiceway.services.backup.identity import (
+    Identity,
+    Random,
+    alone,
+    identity_of,
+    refuse_other,
+)
 from sluiceway.services.backup.index import (
     FILES_PREFIX,
     FORMAT_VERSION,
@@ -87,14 +95,31 @@ def take_backup(
     verify_all: bool = False,
     stored: Callable[[File], None] = lambda file: None,
     objects: ObjectStore | None = None,
+    random: Random = os.urandom,
 ) -> Taken:
     """A backup of a data directory that a server has open (`flush` seals what is in memory; it
     raises OSError), or, without `flush`, of one whose lock the caller holds. `stored` is told
     each file that was stored; `objects` holds the rollups that are not in the directory.
 
-    Raises: Corruption (a file here is damaged, or one there), BackendUnavailable, OSError.
+    Raises: Corruption (a file here is damaged, or one there), BackendUnavailable, OSError,
+    ValueError (the place is another directory's).
     """
-    target = Target.open(store, verify_all)
+    identity = identity_of(data_dir, random)
+    with alone(data_dir):
+        target = Target.open(store, verify_all)
+        return copy_until_still(data_dir, target, identity, clock, flush, stored, objects)
+
+
+def copy_until_still(
+    data_dir: Path,
+    target: Target,
+    identity: Identity,
+    clock: Clock,
+    flush: Callable[[], None] | None,
+    stored: Callable[[File], None],
+    objects: ObjectStore | None,
+) -> Taken:
+    """All of one set; begun again where the server removes a file meanwhile."""
     words = ""
     for attempt in range(1, TRIES_MAX + 1):
         if flush is not None:
@@ -102,11 +127,12 @@ def take_backup(
         with tempfile.TemporaryDirectory(prefix="sluiceway-backup-") as scratch:
             try:
                 found = take_inventory(data_dir, Path(scratch), clock, flush is None)
+                refuse_other(identity, target.former, found.keys())
                 taken = store_files(target, found, stored, objects)
             except Changed as error:
                 words = str(error)
                 continue
-        taken.index = commit(store, taken, clock)
+        taken.index = commit(target.store, taken, identity, clock)
         taken.tries = attempt
         return taken
     raise BackendUnavailable(f"the server changes its files faster than they are copied: {words}")
@@ -222,11 +248,14 @@ def matches(store: ObjectStore, name: str, data: bytes) -> bool:
     return store.get(name) == data
 
 
-def commit(store: ObjectStore, taken: Taken, clock: Clock) -> Index:
-    """Create the index under the next number that is free."""
+def commit(store: ObjectStore, taken: Taken, identity: Identity, clock: Clock) -> Index:
+    """Create the index under the next number that is free. Raises: ValueError (another directory
+    was backed up there meanwhile), Corruption, BackendUnavailable."""
     number = max([0, *numbers(store)]) + 1
     while True:
         draft = taken.index
+        keys = [(file.path, file.bytes, file.mark) for file in draft.files]
+        refuse_other(identity, newest(store), keys)
         index = Index(
             FORMAT_VERSION,
             number,
@@ -236,12 +265,13 @@ def commit(store: ObjectStore, taken: Taken, clock: Clock) -> Index:
             draft.catalog,
             draft.journal,
             draft.files,
+            identity.directory,
         )
         data = encode(index)
         try:
             store.create(index_name(number), data)
         except ObjectExists:
-            number += 1  # Another backup runs beside this one.
+            number += 1  # Another one was faster.
             continue
         if not matches(store, index_name(number), data):
             raise Corruption(f"{index_name(number)}: what was stored does not read back")

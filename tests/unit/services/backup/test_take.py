@@ -1,15 +1,18 @@
 """A backup cut off after any object leaves the former one whole; files that go are sought anew."""
 
+import os
 import zlib
 from pathlib import Path
 
+import msgspec
 import pytest
 
 from sluiceway.clock import SystemClock
 from sluiceway.errors import BackendUnavailable, Corruption
 from sluiceway.kernels import Disk
 from sluiceway.objects.embedded import EmbeddedObjects
-from sluiceway.services.backup.index import newest, read_index
+from sluiceway.services.backup.identity import identity_of
+from sluiceway.services.backup.index import File, index_name, newest, numbers, read_index
 from sluiceway.services.backup.inventory import HOT_DIRECTORY
 from sluiceway.services.backup.restore import restore, verify_objects
 from sluiceway.services.backup.take import take_backup
@@ -38,12 +41,12 @@ class Tier:
     def __init__(self, place: Path) -> None:
         self.place = place
         self.disk = Disk.real(str(place))
-        for folder in ("manifest", "state"):
+        for folder in ("manifest", "state", "blocks"):
             self.disk.create_directory(f"{HOT_DIRECTORY}/{folder}")
         self.manifests = ManifestStore(self.disk, f"{HOT_DIRECTORY}/manifest", CLOCK)
 
-    def add(self, name: str) -> str:
-        path, data = f"{HOT_DIRECTORY}/state/{name}.state", name.encode() * 100
+    def add(self, name: str, folder: str = "state") -> str:
+        path, data = f"{HOT_DIRECTORY}/{folder}/{name}.state", name.encode() * 100
         self.disk.write_new(path, data)
         state = StateEntry(path, len(data), zlib.crc32(data), self.manifests.version.number + 1)
         number = self.manifests.version.number + 1
@@ -110,3 +113,69 @@ def test_a_damaged_index_is_told(tmp_path: Path) -> None:
     path.write_bytes(data)
     with pytest.raises(Corruption):
         read_index(store, 1)
+
+
+def test_a_place_is_one_directory_s(tmp_path: Path) -> None:
+    ours, other = Tier(tmp_path / "data"), Tier(tmp_path / "other")
+    store = EmbeddedObjects(tmp_path / "backups")
+    ours.add("a")
+    other.add("b")
+    first = take_backup(ours.place, store, CLOCK, lambda: None).index
+    held = list(store.list())
+    with pytest.raises(ValueError, match=f"of another data directory \\({first.directory}"):
+        take_backup(other.place, store, CLOCK, lambda: None)
+    assert list(store.list()) == held, "nothing is stored of what is refused"
+    assert take_backup(ours.place, store, CLOCK, lambda: None).index.directory == first.directory
+
+
+def test_who_comes_second_into_an_empty_place_commits_nothing(tmp_path: Path) -> None:
+    ours, other = Tier(tmp_path / "data"), Tier(tmp_path / "other")
+    store = EmbeddedObjects(tmp_path / "backups")
+    ours.add("a")
+    other.add("b")
+
+    def meanwhile(file: File) -> None:
+        take_backup(other.place, store, CLOCK, lambda: None)
+
+    with pytest.raises(ValueError, match="of another data directory"):
+        take_backup(ours.place, store, CLOCK, lambda: None, stored=meanwhile)
+    (theirs,) = {read_index(store, number).directory for number in numbers(store)}
+    assert identity_of(other.place, os.urandom).directory == theirs
+
+
+def test_a_restored_directory_goes_on_while_nobody_else_has(tmp_path: Path) -> None:
+    ours, store = Tier(tmp_path / "data"), EmbeddedObjects(tmp_path / "backups")
+    ours.add("a")
+    first = take_backup(ours.place, store, CLOCK, lambda: None).index
+    for name in ("new", "late"):
+        restore(store, first, tmp_path / name, CLOCK)
+    second = take_backup(tmp_path / "new", store, CLOCK, lambda: None)
+    assert second.files_stored == 0 and second.index.directory != first.directory
+    for name in ("data", "late"):
+        with pytest.raises(ValueError, match="of another data directory"):
+            take_backup(tmp_path / name, store, CLOCK, lambda: None)
+
+
+def test_backups_without_identity_go_on_where_a_file_is_shared(tmp_path: Path) -> None:
+    ours, other = Tier(tmp_path / "data"), Tier(tmp_path / "other")
+    store = EmbeddedObjects(tmp_path / "backups")
+    ours.add("a", "blocks")
+    other.add("b", "blocks")
+    first = take_backup(ours.place, store, CLOCK, lambda: None).index
+    document = msgspec.json.decode(msgspec.json.encode(first))
+    del document["directory"]
+    line = msgspec.json.encode(document)
+    store.put(index_name(1), (line + b"\ncrc32 %08x\n" % zlib.crc32(line)) * 2)
+    restore(store, read_index(store, 1), tmp_path / "new", CLOCK)
+    with pytest.raises(ValueError, match="has no file of this directory"):
+        take_backup(other.place, store, CLOCK, lambda: None)
+    assert take_backup(ours.place, store, CLOCK, lambda: None).index.number == 2
+
+
+def test_a_directory_is_backed_up_once_at_a_time(tmp_path: Path) -> None:
+    ours, store = Tier(tmp_path / "data"), EmbeddedObjects(tmp_path / "backups")
+    ours.add("a")
+    aside = EmbeddedObjects(tmp_path / "aside")
+    with pytest.raises(BackendUnavailable, match="another backup of"):
+        flush = lambda: take_backup(ours.place, aside, CLOCK, lambda: None)  # noqa: E731
+        take_backup(ours.place, store, CLOCK, flush)
