@@ -76,6 +76,9 @@ class FarAway:
         self._wait()
         self._store.delete(name)
 
+    def sweep(self) -> int:
+        return self._store.sweep()
+
     def _got(self, data: bytes) -> bytes:
         self._wait()
         self.bytes += len(data)

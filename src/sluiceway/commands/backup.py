@@ -76,6 +76,9 @@ def backup(
             f"{taken.files_stored:,} files, {taken.bytes_stored:,} bytes; up to record "
             f"{index.next_sequence:,}" + (" and the journal behind it" if index.journal else "")
         )
+        if taken.objects_removed:
+            words = "that backups which were cut off had left"
+            print(f"removed {taken.objects_removed:,} objects {words}", file=sys.stderr)
 
 
 def restore(
@@ -107,7 +110,9 @@ def restore(
             return
         if data_dir is None:
             raise ValueError("--data-dir names the new directory")
-        restoring.restore(objects, index, data_dir, SystemClock(), say_file("restored"))
+        left = restoring.restore(objects, index, data_dir, SystemClock(), say_file("restored"))
+        for place in left:
+            print(f"removed {place}: a restore that was cut off had left it", file=sys.stderr)
         print(f"backup {index.number} restored to {data_dir}: {summary(index)}")
 
 

@@ -220,7 +220,7 @@ def _of_file(file: FileOnDisk, heads: Heads) -> Iterator[Slice]:
         yield Slice(UNASSIGNED, "", SHARED, "rollups", file.bytes)
     elif first.startswith("tenants."):
         yield Slice(SHARED, "", SHARED, "tenants", file.bytes)
-    elif first in ("run", "lock", "keys.toml"):
+    elif first in ("run", "lock", "identity", "keys.toml"):
         yield Slice(SHARED, "", SHARED, "settings", file.bytes)
     else:
         yield Slice(UNASSIGNED, "", SHARED, "unknown", file.bytes)

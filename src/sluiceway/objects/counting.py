@@ -60,6 +60,9 @@ class CountedObjects:
         self._counted(DELETE, name, 1, 0)
         self._store.delete(name)
 
+    def sweep(self) -> int:
+        return self._store.sweep()
+
 
 def puts_of(data_bytes: int) -> int:
     """A long object goes in parts: a request to begin, one a part, one to end."""

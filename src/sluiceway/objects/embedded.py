@@ -80,6 +80,13 @@ class EmbeddedObjects:
             path = self._path(name)
             path.unlink(missing_ok=True)
 
+    def sweep(self) -> int:
+        left = [place for place in self._directory.rglob(f"{UNFINISHED}*") if place.is_file()]
+        with _failing(""):
+            for place in left:
+                place.unlink(missing_ok=True)
+        return len(left)
+
     def _path(self, name: str) -> Path:
         return self._directory / check_name(name)
 

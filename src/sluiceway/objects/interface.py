@@ -64,6 +64,11 @@ class ObjectStore(Protocol):
         """Remove an object; one that is not there is as good as removed."""
         ...
 
+    def sweep(self) -> int:
+        """Remove what writers that were killed left half written, which no name shows; nobody may
+        be writing meanwhile. How many there were."""
+        ...
+
 
 def check_name(name: str) -> str:
     """The name, if it is one."""

@@ -1,9 +1,11 @@
 """A data directory out of a backup.
 
 Invariant: every byte is compared with the index before it counts, and the target appears whole or
-not at all: all is written beside it, synced, read through, then renamed.
+not at all: all is written beside it, synced, read through, then renamed. What a killed one left is
+no target, and the next one removes it.
 """
 
+import fcntl
 import os
 import shutil
 import zlib
@@ -12,7 +14,7 @@ from pathlib import Path
 from typing import BinaryIO
 
 from sluiceway.clock import Clock
-from sluiceway.errors import Corruption
+from sluiceway.errors import BackendUnavailable, Corruption
 from sluiceway.kernels import Disk
 from sluiceway.objects.interface import ObjectMissing, ObjectStore
 from sluiceway.services.backup.identity import (
@@ -65,15 +67,18 @@ def restore(
     clock: Clock,
     seen: Callable[[File], None] = lambda file: None,
     random: Random = os.urandom,
-) -> None:
+) -> list[Path]:
     """Make `target`, which must be absent or empty. `seen` is told each file that is written.
+    What restores that were cut off had left, and is removed.
 
     Raises: Corruption, BackendUnavailable, OSError; then there is no target.
     """
     refuse_full(target)
     target.parent.mkdir(parents=True, exist_ok=True)
-    beside = target.parent / f".{target.name}.restoring-{os.getpid()}"
+    left = remove_left(target)
+    beside = target.parent / f"{unfinished(target)}{os.getpid()}"
     beside.mkdir(mode=DIRECTORY_MODE)
+    held = hold(beside)
     try:
         for file in index.files:
             write_file(store, file, beside / file.path, beside)
@@ -87,6 +92,40 @@ def restore(
     except BaseException:
         shutil.rmtree(beside, ignore_errors=True)
         raise
+    finally:
+        os.close(held)
+    return left
+
+
+def unfinished(target: Path) -> str:
+    """How the names of directories begin that are to become the target."""
+    return f".{target.name}.restoring-"
+
+
+def hold(beside: Path) -> int:
+    """A descriptor of a directory, locked as long as this process lives. Raises: OSError."""
+    descriptor = os.open(beside, os.O_RDONLY | os.O_DIRECTORY)
+    try:
+        fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except OSError:
+        os.close(descriptor)
+        raise
+    return descriptor
+
+
+def remove_left(target: Path) -> list[Path]:
+    """Remove what killed restores into the target left. Raises: OSError, BackendUnavailable
+    (one is running)."""
+    beside = sorted(target.parent.iterdir())
+    left = [place for place in beside if place.name.startswith(unfinished(target))]
+    for place in left:
+        try:
+            held = hold(place)
+        except BlockingIOError:
+            raise BackendUnavailable(f"another restore into {target} is running") from None
+        shutil.rmtree(place)
+        os.close(held)
+    return left
 
 
 def refuse_full(target: Path) -> None:

@@ -16,6 +16,7 @@ from typing import BinaryIO
 from sluiceway.clock import Clock
 from sluiceway.errors import BackendUnavailable, Corruption
 from sluiceway.objects.interface import ObjectExists, ObjectMissing, ObjectStore
+from sluiceway.services.backup.cut import Attempt, remove_scratch, scratch_prefix
 from sluiceway.services.backup.identity import (
     Identity,
     Random,
@@ -58,6 +59,8 @@ class Taken:
     bytes_stored: int = 0
     files_kept: int = 0
     tries: int = 1
+    objects_removed: int = 0
+    """That backups which were cut off had left, and none names."""
 
 
 @dataclass
@@ -106,14 +109,17 @@ def take_backup(
     """
     identity = identity_of(data_dir, random)
     with alone(data_dir):
+        remove_scratch(identity)
         target = Target.open(store, verify_all)
-        return copy_until_still(data_dir, target, identity, clock, flush, stored, objects)
+        running = Attempt(store, random)
+        return copy_until_still(data_dir, target, identity, running, clock, flush, stored, objects)
 
 
 def copy_until_still(
     data_dir: Path,
     target: Target,
     identity: Identity,
+    running: Attempt,
     clock: Clock,
     flush: Callable[[], None] | None,
     stored: Callable[[File], None],
@@ -124,15 +130,18 @@ def copy_until_still(
     for attempt in range(1, TRIES_MAX + 1):
         if flush is not None:
             flush()
-        with tempfile.TemporaryDirectory(prefix="sluiceway-backup-") as scratch:
+        with tempfile.TemporaryDirectory(prefix=scratch_prefix(identity)) as scratch:
             try:
                 found = take_inventory(data_dir, Path(scratch), clock, flush is None)
                 refuse_other(identity, target.former, found.keys())
+                running.begin()
                 taken = store_files(target, found, stored, objects)
             except Changed as error:
                 words = str(error)
                 continue
+        running.check()
         taken.index = commit(target.store, taken, identity, clock)
+        taken.objects_removed = running.end()
         taken.tries = attempt
         return taken
     raise BackendUnavailable(f"the server changes its files faster than they are copied: {words}")

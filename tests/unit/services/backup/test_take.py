@@ -35,6 +35,13 @@ class Cut(EmbeddedObjects):
         super().create(name, data)
 
 
+class CutWhileItRemoves(EmbeddedObjects):
+    """A store whose client is killed before it removes an object."""
+
+    def delete(self, name: str) -> None:
+        raise KeyboardInterrupt
+
+
 class Tier:
     """A data directory of state files alone."""
 
@@ -137,8 +144,10 @@ def test_who_comes_second_into_an_empty_place_commits_nothing(tmp_path: Path) ->
     def meanwhile(file: File) -> None:
         take_backup(other.place, store, CLOCK, lambda: None)
 
-    with pytest.raises(ValueError, match="of another data directory"):
+    with pytest.raises(BackendUnavailable, match="another backup began in that place"):
         take_backup(ours.place, store, CLOCK, lambda: None, stored=meanwhile)
+    with pytest.raises(ValueError, match="of another data directory"):
+        take_backup(ours.place, store, CLOCK, lambda: None)
     (theirs,) = {read_index(store, number).directory for number in numbers(store)}
     assert identity_of(other.place, os.urandom).directory == theirs
 
@@ -179,3 +188,22 @@ def test_a_directory_is_backed_up_once_at_a_time(tmp_path: Path) -> None:
     with pytest.raises(BackendUnavailable, match="another backup of"):
         flush = lambda: take_backup(ours.place, aside, CLOCK, lambda: None)  # noqa: E731
         take_backup(ours.place, store, CLOCK, flush)
+
+
+def test_what_a_cut_left_goes_once(tmp_path: Path) -> None:
+    tier, place = Tier(tmp_path / "data"), tmp_path / "backups"
+    store = EmbeddedObjects(place)
+    first = take_backup(tier.place, store, CLOCK, lambda: None)
+    assert first.objects_removed == 0 and not list(store.list("running"))
+    store.create("files/of-a-cut~1-00000000.00000", b"x")
+    (place / "files" / "~unfinished 1 0").write_bytes(b"half")
+    tier.add("a")
+    for _ in range(2):  # Both are committed; their client is killed behind that.
+        with pytest.raises(KeyboardInterrupt):
+            take_backup(tier.place, CutWhileItRemoves(place), CLOCK, lambda: None)
+    assert numbers(store) == [1, 2, 3]
+    assert take_backup(tier.place, store, CLOCK, lambda: None).objects_removed == 2
+    assert take_backup(tier.place, store, CLOCK, lambda: None).objects_removed == 0
+    assert not list(place.rglob("~unfinished*")) and not list(store.list("running"))
+    for number in numbers(store):
+        assert verify_objects(store, read_index(store, number), lambda file: None) == []
