@@ -9,14 +9,14 @@ from collections.abc import Awaitable, Callable
 from typing import Any
 
 from sluiceway.errors import BackendUnavailable, Overloaded, SluicewayError, TenantFault
-from sluiceway.gateway.doors.interface import Answer, Door
+from sluiceway.gateway.doors.interface import CLOSE, Answer, Door
 from sluiceway.gateway.doors.otlp_http import OtlpHttp
 from sluiceway.gateway.doors.remote_write import RemoteWrite
 from sluiceway.gateway.held import Crowd
 from sluiceway.gateway.keys import Keyring
 from sluiceway.gateway.keys import Scope as KeyScope
 from sluiceway.gateway.proxy import ReadProxy
-from sluiceway.gateway.receive import CLOSE, Receive, Receiver, Scope, Send, respond
+from sluiceway.gateway.receive import Receive, Receiver, Scope, Send, respond
 from sluiceway.telemetry import Metrics
 
 DOORS: dict[str, Door] = {

@@ -15,7 +15,7 @@ from sluiceway.deadletters.unreadable import UnreadableBodies, UnreadBody
 from sluiceway.errors import BackendUnavailable, Overloaded, TenantFault
 from sluiceway.gateway.acks import Acks
 from sluiceway.gateway.admission import Admission
-from sluiceway.gateway.doors.interface import Answer, Door, Headers, Payload, Refusal
+from sluiceway.gateway.doors.interface import CLOSE, Answer, Door, Headers, Payload, Refusal
 from sluiceway.gateway.interface import Receipt, WriteShard
 from sluiceway.gateway.keys import Keyring
 from sluiceway.gateway.lanes import Room, too_long
@@ -30,7 +30,6 @@ Receive = Callable[[], Awaitable[MutableMapping[str, Any]]]
 Send = Callable[[MutableMapping[str, Any]], Awaitable[None]]
 
 REPLAY_DOOR = "replay"
-CLOSE = ((b"connection", b"close"),)
 HEADER_TEXT_MAX = 200
 
 

@@ -18,7 +18,7 @@ from typing import Any, Protocol, cast
 import uvicorn
 from uvicorn.protocols.http.httptools_impl import STATUS_LINE, HttpToolsProtocol
 
-from sluiceway.gateway.doors.interface import Answer
+from sluiceway.gateway.doors.interface import CLOSE, Answer
 from sluiceway.gateway.held import HELD_S_MAX, Crowd, HeldRefusals
 from sluiceway.gateway.limits import GatewayConfig
 
@@ -126,12 +126,16 @@ class RefusingProtocol(HttpToolsProtocol):
     come_back_s = 0.0
     """On the loop's clock: when a refused client was told to come back."""
     held_answer: Answer | None = None
+    in_hold = False
+    """Its turn to be let go has not come; its answer may have been told early."""
 
     def refuse(self, answer: Answer, held: HeldRefusals) -> None:
         self.scope["method"] = "POST"  # says that the head is whole
         self.cycle = REFUSED
-        self.held_answer = answer
         self.flow.pause_reading()
+        if self.in_hold:  # sent without waiting for an answer: one turn holds a connection
+            return self._tell(answer)
+        self.held_answer, self.in_hold = answer, True
         if self.loop.time() < self.come_back_s:
             held.hold(self, self.loop)
         else:
@@ -142,10 +146,25 @@ class RefusingProtocol(HttpToolsProtocol):
         self.plain.write(whole(answer, self.server_state.default_headers))
 
     def let_go(self) -> None:
+        self.in_hold = False
+        self.tell_held()
+        if self.cycle is REFUSED and not self.plain.is_closing():
+            self.flow.resume_reading()
+
+    def tell_held(self, more_headers: tuple[tuple[bytes, bytes], ...] = ()) -> None:
+        """Before anything else is answered: answers go in the order of the requests."""
         answer, self.held_answer = self.held_answer, None
         if answer is not None and not self.plain.is_closing():
-            self._tell(answer)
-            self.flow.resume_reading()
+            self._tell(Answer(answer.status, answer.headers + more_headers, answer.body))
+
+    def send_400_response(self, msg: str) -> None:
+        self.tell_held()
+        super().send_400_response(msg)
+
+    def shutdown(self) -> None:
+        """The server ends: who is held hears when to come again, not nothing."""
+        self.tell_held(CLOSE)
+        super().shutdown()
 
 
 def limited_protocol(
@@ -203,6 +222,8 @@ def limited_protocol(
             if self.head_timer is not None:
                 self.head_timer.cancel()
                 self.head_timer = None
+            if self.held_answer is not None:
+                self.tell_held()
             if held is not None and keeper is not None:
                 round_s = self.loop.time()
                 if round_s != this_round.began_s:

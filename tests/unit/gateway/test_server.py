@@ -33,6 +33,7 @@ class ReadFake:
         self.gone = 0
         self.heads: list[dict[bytes, bytes]] = []
         self.connections: set[Any] = set()
+        self.end_gateway: Callable[[], None] = lambda: None
 
     async def __call__(self, scope: Any, receive: Any, send: Any) -> None:
         self.heads.append(dict(scope["headers"]))
@@ -83,6 +84,7 @@ def run(tmp_path: Path, story: Story, limits: GatewayConfig | None = None) -> No
         listener = listen("127.0.0.1", 0)
         port = listener.getsockname()[1]
         fake = ReadFake()
+        fake.end_gateway = lambda: setattr(server, "should_exit", True)
         upstream = HttpServer(
             uvicorn.Config(
                 fake,
@@ -235,6 +237,47 @@ def test_whoever_is_held_may_go(tmp_path: Path) -> None:
             one.close()
 
     run(tmp_path, story, GatewayConfig(requests_in_flight_max=1, parked_max=2))
+
+
+def test_who_does_not_wait_for_an_answer_gets_all_of_them_in_order(tmp_path: Path) -> None:
+    """Requests behind one whose refusal is held: writes, a question, and bytes that are none."""
+
+    async def story(port: int, _: ReadFake, shard: FakeShard) -> None:
+        shard.auto = False
+        held = await hold_two(port)
+        reader, writer = await asyncio.open_connection("127.0.0.1", port)
+        question = b"GET /api/v1/query?late HTTP/1.1\r\nHost: a\r\n\r\n"
+        writer.write(post(b"one") + post(b"two") + post(b"three") + question)
+        for _ in range(3):
+            answer = await asyncio.wait_for(answered(reader), HELD_S_MAX)
+            assert answer.startswith(b"HTTP/1.1 503") and b"retry-after: " in answer
+        assert (await asyncio.wait_for(answered(reader), 1)).endswith(b"late|")
+        writer.write(post(b"again") + b"no request\r\n\r\n")
+        assert (await asyncio.wait_for(answered(reader), 1)).startswith(b"HTTP/1.1 503")
+        assert (await asyncio.wait_for(reader.read(), 1)).startswith(b"HTTP/1.1 400")
+        assert len(shard.bodies) == 1
+        for _, other in (*held, (reader, writer)):
+            other.close()
+
+    run(tmp_path, story, GatewayConfig(requests_in_flight_max=1, parked_max=2, parked_s_max=10.0))
+
+
+def test_whoever_is_held_when_the_server_ends_hears_of_it(tmp_path: Path) -> None:
+    async def story(port: int, read: ReadFake, shard: FakeShard) -> None:
+        shard.auto = False
+        held = await hold_two(port)
+        opened = [await asyncio.open_connection("127.0.0.1", port) for _ in range(20)]
+        for _, writer in opened:
+            writer.write(post(b"again"))
+        await asyncio.sleep(0.05)
+        read.end_gateway()
+        for reader, _ in opened:
+            answer = await asyncio.wait_for(reader.read(), 1)
+            assert answer.startswith(b"HTTP/1.1 503") and b"retry-after: " in answer, answer
+        for _, other in (*held, *opened):
+            other.close()
+
+    run(tmp_path, story, GatewayConfig(requests_in_flight_max=1, parked_max=2, parked_s_max=10.0))
 
 
 def test_many_connections_at_once_are_taken_in_few_rounds(tmp_path: Path) -> None:

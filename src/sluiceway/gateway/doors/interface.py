@@ -10,6 +10,8 @@ from typing import Protocol
 from sluiceway.gateway.interface import Receipt
 
 Headers = Mapping[bytes, bytes]
+CLOSE = ((b"connection", b"close"),)
+"""A header: nothing more is read on this connection."""
 
 
 @dataclass(frozen=True)
