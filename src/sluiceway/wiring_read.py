@@ -219,6 +219,7 @@ def open_cost(
     """The meter, begun, and the endpoint that tells what it read."""
     from sluiceway.cost.config import CostConfig
     from sluiceway.cost.meter import Meter
+    from sluiceway.cost.plans import plans_of
     from sluiceway.cost.volumes import included_by
     from sluiceway.query.api.cost import CostApi
     from sluiceway.services.usage_look import UsageLook
@@ -240,7 +241,9 @@ def open_cost(
         return included_by(tenants.snapshot())
 
     files = CostFiles(data_dir / COST)
-    meter = Meter(files, look, config.sheet(), budgets, clock, included)
+    meter = Meter(
+        files, look, config.sheet(), budgets, clock, included, lambda: plans_of(tenants.snapshot())
+    )
     if config.interval_s > 0:
         meter.start(config.interval_s)
     return CostApi(meter, look, client, tenants.snapshot, config.team_label, clock)

@@ -14,6 +14,10 @@ import pytest
 
 from fakes.keyed import Keyed
 from fakes.server import remote_write
+from sluiceway.cost.files import CostFiles
+from sluiceway.cost.plans import Plans
+from sluiceway.cost.usage import DAY_MS, Day, DayRow, day_name, day_start_ms
+from sluiceway.tenants.model import Included, Plan, Prices
 
 DIMENSIONS = ("tenant", "metric", "tier", "part", "resource", "user", "plan", "team", "tag")
 SERIES = 50 + 266 + 1 + 100 + 1
@@ -29,9 +33,26 @@ budgets:
 def keyed(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Keyed]:
     keyed = Keyed(tmp_path_factory.mktemp("cost") / "data")
     keyed.server.flags = (*keyed.server.flags, "--config", str(settings(keyed)))
+    last_month(keyed)
     with keyed.server:
         fill(keyed)
         yield keyed
+
+
+FIRST_MS = day_start_ms(f"{day_name(time.time_ns() // 10**6)[:7]}-01")
+"""This month's first moment."""
+
+
+def last_month(keyed: Keyed) -> None:
+    """A day of the month before, as a meter had written it: this life's first look closes it."""
+    first_ms, name = FIRST_MS, day_name(FIRST_MS - DAY_MS)
+    day = Day(name, first_ms - DAY_MS, first_ms, rows=[], points_received={"globex": 5e6})
+    day.rows = [DayRow("globex", "m_1", "hot", "points", 8.64e13, 1e9, 1e6)]
+    day.rows += [DayRow("acme", "m_1", "hot", "points", 8.64e12, 1e9, 1e6)]
+    day.cpu_s, day.ram_byte_s = {"write": 3_600.0}, {"write": 8.64e13}
+    terms = Plan("sold", included=Included(points_per_month=0), prices=Prices(points_million="1"))
+    day.plans = Plans({"globex": "sold"}, {"sold": terms})
+    CostFiles(keyed.server.directory / "cost").write_day(day)
 
 
 def settings(keyed: Keyed) -> Any:
@@ -164,3 +185,37 @@ def test_the_month_goes_on_after_a_kill_and_files_are_whole(keyed: Keyed) -> Non
     told = subprocess.run(command, env=environment, capture_output=True, text=True, timeout=60)
     assert told.returncode == 0, told.stderr
     assert "TEAM TEAM" in told.stdout and "t3" in told.stdout and "sum" in told.stdout
+
+
+def test_a_tenant_s_end_changes_no_bill(keyed: Keyed) -> None:
+    name = day_name(FIRST_MS - DAY_MS)[:7]
+    within(lambda: ask(keyed, keyed.root, month=name)["closed_ms"], "the month is closed")
+
+    def bills(month: str) -> Any:
+        """A month's money by what does not go by the series of now."""
+        told = {by: ask(keyed, keyed.root, by=by, month=month) for by in DIMENSIONS[:7]}
+        rows = {
+            by: sorted((r["name"], r["tenant"], r["money"]) for r in one["rows"] if r["money"])
+            for by, one in told.items()
+        }
+        return rows, [plan for plan in told["plan"]["plans"] if plan["tenant"] == "globex"]
+
+    before, focus = bills(name), keyed.get(keyed.root, "cost", format="focus", month=name)
+    assert ("sold", "") in {row[:2] for row in before[0]["plan"]}
+    assert before[1][0]["charge"] == 5.0
+    now_before = ask(keyed, keyed.root)
+    keyed.admin("DELETE", "/tenants/globex")
+    listed = lambda: [t["name"] for t in keyed.admin("GET", "/tenants")]  # noqa: E731
+    within(lambda: "globex" not in listed(), "globex is gone")
+    assert bills(name) == before
+    assert keyed.get(keyed.root, "cost", format="focus", month=name) == focus
+    for by in DIMENSIONS:
+        label = {"label": "pod"} if by == "tag" else {}
+        told = ask(keyed, keyed.root, by=by, **label)
+        assert sum(row["bytes"] for row in told["rows"]) == told["disk"]["bytes"]
+        assert sum(row["money"] for row in told["rows"]) == pytest.approx(told["total"]["money"])
+        assert told["total"]["money"] >= now_before["total"]["money"]
+        closed = ask(keyed, keyed.root, by=by, month=name, **label)
+        assert closed["total"]["money"] == pytest.approx(sum(r[2] for r in before[0]["tenant"]))
+    mine = next(p for p in ask(keyed, keyed.root)["plans"] if p["tenant"] == "globex")
+    assert mine["parts"][0]["used"] > 0, "what it used this month is told, and charged"

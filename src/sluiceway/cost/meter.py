@@ -15,6 +15,7 @@ import structlog
 from sluiceway.clock import Clock
 from sluiceway.cost.files import CostFiles
 from sluiceway.cost.forecast import forecast
+from sluiceway.cost.plans import Plans, noted
 from sluiceway.cost.prices import NANO, PriceSheet
 from sluiceway.cost.report import Month, Sums, month_end_ms
 from sluiceway.cost.spending import Budget, Spend, SpendNote
@@ -49,6 +50,7 @@ class Meter:
         budgets: Callable[[], Mapping[str, Budget]],
         clock: Clock,
         included: Callable[[], Collection[str]] = tuple,
+        plans: Callable[[], Plans] = Plans,
     ) -> None:
         """`included`: tenants whose plan includes a volume."""
         self._files = files
@@ -57,6 +59,7 @@ class Meter:
         self._budgets = budgets
         self._clock = clock
         self._included = included
+        self._plans = plans
         self._stopping = threading.Event()
         self._adding = threading.Lock()
         self._settled: Settled = ([], None, [])
@@ -68,6 +71,7 @@ class Meter:
         since_ms = self._clock.now_ms() if last is None else last.until_ms
         sample = self._look(since_ms)
         for day in days_after(last, sample):
+            day.plans = noted(day.plans, self._plans())
             self._files.write_day(day)
         self._close_months(sample.at_ms)
         self._files.sweep()

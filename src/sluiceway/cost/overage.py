@@ -9,8 +9,9 @@ from decimal import Decimal
 
 import msgspec
 
+from sluiceway.cost.plans import Plans
 from sluiceway.cost.report import Volumes
-from sluiceway.tenants.model import UNLIMITED_PLAN, Plan, Snapshot
+from sluiceway.tenants.model import Plan
 
 GIB = 1 << 30
 
@@ -40,13 +41,11 @@ class PlanMonth(msgspec.Struct, frozen=True):
         return any(part.over > 0 for part in self.parts)
 
 
-def plan_months(volumes: Mapping[str, Volumes], snapshot: Snapshot) -> list[PlanMonth]:
+def plan_months(volumes: Mapping[str, Volumes], plans: Plans) -> list[PlanMonth]:
     """Every tenant that used something."""
     found = []
     for tenant, used in volumes.items():
-        known = snapshot.tenants.get(tenant)
-        name = UNLIMITED_PLAN if known is None else known.plan
-        plan = snapshot.plans.get(name)
+        plan = plans.of(tenant)
         if plan is not None:
             found.append(plan_month(tenant, plan, used))
     return found

@@ -15,6 +15,7 @@ import msgspec
 
 from sluiceway.cost.attribution import SERIES_PARTS, SHARED
 from sluiceway.cost.calls import CROSS_LINKS, CROSS_ZONE
+from sluiceway.cost.plans import Plans, noted
 from sluiceway.cost.prices import GB, NANO, Prices, PriceSheet
 from sluiceway.cost.split import split
 from sluiceway.cost.usage import DAY_MS, Day, owners_share
@@ -80,6 +81,8 @@ class Month(msgspec.Struct, frozen=True):
     damaged_days: list[str] = []
     version: int = VERSION
     closed_ms: int | None = None
+    plans: Plans = Plans()
+    """Of its tenants, as they were last noted."""
 
     @property
     def nano(self) -> int:
@@ -120,6 +123,7 @@ class Sums:
         self._quantity: dict[tuple[Owner, str], float] = defaultdict(float)
         self._totals: list[DayTotal] = []
         self._volumes: dict[str, Volumes] = {}
+        self._plans = Plans()
         self._from_ms = self._until_ms = month_start_ms(month)
 
     def copy(self) -> "Sums":
@@ -127,6 +131,7 @@ class Sums:
         other._money, other._quantity = self._money.copy(), self._quantity.copy()
         other._totals, other._volumes = self._totals.copy(), self._volumes.copy()
         other._from_ms, other._until_ms = self._from_ms, self._until_ms
+        other._plans = self._plans
         return other
 
     def add(self, day: Day) -> None:
@@ -143,6 +148,7 @@ class Sums:
         self._until_ms = max(self._until_ms, day.until_ms)
         self._totals.append(DayTotal(day.day, share, sum(of_day.values()), dict(of_day)))
         add_volumes(self._volumes, day, self._seconds)
+        self._plans = noted(self._plans, day.plans)
 
     def bill(self, damaged: Iterable[str] = ()) -> Month:
         """The month's lines and what the forecast and the plans need."""
@@ -162,6 +168,7 @@ class Sums:
             self._totals.copy(),
             dict(sorted(self._volumes.items())),
             sorted(damaged),
+            plans=self._plans,
         )
 
 

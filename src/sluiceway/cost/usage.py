@@ -13,6 +13,7 @@ import msgspec
 
 from sluiceway.cost.attribution import OTHER, SHARED, Slice
 from sluiceway.cost.calls import CallRow, grown
+from sluiceway.cost.plans import Plans
 
 VERSION = 1
 DAY_MS = 86_400_000
@@ -82,6 +83,7 @@ class Day(msgspec.Struct):
     cpu_s: dict[str, float] = {}
     ram_byte_s: dict[str, float] = {}
     calls: list[CallRow] = []
+    plans: Plans = Plans()
     readings: Readings = msgspec.field(default_factory=Readings)
 
     @property

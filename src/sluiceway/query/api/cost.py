@@ -19,6 +19,7 @@ from sluiceway.cost.export import focus_csv, rows_csv
 from sluiceway.cost.forecast import forecast
 from sluiceway.cost.overage import PlanMonth, plan_months
 from sluiceway.cost.page import Section, page
+from sluiceway.cost.plans import Plans, noted, plans_of
 from sluiceway.cost.prices import NANO
 from sluiceway.cost.rates import SeriesRates, series_rates
 from sluiceway.cost.report import DayTotal, Line, Month, Row, month_end_ms
@@ -101,7 +102,7 @@ class CostApi:
         month = self._meter.month(asked.month, sample if asked.month == now_month else None)
         month = seen(month, asked.tenant)
         slices = [s for s in sample.slices if asked.tenant in (None, s.tenant)]
-        plans = self._plans()
+        plans = self._plans(month).by_tenant
         if asked.format == "focus":
             return document(focus_csv(month, plans), CSV_TYPE)
         if asked.format == "html":
@@ -155,8 +156,10 @@ class CostApi:
                 self._fresh = (now_s, self._look(since_ms))
             return self._fresh[1]
 
-    def _plans(self) -> dict[str, str]:
-        return {tenant.name: tenant.plan for tenant in self._snapshot().tenants.values()}
+    def _plans(self, month: Month) -> Plans:
+        """A closed month's as they were noted; until then those of now count."""
+        closed = month.closed_ms is not None and month.plans.by_tenant
+        return month.plans if closed else noted(month.plans, plans_of(self._snapshot()))
 
     def _rows(
         self,
@@ -199,7 +202,7 @@ class CostApi:
     def _told(
         self, asked: _Asked, month: Month, slices: list[Slice], sample: Sample, rows: list[Row]
     ) -> dict[str, Any]:
-        plans = plan_months(month.volumes, self._snapshot())
+        plans = plan_months(month.volumes, self._plans(month))
         whole = Row("")
         for row in rows:
             whole.add(row)
@@ -241,7 +244,7 @@ class CostApi:
             sections.append(Section(by, cut(rows, asked.limit)))
         tagged = _Asked("tags", "", asked.month, asked.tenant, asked.limit, "html")
         _, tags = self._rows(tagged, request, month, slices, plans)
-        of_plans = plan_months(month.volumes, self._snapshot())
+        of_plans = plan_months(month.volumes, self._plans(month))
         if asked.tenant is not None:
             of_plans = own(of_plans, asked.tenant)
         ahead = self._forecast(month)

@@ -6,11 +6,13 @@ what the other roles' processes take is in none of them.
 """
 
 from collections.abc import Callable, Sequence
+from functools import reduce
 from typing import Any
 
 import msgspec
 
 from sluiceway.cost.attribution import Slice
+from sluiceway.cost.plans import noted
 from sluiceway.cost.report import DayTotal, Month, Volumes
 from sluiceway.cost.usage import Day, Readings, Sample
 from sluiceway.errors import BackendUnavailable
@@ -88,6 +90,7 @@ def together(months: Sequence[Month]) -> Month:
                 known.stored_byte_months + volume.stored_byte_months,
                 known.queried_points + volume.queried_points,
             )
+    plans = reduce(noted, (month.plans for month in months))
     closed = [month.closed_ms for month in months if month.closed_ms is not None]
     return msgspec.structs.replace(
         first,
@@ -98,6 +101,7 @@ def together(months: Sequence[Month]) -> Month:
         volumes=dict(sorted(volumes.items())),
         damaged_days=sorted({day for month in months for day in month.damaged_days}),
         closed_ms=max(closed) if len(closed) == len(months) else None,
+        plans=plans,
     )
 
 
