@@ -215,6 +215,13 @@ class Config(BaseSettings):
         """Does the role `query` learn from Kafka where shards are?"""
         return self.roles == "query" and not self.shards and bool(self.kafka.brokers)
 
+    def part(self) -> str:
+        """Which part of the series this process has, where others have the rest; else empty."""
+        log = self.kafka
+        if self.journal != "kafka" or log.partitions == 1 or self.roles not in ("all", "shard"):
+            return ""
+        return f"partition {log.partition} of {log.partitions}"
+
     def fleet_addresses(self) -> list[tuple[str, str]]:
         """(name, address) of `fleet`. Raises: ValueError."""
         pairs = [(name, address) for name, _, address in (one.partition("=") for one in self.fleet)]

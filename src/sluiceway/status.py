@@ -60,7 +60,10 @@ def judge_gateway(told: Mapping[str, Any]) -> list[Line]:
         ready = Line("error", f"not ready: {told['missing']}")
     level: Level = "warning" if waiting else "ok"
     lines = [ready, Line(level, f"outbox: {waiting:,.0f} requests wait for the brokers")]
-    return sorted(lines, key=lambda line: line.level == "ok")
+    if told.get("topic_not_found"):
+        lines.append(Line("error", f"nothing reaches the shards: {told['topic_not_found']}"))
+    order: list[Level] = ["error", "warning", "ok"]
+    return sorted(lines, key=lambda line: order.index(line.level))
 
 
 def judge(told: Mapping[str, Any]) -> list[Line]:

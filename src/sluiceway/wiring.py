@@ -183,7 +183,7 @@ async def write_side(
         tables = (own, letter_paths, alert_paths, *admin_paths)
         paths = {path: take for paths in tables for path, take in paths.table().items()}
         doors = None if config.roles == "shard" else receiver
-        app = GatewayApp(doors, proxy, keyring, paths, metrics)
+        app = GatewayApp(doors, proxy, keyring, paths, metrics, config.part())
         context = None if tls is None else tls.context
         server = http_server(app, config.gateway, context, config.drain_s_max, app)
         stop_grpc = await open_grpc(config, receiver)
@@ -558,6 +558,7 @@ def read_settings(config: Config, sockets: Path) -> dict[str, Any]:
         "tenants_url": config.tenants_url,
         "tenants_shards": (shard_name(config), config.tenants_shards),
         "shards": [],
+        "part": config.part(),
         "shards_since_ms": config.shards_since_s * 1000,
         "http_socket": str(sockets / "read.sock"),
         "tiers_socket": None if config.shard_listen is None else str(sockets / "tiers.sock"),

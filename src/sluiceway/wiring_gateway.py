@@ -54,7 +54,7 @@ async def gateway_side(config: Config) -> None:
         def missing() -> str:
             return log.missing() if receiver.accepting else "not accepting"
 
-        paths = GatewayPaths(missing, log.writer.figures, admission, metrics)
+        paths = GatewayPaths(missing, lambda: log.failure, log.writer.figures, admission, metrics)
         app = GatewayApp(receiver, None, keyring, paths.table(), metrics)
         context = None if tls is None else tls.context
         server = http_server(app, config.gateway, context, config.drain_s_max, app)

@@ -90,7 +90,7 @@ def read_side(settings: dict[str, Any]) -> None:
             make_admin = partial(records_app, publisher, clock)
     more["cost"] = costs.cost
     api = PrometheusApi(engine, reader, limits, clock, more)
-    app = QueryApp(api, limits, clock, metrics, tenants, log)
+    app = QueryApp(api, limits, clock, metrics, tenants, log, settings["part"])
     paths = ReadPaths(app, make_admin)
     connections_max, queries_run = settings["connections_max"], settings["queries_run"]
     beside = open_tier_answers(settings, reader, client, costs)

@@ -15,6 +15,7 @@ from fakes.server import Server, free_port
 from services.kafka import Kafka
 from services.shard_group import House as Group
 from services.shard_group import Sender, Watcher, counted
+from sluiceway.commands.server import Server as Command
 
 within = partial(waiting.within, seconds=40)
 
@@ -28,14 +29,14 @@ def kafka(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Kafka]:
 class House:
     """All roles, none started."""
 
-    def __init__(self, kafka: Kafka, place: Path) -> None:
+    def __init__(self, kafka: Kafka, place: Path, topic: str = "roles") -> None:
         secret = place / "secret"
         secret.write_text("the cluster's secret is longer than thirty-two bytes")
         secret.chmod(0o600)
         gates = [free_port(), free_port()]
         log = f"""[kafka]
 brokers = "{kafka.addresses}"
-topic = "roles"
+topic = "{topic}"
 partitions = 2
 replication = 1
 outbox_after_s = 0.5
@@ -63,7 +64,9 @@ outbox_after_s = 0.5
 
 
 @pytest.mark.timeout(400)
-def test_each_role_may_be_killed(kafka: Kafka, tmp_path: Path) -> None:
+def test_each_role_may_be_killed(
+    kafka: Kafka, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
     house, now_ms = House(kafka, tmp_path), int(time.time() * 1000)
     one, two = house.shards
     with house.gateway, one, two, house.query:
@@ -93,6 +96,12 @@ def test_each_role_may_be_killed(kafka: Kafka, tmp_path: Path) -> None:
         balanced(house, sender.acked)
 
         assert house.gateway.call("GET", asked)[0] == 404
+        alone = json.loads(one.call("GET", asked)[1])["warnings"]
+        assert alone == ["partition 0 of 2 alone: the role query answers over all"]
+        Command(f"127.0.0.1:{two.port}").ask("GET", "/deletions")
+        assert "partition 1 of 2 alone" in capsys.readouterr().err
+        refused = house.query.call("POST", "/admin/v1/deletions")
+        assert refused[0] == 404 and b"ask every shard" in refused[1]
         assert one.call("POST", "/api/v1/write", b"x")[0] == 404
 
         # Another machine takes a shard over: its checkpoint, and the topic's tail.
@@ -114,6 +123,33 @@ def balanced(house: House, acked: int, *instead: Server) -> None:
     stored = sum(ledger["tenants"]["default"]["stored"] for ledger in told)
     assert acked <= stored <= acked + 1
     assert all(ledger["lost_records"] == 0 for ledger in told)
+
+
+@pytest.mark.timeout(120)
+def test_a_gateway_for_more_partitions_is_not_ready_and_loses_nothing(
+    kafka: Kafka, tmp_path: Path
+) -> None:
+    house, now_ms = House(kafka, tmp_path, "counted"), int(time.time() * 1000)
+    one, two = house.shards
+    config = tmp_path / "gateway.toml"
+    right = config.read_text()
+    with one, two, house.query:
+        config.write_text(right.replace("partitions = 2", "partitions = 3"))
+        house.gateway.start(wait=False)
+        within(lambda: refusing(house.gateway), "it says why it is not ready")
+        assert house.gateway.write([({"__name__": "sent_0"}, [(now_ms, 1.0)])]) == 204
+        house.gateway.kill()
+        config.write_text(right)
+        with house.gateway:
+            within(lambda: counted(house.query, now_ms) == 1, "the outbox had it")
+
+
+def refusing(gateway: Server) -> bool:
+    try:
+        status, words = gateway.call("GET", "/ready")
+    except OSError:
+        return False
+    return status == 503 and b"has 2 partitions, kafka.partitions says 3" in words
 
 
 @pytest.mark.timeout(180)

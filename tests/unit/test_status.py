@@ -159,6 +159,14 @@ def test_a_query_role_says_which_shards_it_misses() -> None:
     assert judge({**answer, "ready": False, "missing": "why"})[0].text == "not ready: why"
 
 
+def test_a_gateway_says_what_keeps_its_outbox_from_the_shards() -> None:
+    answer = {"role": "gateway", "ready": True, "missing": "", "topic_not_found": ""}
+    answer["metrics"] = {"sluiceway_outbox_records": 3}
+    assert [line.level for line in judge(answer)] == ["warning", "ok"]
+    worst = judge({**answer, "topic_not_found": "kafka: Connection refused"})[0]
+    assert worst == Line("error", "nothing reaches the shards: kafka: Connection refused")
+
+
 def test_several_processes_by_name() -> None:
     well = [Line("ok", "ready: acks"), Line("ok", "outbox: 0 requests wait for the brokers")]
     ill = [Line("error", f"fault {number}") for number in range(5)] + [Line("ok", "disk")]

@@ -7,6 +7,7 @@ stable id is in it.
 import http.client
 import json
 import ssl
+import sys
 import urllib.error
 import urllib.request
 from dataclasses import dataclass
@@ -15,6 +16,9 @@ from urllib.parse import urlencode
 
 TIMEOUT_S = 30.0
 ANSWER_BYTES_MAX = 64 << 20
+
+
+_parts_said: set[tuple[str, str]] = set()
 
 
 @dataclass(frozen=True)
@@ -56,6 +60,12 @@ class Server:
         """Have something done; what its answer has as `data`. Blocks. Raises: as `ask`."""
         return json.loads(self._send("POST", path, b"")).get("data", {})
 
+    def _say_part(self, part: str | None) -> None:
+        """Once a command: what a process with a part of the series says or does is no more."""
+        if part is not None and (self.address, part) not in _parts_said:
+            _parts_said.add((self.address, part))
+            print(f"sluiceway: {self.address} is {part} alone", file=sys.stderr)
+
     def _send(
         self,
         method: str,
@@ -75,6 +85,7 @@ class Server:
         try:
             with urllib.request.urlopen(request, timeout=self.timeout_s, context=context) as answer:
                 told: bytes = answer.read(ANSWER_BYTES_MAX)
+                self._say_part(answer.headers.get("x-sluiceway-part"))
                 return told
         except urllib.error.HTTPError as error:
             raise OSError(f"{error.code}: {_words(error.read(4096))}") from None

@@ -40,6 +40,8 @@ NOBODY = Nobody()
 DOORS_BY_TARGET = {path.encode(): door for path, door in DOORS.items()}
 PRINCIPAL = "sluiceway.principal"
 """In the scope that a path of our own is handed: who asks, where a key's scope is needed."""
+PART = b"x-sluiceway-part"
+"""In the head of every answer of a process that has one partition of several: which one."""
 RECEIVE = "sluiceway.receive"
 """Likewise: the body, for those that take one."""
 READ_PREFIXES = ("/api/v1/", "/loki/api/v1/")
@@ -65,20 +67,23 @@ class GatewayApp:
         keyring: Keyring,
         own: dict[str, tuple[Own, KeyScope | None]],
         metrics: Metrics,
+        part: str = "",
     ) -> None:
-        """`receiver` None: this process takes no writes; `proxy` None: it answers no queries."""
+        """`receiver` None: this process takes no writes; `proxy` None: it answers no queries.
+        `part`: what answers are of, where that is not all."""
         self._receiver = receiver
         self.crowd: Crowd = NOBODY if receiver is None else receiver.admission
         self._proxy = proxy
         self._keyring = keyring
         self._own = own
         self._metrics = metrics
+        self._part = part
 
     def __call__(self, scope: Scope, receive: Receive, send: Send) -> Awaitable[None]:
         door = DOORS.get(scope["path"])
         if door is not None and self._receiver is not None:
             return self._receiver.take(door, scope, receive, send)
-        return self._answer(scope, receive, send)
+        return self._answer(scope, receive, of_part(self._part, send) if self._part else send)
 
     def refuse_at_once(
         self, target: bytes, headers: list[tuple[bytes, bytes]], round_s: float
@@ -133,7 +138,7 @@ class GatewayApp:
         status = "failed"
         try:
             if self._proxy is None:
-                words = "this process has a role that answers no queries"
+                words = "this process has a role that answers no queries: ask the role query"
                 raise TenantFault(404, "sluiceway-role", words)
             if scope["method"] not in methods:
                 words = f"only {', '.join(methods)} are taken here"
@@ -150,6 +155,17 @@ class GatewayApp:
             status = "broken off"
         finally:
             self._metrics.count("sluiceway_read_requests_total", (status,))
+
+
+def of_part(part: str, send: Send) -> Send:
+    """Names the part in the head of what is sent."""
+
+    async def named(message: Any) -> None:
+        if message["type"] == "http.response.start":
+            message = {**message, "headers": (*message["headers"], (PART, part.encode()))}
+        await send(message)
+
+    return named
 
 
 ERROR_TYPES = {400: "bad_data", 404: "not_found", 500: "internal", 503: "unavailable"}

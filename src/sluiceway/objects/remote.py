@@ -103,6 +103,12 @@ def first_line(error: Exception) -> str:
     return (str(error).strip().splitlines() or [type(error).__name__])[0][:200]
 
 
+def in_a_line(error: Exception) -> str:
+    """What the store said, without the client's own insides behind it."""
+    said = str(error).partition("Debug source:")[0]
+    return " ".join(said.split())[:600] or type(error).__name__
+
+
 @contextmanager
 def _failing(name: str) -> Iterator[None]:
     """obstore's errors as the role tells them."""
@@ -113,4 +119,4 @@ def _failing(name: str) -> Iterator[None]:
     except (NotFoundError, FileNotFoundError):
         raise ObjectMissing(name) from None
     except (BaseError, OSError) as error:
-        raise BackendUnavailable(f"object {name}: {error}") from error
+        raise BackendUnavailable(f"object {name}: {in_a_line(error)}") from error

@@ -8,8 +8,10 @@ import asyncio
 from collections.abc import Sequence
 from typing import Any
 
-from sluiceway.errors import BackendUnavailable
+from sluiceway.errors import BackendUnavailable, TenantFault
+from sluiceway.gateway.app import Own
 from sluiceway.gateway.doors.interface import Answer
+from sluiceway.gateway.keys import Scope as KeyScope
 from sluiceway.gateway.proxy import ReadProxy
 from sluiceway.gateway.receive import Scope
 from sluiceway.serve.own_paths import merge_texts
@@ -19,6 +21,22 @@ from sluiceway.serve.shard_link import ShardLink
 from sluiceway.telemetry import Metrics
 
 LOOK_S = 2.0
+SHARDS_OWN = (
+    "/api/v1/alerts",
+    "/api/v1/rules",
+    "/api/v1/export",
+    "/api/v1/deadletters",
+    "/api/v1/deadletters/count",
+    "/api/v1/deadletters/bodies",
+    "/api/v1/deadletters/replay",
+    "/admin/v1/budgets",
+    "/admin/v1/deletions",
+    "/admin/v1/flush",
+    "/admin/v1/import",
+    "/admin/v1/policies/whatif",
+    "/admin/v1/rollup",
+)
+"""What a process with a shard answers for its own shard, and nobody for all of them."""
 
 
 class QueryPaths(RolePaths):
@@ -33,6 +51,14 @@ class QueryPaths(RolePaths):
         self._read = read
         self._proxy = proxy
         self._links = links
+
+    def table(self) -> dict[str, tuple[Own, KeyScope | None]]:
+        return {**super().table(), **dict.fromkeys(SHARDS_OWN, (self.ask_shards, "read"))}
+
+    async def ask_shards(self, scope: Scope) -> Answer:
+        """Never a part as if it were all."""
+        words = f"{scope['path']} is each shard's own: ask every shard (docs/scale-out.md)"
+        raise TenantFault(404, "sluiceway-role", words)
 
     async def missing(self) -> str:
         return "" if await self._read.answers() else "the read side is not up"

@@ -10,7 +10,7 @@ from sluiceway.commands.export import export
 from sluiceway.commands.server import Server
 from sluiceway.errors import BackendUnavailable
 from sluiceway.objects.embedded import EmbeddedObjects
-from sluiceway.objects.remote import RemoteObjects
+from sluiceway.objects.remote import RemoteObjects, in_a_line
 
 
 @pytest.mark.parametrize("address", ["127.0.0.1:port", "nowhere.invalid", "http://127.0.0.1:1"])
@@ -44,3 +44,9 @@ def test_an_export_of_all_times_is_not_begun(capsys: pytest.CaptureFixture[str])
         with pytest.raises(typer.Exit):
             export(begin, end, http="127.0.0.1:1")
         assert "at most 100 years apart" in capsys.readouterr().err
+
+
+def test_what_a_store_said_is_a_line() -> None:
+    said = "403: <?xml?>\n<Code>AccessDenied</Code>\n\nDebug source:\nGeneric {\n  store,\n}"
+    assert in_a_line(OSError(said)) == "403: <?xml?> <Code>AccessDenied</Code>"
+    assert in_a_line(OSError()) == "OSError"

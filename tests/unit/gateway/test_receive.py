@@ -15,7 +15,7 @@ from sluiceway.clock import ManualClock, SystemClock
 from sluiceway.errors import Overloaded
 from sluiceway.gateway.acks import Acks
 from sluiceway.gateway.admission import Admission
-from sluiceway.gateway.app import GatewayApp
+from sluiceway.gateway.app import PART, GatewayApp
 from sluiceway.gateway.keys import Keyring, new_key
 from sluiceway.gateway.limits import GatewayConfig
 from sluiceway.gateway.proxy import ReadProxy
@@ -68,6 +68,19 @@ def run(
             gateway.receiver.close()
         assert gateway.admission.bytes_in_flight == 0
         assert gateway.admission.requests_in_flight == 0
+
+    uvloop.run(main())
+
+
+def test_answers_of_a_part_name_it() -> None:
+    async def main() -> None:
+        metrics, part = Metrics(), "partition 1 of 4"
+        app = GatewayApp(None, None, Keyring(None), {}, metrics, part)
+        refused = await call(app, "/api/v1/query", [])
+        assert refused.status == 404
+        assert refused.headers[PART] == b"partition 1 of 4"
+        whole = await call(GatewayApp(None, None, Keyring(None), {}, metrics), "/", [])
+        assert PART not in whole.headers
 
     uvloop.run(main())
 

@@ -11,9 +11,10 @@ import pytest
 
 from fakes.server import remote_write
 from sluiceway.config import Config
-from sluiceway.errors import Corruption, TenantFault
+from sluiceway.errors import BackendUnavailable, Corruption, TenantFault
 from sluiceway.journal.binding import Binding, bind, refuse_foreign
 from sluiceway.journal.config import KafkaConfig
+from sluiceway.journal.kafka import topic
 from sluiceway.journal.kafka.outbox import read_position, write_position
 from sluiceway.journal.kafka.parked import DIRECTORY, Parked
 from sluiceway.journal.kafka.tickets import Tickets
@@ -259,3 +260,11 @@ def test_more_failures_than_can_be_told_at_once_hold_the_rest_back() -> None:
     tickets.settle([tickets.take() for _ in range(5_000)], "gone")
     assert tickets.drain() == (6_000, [(1_000, 5_999, "gone")])
     tickets.close()
+
+
+def test_brokers_that_do_not_answer_are_named(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(topic, "CALL_S_MAX", 0.5)
+    nobody = KafkaConfig(brokers="127.0.0.1:1")
+    for look in (lambda: topic.open_topic(nobody, 0), lambda: topic.make_owners_topic(nobody)):
+        with pytest.raises(BackendUnavailable, match=r"127\.0\.0\.1:1.*refused$"):
+            look()

@@ -69,6 +69,17 @@ def run(tmp_path: Path, story: Callable[[Api], None], limits: QueryConfig | None
         server.stop()
 
 
+def test_an_answer_of_a_part_says_so(tmp_path: Path) -> None:
+    def story(api: Api) -> None:
+        clock = SystemClock()
+        app = QueryApp(api.app._api, QueryConfig(), clock, Metrics(), part="partition 1 of 4")
+        told = json.loads(Api(app, api.endpoints).reply("query", query="count(up)").body)
+        assert told["warnings"] == ["partition 1 of 4 alone: the role query answers over all"]
+        assert "warnings" not in json.loads(api.reply("query", query="1+1", time="4").body)
+
+    run(tmp_path, story)
+
+
 def test_what_save_and_test_asks(tmp_path: Path) -> None:
     def story(api: Api) -> None:
         data = api.get("query", query="1+1", time="4")

@@ -1,7 +1,8 @@
 """The journal on Kafka as a process without a shard uses it: a writer to all partitions.
 
 Invariant: nothing is sent before the topic was found to be the one that this directory's outbox
-is for; until then requests wait in the outbox.
+is for; until then requests wait in the outbox. A topic that is not ours makes it unready: what
+waits then goes nowhere until somebody sets the settings right.
 """
 
 import contextlib
@@ -42,6 +43,7 @@ class KafkaGateway:
         self._disk = disk
         self._stopping = threading.Event()
         self._found = False
+        self._foreign = False
         self.failure = ""
         outbox = None
         if config.outbox_bytes_max > 0:
@@ -54,7 +56,7 @@ class KafkaGateway:
 
     def missing(self) -> str:
         """What keeps requests from being acked; empty where nothing does."""
-        if self._found or self._config.outbox_bytes_max > 0:
+        if self._found or (self._config.outbox_bytes_max > 0 and not self._foreign):
             return ""
         return self.failure or "the topic is looked for"
 
@@ -67,6 +69,7 @@ class KafkaGateway:
                 if str(error) != self.failure:
                     log.error("topic_not_found", error=str(error))
                 self.failure = str(error)
+                self._foreign = isinstance(error, Corruption)
                 self._stopping.wait(RETRY_S)
                 continue
             self._found = True

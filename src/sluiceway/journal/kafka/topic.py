@@ -3,6 +3,9 @@
 Invariant: what it is (cluster, id, partitions) is asked of the brokers, never assumed.
 """
 
+from collections import deque
+from typing import Any
+
 from confluent_kafka import KafkaException, TopicCollection
 from confluent_kafka.admin import AdminClient
 from confluent_kafka.cimpl import KafkaError, NewTopic
@@ -16,7 +19,7 @@ CALL_S_MAX = 10.0
 
 def open_topic(config: KafkaConfig, partition: int) -> Binding:
     """The topic as it is, made if absent. Blocks. Raises: BackendUnavailable, Corruption."""
-    admin = AdminClient(own_settings(config))
+    admin, heard = _client(config)
     try:
         cluster_id = admin.describe_cluster(request_timeout=CALL_S_MAX).result().cluster_id
         found = admin.list_topics(timeout=CALL_S_MAX).topics
@@ -25,7 +28,7 @@ def open_topic(config: KafkaConfig, partition: int) -> Binding:
         asked = TopicCollection([config.topic])
         told = admin.describe_topics(asked, request_timeout=CALL_S_MAX)[config.topic].result()
     except KafkaException as error:
-        raise BackendUnavailable(f"kafka: {error}") from error
+        raise BackendUnavailable(_why(error, admin, heard)) from error
     held = len(told.partitions)
     if held != config.partitions:
         words = f"topic {config.topic} has {held} partitions, kafka.partitions says"
@@ -40,12 +43,29 @@ def owners_topic(config: KafkaConfig) -> str:
 
 def make_owners_topic(config: KafkaConfig) -> None:
     """Made if absent. Blocks. Raises: BackendUnavailable."""
-    admin, topic = AdminClient(own_settings(config)), owners_topic(config)
+    (admin, heard), topic = _client(config), owners_topic(config)
     try:
         if topic not in admin.list_topics(timeout=CALL_S_MAX).topics:
             _make(admin, config, topic, 1, {"cleanup.policy": "compact"})
     except KafkaException as error:
-        raise BackendUnavailable(f"kafka: {error}") from error
+        raise BackendUnavailable(_why(error, admin, heard)) from error
+
+
+def _client(config: KafkaConfig) -> tuple[AdminClient, deque[str]]:
+    """And what it last said of a broker: a call that nobody answered says only that it was late."""
+    heard: deque[str] = deque(maxlen=1)
+
+    def note(error: KafkaError) -> None:
+        if error.code() != KafkaError._ALL_BROKERS_DOWN:
+            heard.append(error.str().partition(" (after ")[0])
+
+    settings: dict[str, Any] = {**own_settings(config), "error_cb": note}
+    return AdminClient(settings), heard
+
+
+def _why(error: KafkaException, admin: AdminClient, heard: deque[str]) -> str:
+    admin.poll(0)  # what it says comes with this
+    return ": ".join(["kafka", error.args[0].str(), *heard])
 
 
 def records_settings(config: KafkaConfig) -> dict[str, str]:

@@ -5,6 +5,7 @@ cancelled when its client goes; what needs no endpoint is answered whoever else 
 through the gateway, which has checked the key and set `x-sluiceway-tenant`.
 """
 
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 
 import structlog
@@ -82,7 +83,9 @@ class QueryApp:
         metrics: Metrics,
         tenants: TenantDirectory | None = None,
         query_log: QueryLog | None = None,
+        part: str = "",
     ) -> None:
+        """`part`: what answers are of, where other processes have the rest of the series."""
         self._api = api
         self._limits = limits
         self._clock = clock
@@ -90,6 +93,7 @@ class QueryApp:
         self._tenants = tenants
         self._turns = FairTurns(limits, clock)
         self._witness = Witness(metrics, query_log)
+        self._part = [f"{part} alone: the role query answers over all"] if part else []
 
     def answer(self, call: Call) -> Reply:
         """The whole answer to a request; any thread, blocks. Raises nothing that a client can
@@ -131,7 +135,7 @@ class QueryApp:
             asker = Asker(tenant, deadline_s, call.cancel, quota, sees_all)
             request = Request(variable, parameters, asker, asked)
             with self._turns.turn(tenant, quota.concurrency_max, timeout_s, call.cancel):
-                return success(endpoint(request))
+                return success(endpoint(request), self._part)
         except SluicewayError as error:
             return reply_of(error, quota)
         except MemoryError:
@@ -165,13 +169,14 @@ def route(path: str) -> tuple[str, str]:
     return path, ""
 
 
-def success(data: Data) -> Reply:
+def success(data: Data, part: Sequence[str] = ()) -> Reply:
     if data.document is not None:
         content_type, body = data.document
         return Reply(200, body, (b"content-type", content_type))
     parts = [b'{"status":"success","data":', data.json]
-    if data.warnings:
-        parts += [b',"warnings":', dumps(data.warnings)]
+    warnings = [*part, *data.warnings]
+    if warnings:
+        parts += [b',"warnings":', dumps(warnings)]
     if data.infos:
         parts += [b',"infos":', dumps(data.infos)]
     parts.append(b"}")
