@@ -19,6 +19,7 @@ from sluiceway.alerts.config import AlertsConfig
 from sluiceway.errors import SluicewayError
 from sluiceway.telemetry import Metrics
 
+OUTCOMES = ("sent", "retried", "failed", "refused", "forbidden", "dropped")
 AGAIN = (408, 425, 429)
 """Statuses of the client's kind that say: later."""
 log = structlog.get_logger()
@@ -64,6 +65,8 @@ class Outbox:
         )
 
     def start(self) -> None:
+        for outcome in OUTCOMES:  # a counter that begins at 1 has not grown, to a Prometheus
+            self._count(outcome, 0)
         self._thread.start()
 
     def stop(self) -> None:
@@ -130,5 +133,6 @@ class Outbox:
         bound_s = min(most_s, self._settings.retry_s_min * 2 ** (attempt - 1))
         return min(most_s, retry_after_s or 0.0) + self._rng.uniform(0.0, bound_s)
 
-    def _count(self, outcome: str) -> None:
-        self._metrics.count("sluiceway_alert_deliveries_total", (self._receiver.name, outcome))
+    def _count(self, outcome: str, by: int = 1) -> None:
+        labels = (self._receiver.name, outcome)
+        self._metrics.count("sluiceway_alert_deliveries_total", labels, by)

@@ -75,6 +75,7 @@ class AlertPaths:
         return self._grown
 
     def start(self, facts: Callable[[], Awaitable[Facts]]) -> None:
+        self._metrics.count("sluiceway_alert_looks_failed_total", by=0)
         self._notifier.start()
         self._task = asyncio.create_task(self._look_on(facts))
 

@@ -43,6 +43,7 @@ class ReadProcess:
         self.up = False
 
     def start(self) -> None:
+        self._metrics.count("sluiceway_read_side_restarts_total", by=0)
         self._tasks = [
             asyncio.create_task(self._keep_alive()),
             asyncio.create_task(self._watch()),

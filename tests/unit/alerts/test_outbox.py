@@ -17,7 +17,7 @@ from sluiceway.alerts.alertmanager import alertmanager_bodies
 from sluiceway.alerts.client import BODY_BYTES_MAX, GuardedClient, endpoint_of
 from sluiceway.alerts.config import Alertmanager, AlertsConfig, Webhook
 from sluiceway.alerts.notify import Notifier
-from sluiceway.alerts.outbox import Outbox, Receiver
+from sluiceway.alerts.outbox import OUTCOMES, Outbox, Receiver
 from sluiceway.alerts.state import OF_RULE_MAX, AlertBook, Finding
 from sluiceway.alerts.webhook import webhook_bodies
 from sluiceway.clock import ManualClock, SystemClock, jitter
@@ -46,7 +46,7 @@ class Sending:
 
     def counts(self) -> dict[str, int]:
         of = self.metrics.labelled("sluiceway_alert_deliveries_total")
-        return {labels[1]: int(count) for labels, count in of.items()}
+        return {labels[1]: int(count) for labels, count in of.items() if count}
 
     def run(self, *bodies: bytes, until: str) -> dict[str, int]:
         for body in bodies:
@@ -56,6 +56,16 @@ class Sending:
         self.outbox.stop()
         self.outbox.join(5.0)
         return self.counts()
+
+
+def test_what_may_become_of_it_is_counted_from_nothing_on() -> None:
+    """`increase` does not see a counter's first value."""
+    sending = Sending(1)
+    sending.outbox.start()
+    of = sending.metrics.labelled("sluiceway_alert_deliveries_total")
+    assert of == {("webhook-0", outcome): 0 for outcome in OUTCOMES}
+    sending.outbox.stop()
+    sending.outbox.join(5.0)
 
 
 def test_it_comes_again_until_it_is_taken() -> None:
