@@ -22,11 +22,12 @@ def limits_ms(world: World, config: TiersConfig) -> dict[str, int]:
     dirty, and they have been kept for long enough; while the disk is nearly full, age does not
     count."""
     limits = {}
+    newest_ms = world.catalog.newest_ms
     for view in world.tenants:
         rolled_ms = world.catalog.rolled(view.name).warm
         dirty_ms = min(view.dirty_hours, default=rolled_ms)
         age_ms = 0 if world.pressed else raw_ms_of(view.retention, config)
-        aged_ms = min(world.now_ms, rolled_ms) - age_ms
+        aged_ms = min(world.now_ms, rolled_ms, newest_ms) - age_ms
         limits[view.name] = min(rolled_ms, dirty_ms, aged_ms)
     return limits
 

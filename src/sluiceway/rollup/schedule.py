@@ -158,7 +158,8 @@ def rolls_again(
             by_day[hour // DAY_MS * DAY_MS].append(hour)
     for day_ms, hours in sorted(by_day.items()):
         last_ms = world.rerolled_ms.get((view.name, day_ms))
-        if last_ms is not None and world.now_ms - last_ms < config.reroll_s_min * 1000:
+        # One that lies ahead is of before the clock was set back.
+        if last_ms is not None and 0 <= world.now_ms - last_ms < config.reroll_s_min * 1000:
             continue
         if day_ms in folded or (len(hours) > DIRTY_HOURS_ALONE_MAX and day_ms >= raw_from_ms):
             yield Roll(view.name, day_ms, min(day_ms + DAY_MS, rolled_ms), again=True)
@@ -226,7 +227,8 @@ def compactions(
     """Months of several units that no point can change any more: they are rolled, raw has gone by
     its age, no hour is dirty, and their hours are those of their minutes."""
     rolled_ms = world.catalog.rolled(view.name).warm
-    reference_ms = min(world.now_ms, rolled_ms) - raw_ms_of(view.retention, config)
+    newest_ms = min(world.now_ms, rolled_ms, world.catalog.newest_ms)
+    reference_ms = newest_ms - raw_ms_of(view.retention, config)
     cold = [file for file in files if file.tier == "cold"]
     months: dict[tuple[int, int], list[TierFile]] = defaultdict(list)
     for file in cold:
@@ -257,9 +259,9 @@ def first_merge(held: Sequence[TierFile], from_ms: int, until_ms: int) -> tuple[
 
 def expiries(view: TenantView, world: World, files: Sequence[TierFile]) -> Iterator[Expire]:
     """Files of which every window is past its retention, counted back from the newest hour that is
-    rolled or, where that lies ahead of it, the clock."""
+    rolled and of which anybody has windows or, where that lies ahead of it, the clock."""
     marks, kept = world.catalog.rolled(view.name), world.catalog.kept_from(view.name)
-    reference_ms = min(world.now_ms, marks.warm)
+    reference_ms = min(world.now_ms, marks.warm, world.catalog.newest_ms)
     held: tuple[tuple[Tier, int | None, int], ...] = (
         ("warm", view.retention.minute_ms, kept.warm),
         ("cold", view.retention.hour_ms, kept.cold),

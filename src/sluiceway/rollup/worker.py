@@ -354,7 +354,8 @@ class Rollup:
             self._failed_ms[avoided] = self._clock.now_ms()
 
     def _avoided(self, now_ms: int) -> set[Task]:
-        recent = {t: ms for t, ms in self._failed_ms.items() if now_ms - ms < FAILED_WAIT_MS}
+        # A moment that lies ahead is of before the clock was set back: nobody waits for it.
+        recent = {t: ms for t, ms in self._failed_ms.items() if 0 <= now_ms - ms < FAILED_WAIT_MS}
         self._failed_ms = dict(list(recent.items())[-FAILED_MAX:])
         return set(self._failed_ms)
 
@@ -380,7 +381,7 @@ class Rollup:
 
     def _look_around(self, world: World) -> None:
         """How many files are noted as damaged, and wait for the store; as often as for work."""
-        if world.now_ms - self._swept_ms < LOOK_S * 1000:
+        if 0 <= world.now_ms - self._swept_ms < LOOK_S * 1000:
             return
         self._swept_ms = world.now_ms
         by_path = {file.path: file for file in world.catalog.files}

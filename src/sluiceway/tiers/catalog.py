@@ -131,6 +131,12 @@ class Catalog(msgspec.Struct, frozen=True):
         held = self.raw_from_ms
         return max(held.get(tenant, NEVER_MS), held.get(EVERY_TENANT, NEVER_MS))
 
+    @property
+    def newest_ms(self) -> int:
+        """The end of the newest hour of which anybody has windows. The watermarks pass over hours
+        without a point, so that a clock that is wrong moves them, and this not."""
+        return max((file.until_ms for file in self.files), default=0)
+
     def tenants(self) -> list[str]:
         """Who has files or was rolled, in order."""
         return sorted({file.tenant for file in self.files} | set(self.rolled_until_ms))

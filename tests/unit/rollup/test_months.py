@@ -35,7 +35,8 @@ def day_file(day_ms: int, number: int, tier: Tier, days: int = 1) -> TierFile:
 def world(rolled_days: float, *files: TierFile, dirty: tuple[int, ...] = ()) -> World:
     rolled_ms = int(NOVEMBER + rolled_days * DAY_MS)
     marks = {"t": Marks(rolled_ms, rolled_ms)}
-    catalog = Catalog(files=files, rolled_until_ms=marks, generation=99)
+    newest = TierFile("warm", "n", 1, 1, "o", rolled_ms - 1, rolled_ms, 1, 60_000, 1, 1, 1, 1)
+    catalog = Catalog(files=(*files, newest), rolled_until_ms=marks, generation=99)
     return World(catalog, rolled_ms + 1, (TenantView("t", KEEPS, dirty),))
 
 

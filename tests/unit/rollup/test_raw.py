@@ -8,7 +8,7 @@ from sluiceway.rollup.config import TiersConfig
 from sluiceway.rollup.raw import holders, horizon_ms, limits_ms, shared_ms, superfluous
 from sluiceway.rollup.schedule import TenantView, World
 from sluiceway.tenants.limits import RetentionLimits
-from sluiceway.tiers.catalog import Catalog, Marks
+from sluiceway.tiers.catalog import Catalog, Marks, TierFile
 from sluiceway.tiers.manifest import BlockEntry
 from sluiceway.tiers.paths import DAY_MS, HOUR_MS
 
@@ -28,7 +28,8 @@ def world(dirty_a: tuple[int, ...] = (), pressed: bool = False) -> World:
         TenantView(name, RetentionLimits(None, DAY_MS, None), dirty)
         for name, dirty in (("a", dirty_a), ("b", ()))
     )
-    catalog = Catalog(rolled_until_ms=rolled)
+    day = TierFile("warm", "w", 1, 1, "a", T0 + 7 * DAY_MS, T0 + 8 * DAY_MS, 1, 60_000, 1, 1, 1, 1)
+    catalog = Catalog(files=(day,), rolled_until_ms=rolled)
     spans = ((T0 + 1, T0 + 9 * DAY_MS),)
     return World(catalog, T0 + 9 * DAY_MS, views, spans, pressed=pressed)
 
@@ -86,7 +87,8 @@ def test_points_in_blocks_of_others_go_in_steps_of_an_eighth() -> None:
         world(),
         now_ms=T0 + 9 * DAY_MS,
         catalog=Catalog(
-            rolled_until_ms={"a": Marks(T0 + 8 * DAY_MS + 20 * HOUR_MS), "b": Marks(T0)}
+            files=(msgspec.structs.replace(world().catalog.files[0], until_ms=T0 + 9 * DAY_MS),),
+            rolled_until_ms={"a": Marks(T0 + 8 * DAY_MS + 20 * HOUR_MS), "b": Marks(T0)},
         ),
     )
     told = shared_ms(later, BLOCKS, OWNERS, CONFIG)
