@@ -9,6 +9,7 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from typing import Any, BinaryIO
 
+import msgspec
 import numpy as np
 
 from sluiceway.kernels import write_openmetrics
@@ -22,6 +23,7 @@ SPAN_MS_MIN = 1_000
 ROWS_FEW = 500_000
 """An answer with fewer rows lets the next slice be twice as long."""
 PATH = "/api/v1/export"
+NAMES_PATH = "/api/v1/label/__name__/values"
 TOO_MANY = "sluiceway-query-points-limit"
 FAMILY_SUFFIXES = ("_total", "_bucket", "_sum", "_count", "_created", "_info")
 
@@ -88,7 +90,37 @@ def slices(peer: Peer, wanted: Wanted, metric: str, tell: Tell) -> Iterator[Pack
         if rows < ROWS_FEW:
             span_ms = min(span_ms * 2, DAY_MS)
         at_ms = until_ms
+        if not rows and span_ms == DAY_MS:
+            at_ms = empty_until(peer, wanted, metric, at_ms)
         tell(at_ms)
+
+
+def empty_until(peer: Peer, wanted: Wanted, metric: str, from_ms: int) -> int:
+    """A time up to which nothing is held from `from_ms` on: found by spans that grow, and shrink
+    again towards the first one that holds something. Raises: as `slices`."""
+    at_ms, span_ms, growing = from_ms, DAY_MS, True
+    while at_ms < wanted.until_ms:
+        until_ms = min(at_ms + span_ms, wanted.until_ms)
+        if not holds_any(peer, wanted, metric, at_ms, until_ms):
+            at_ms = until_ms
+            span_ms = span_ms * 2 if growing else max(span_ms // 2, DAY_MS)
+        elif span_ms == DAY_MS:
+            break
+        else:
+            span_ms, growing = max(span_ms // 2, DAY_MS), False
+    return at_ms
+
+
+def holds_any(peer: Peer, wanted: Wanted, metric: str, from_ms: int, until_ms: int) -> bool:
+    """May there be something between two times? Where that is not said for sure: yes."""
+    asked = {"start": seconds(from_ms), "end": seconds(until_ms)}
+    asked |= {"match[]": wanted.match} if wanted.match else {}
+    try:
+        told = msgspec.json.decode(peer.send("GET", NAMES_PATH, asked).body)
+    except Refusal:
+        return True  # So many series that there is a limit to naming them.
+    names = told["data"]
+    return bool(told.get("warnings")) or (metric in names if metric else bool(names))
 
 
 def seconds(time_ms: int) -> str:

@@ -80,6 +80,54 @@ def test_every_slice_is_asked_for_once_and_fits() -> None:
     }
 
 
+class Sparse(Points):
+    """A server with a point each at a few times, and none between; it counts what it is asked."""
+
+    def __init__(self, *times_ms: int, warned: bool = False) -> None:
+        super().__init__()
+        self.times_ms, self.warned, self.count = times_ms, warned, 0
+
+    def send(
+        self, method: str, target: str, body: bytes, headers: Mapping[str, str], bytes_max: int
+    ) -> Reply:
+        self.count += 1
+        if "/metadata" in target:
+            return Reply(200, {}, b'{"status":"success","data":{}}')
+        fields = parse_qs(urlsplit(target).query)
+        start, end = (round(float(fields[name][0]) * 1000) for name in ("start", "end"))
+        held = [time_ms for time_ms in self.times_ms if start < time_ms <= end]
+        if "/label/" in target:
+            told = {"data": ["m"] if held else []} | ({"warnings": ["?"]} if self.warned else {})
+            return Reply(200, {}, json.dumps(told).encode())
+        if not held:
+            return Reply(200, {}, b"")
+        self.asked.append((start, end))
+        times = np.array(held)
+        columns = (np.array([0, len(held)]), times, times / 7)
+        return Reply(200, {}, points_frame(LABELS, *columns, start, end))
+
+
+@pytest.mark.parametrize("seed", range(8))
+def test_years_without_a_point_are_passed_over(seed: int) -> None:
+    chance, year_ms = random.Random(seed), 366 * DAY_MS
+    times = sorted(chance.randrange(1, 90 * year_ms) for _ in range(seed))
+    transport, out = Sparse(*times), io.BytesIO()
+    wanted = Wanted("t", "", 0, 90 * year_ms)
+    totals = export_native(peer(transport, ManualClock()), wanted, out, 1, lambda _: None)
+    assert totals.points == len(times)
+    assert transport.count <= 60 * (len(times) + 1), "not one question a day"
+    frames = [f for f in read_frames(io.BytesIO(out.getvalue())) if f.kind == "points"]
+    assert sum(f.header["points"] for f in frames) == len(times)
+
+
+def test_what_names_leave_open_is_asked_day_by_day() -> None:
+    transport = Sparse(20 * DAY_MS, warned=True)
+    wanted = Wanted("t", "", 0, 30 * DAY_MS)
+    out = io.BytesIO()
+    assert export_native(peer(transport, ManualClock()), wanted, out, 1, lambda _: None).points == 1
+    assert transport.count > 30
+
+
 def test_what_cannot_be_halved_and_who_never_answers_end_it() -> None:
     class Full(Points):
         def send(self, *_: object) -> Reply:
