@@ -31,7 +31,7 @@ class Undelivered(ClientError):
     """`points` were added and never acked, and are lost with the process."""
 
     def __init__(self, points: int) -> None:
-        super().__init__(f"closed with {points} points that were not acked and have no spool")
+        super().__init__(f"closed with {points} points that were not acked and are in no spool")
         self.points = points
 
 

@@ -1,6 +1,7 @@
 """A spool's segment as bytes: docs/formats/spool.md.
 
-Invariant: a reader ends at the first record that is not whole; nothing of a torn one is told.
+Invariant: nothing of a record that is not whole is told; what stands behind one that is damaged is,
+where its length still leads there.
 """
 
 import struct
@@ -61,7 +62,7 @@ def record(kind: int, encoding: int, points: int, sequence: int, payload: bytes 
 
 
 def records(path: Path) -> Iterator[Record | int]:
-    """The whole records of a segment, and at the end the bytes that were not read.
+    """The whole records of a segment, and between them and at the end the bytes that are none.
 
     Raises: OSError, ClientError on an unknown version.
     """
@@ -72,7 +73,7 @@ def records(path: Path) -> Iterator[Record | int]:
             _check_version(path, head)
             yield size
             return
-        at = HEADER_BYTES
+        at = read_to = HEADER_BYTES
         while at < size:
             found = _next(file.read(RECORD_BYTES))
             if found is None:
@@ -80,11 +81,15 @@ def records(path: Path) -> Iterator[Record | int]:
             crc, fields, unsigned = found
             length, kind, encoding, _, points, sequence = fields
             payload = file.read(length)
-            if len(payload) < length or zlib.crc32(payload, zlib.crc32(unsigned)) != crc:
+            if len(payload) < length:
                 break
-            yield Record(kind, encoding, points, sequence, at + RECORD_BYTES, length)
-            at += RECORD_BYTES + length
-        yield size - at
+            end = at + RECORD_BYTES + length
+            if zlib.crc32(payload, zlib.crc32(unsigned)) == crc:
+                yield at - read_to
+                yield Record(kind, encoding, points, sequence, at + RECORD_BYTES, length)
+                read_to = end
+            at = end
+        yield size - read_to
 
 
 def _next(head: bytes) -> tuple[int, tuple[int, ...], bytes] | None:

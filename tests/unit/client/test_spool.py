@@ -108,6 +108,42 @@ def test_a_rotten_batch_is_passed_over_and_counted(tmp_path: Path) -> None:
     assert spool.damaged_points == 4
 
 
+@pytest.mark.parametrize("rotten", [[0], [1], [0, 1], [3], [0, 2], [0, 1, 2, 3]])
+def test_what_stands_behind_rotten_batches_is_told_when_it_opens(
+    tmp_path: Path, rotten: list[int]
+) -> None:
+    spool = Spool(tmp_path, 10_000)
+    bodies = [b"%d" % i + BODY for i in range(4)]
+    for i, body in enumerate(bodies):
+        spool.put(3, i, body)
+    spool.close()
+    path = segments(tmp_path)[0]
+    data = bytearray(path.read_bytes())
+    for i in rotten:
+        data[HEADER_BYTES + i * (RECORD + 1) + RECORD_BYTES + 2] ^= 1
+    path.write_bytes(data)
+    again = Spool(tmp_path, 10_000)
+    kept = [i for i in range(4) if i not in rotten]
+    assert again.torn_bytes == len(rotten) * (RECORD + 1)
+    assert again.points == sum(kept)
+    assert waiting(again) == [bodies[i] for i in kept]
+    again.close()
+
+
+def test_a_length_that_is_none_ends_a_segment(tmp_path: Path) -> None:
+    spool = Spool(tmp_path, 10_000)
+    for _ in range(3):
+        spool.put(3, 1, BODY)
+    spool.close()
+    path = segments(tmp_path)[0]
+    data = bytearray(path.read_bytes())
+    data[HEADER_BYTES + RECORD + 4 : HEADER_BYTES + RECORD + 8] = struct.pack("<I", 1 << 24)
+    path.write_bytes(data)
+    again = Spool(tmp_path, 10_000)
+    assert (again.batch_count, again.torn_bytes) == (1, 2 * RECORD)
+    again.close()
+
+
 def test_an_unknown_version_is_refused_by_name(tmp_path: Path) -> None:
     head = b"SLWSPOOL" + struct.pack("<I", 2)
     path = tmp_path / f"{0:016x}{SUFFIX}"
