@@ -209,7 +209,11 @@ def figures_of(
 
     def figures() -> dict[str, Any]:
         used, free = disk.used_bytes(), disk.free_bytes()
-        told = {"disk_bytes": used, "disk_bytes_max": disk_bytes_max, "disk_free_bytes": free}
+        told: dict[str, Any] = {
+            "disk_bytes": used,
+            "disk_bytes_max": disk_bytes_max,
+            "disk_free_bytes": free,
+        }
         told["tenants"] = len(tenants.snapshot().tenants)
         told["tenants_deleting"] = len(deletions.pending())
         told["policy_pending"] = int(follower.pending)

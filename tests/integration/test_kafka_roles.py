@@ -2,6 +2,8 @@
 
 import json
 import signal
+import subprocess
+import sys
 import time
 from collections.abc import Iterator
 from functools import partial
@@ -142,6 +144,27 @@ def test_a_gateway_for_more_partitions_is_not_ready_and_loses_nothing(
         config.write_text(right)
         with house.gateway:
             within(lambda: counted(house.query, now_ms) == 1, "the outbox had it")
+            many = [({"__name__": f"sent_{i}"}, [(now_ms, 1.0)]) for i in range(17)]
+            assert house.gateway.write(many) == 204
+        within(lambda: counted(house.query, now_ms) == 17, "in both partitions")
+        deleted_everywhere(house, tmp_path / "fleet.toml", "17 series")
+        within(
+            lambda: house.query.values('count({__name__=~"sent_.*"})', now_ms / 1000) == {}, "gone"
+        )
+        two.kill()
+        deleted_everywhere(house, tmp_path / "fleet.toml", "no process of partitions [1]", 1)
+
+
+def deleted_everywhere(house: House, config: Path, words: str, status: int = 0) -> None:
+    """At all shards of the fleet, or at none."""
+    named = [f'"s{number}=127.0.0.1:{one.port}"' for number, one in enumerate(house.shards)]
+    config.write_text(f"fleet = [{', '.join(named)}]\n")
+    match = ["series", "delete", "--match", '{__name__=~"sent_.*"}', "--config", str(config)]
+    for more in (["--dry-run"], ["--yes"]):
+        command = [sys.executable, "-m", "sluiceway.cli", *match, *more]
+        ran = subprocess.run(command, capture_output=True, text=True, timeout=60, check=False)
+        assert ran.returncode == status, ran
+        assert words in ran.stdout + ran.stderr or "--yes" in more, ran
 
 
 def refusing(gateway: Server) -> bool:

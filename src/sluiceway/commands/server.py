@@ -29,6 +29,8 @@ class Server:
     key: str | None = None
     ca_file: str | None = None
     timeout_s: float = TIMEOUT_S
+    of_all: bool = False
+    """One of all partitions that are asked: nothing is said of its being a part."""
 
     def ask(
         self,
@@ -48,6 +50,12 @@ class Server:
         kind = "application/yaml" if document else "application/json"
         return json.loads(self._send(method, f"{prefix}{path}{query}", data, kind))["data"]
 
+    def status(self) -> tuple[Any, str]:
+        """What the process says of itself, and which partition it is; empty: not one of several.
+        Blocks. Raises: as `ask`."""
+        told, part = self._send_for("GET", "/admin/v1/status")
+        return json.loads(told), part or ""
+
     def text(self, path: str) -> str:
         """An answer that has no envelope. Blocks. Raises: as `ask`."""
         return self._send("GET", path).decode()
@@ -62,7 +70,7 @@ class Server:
 
     def _say_part(self, part: str | None) -> None:
         """Once a command: what a process with a part of the series says or does is no more."""
-        if part is not None and (self.address, part) not in _parts_said:
+        if part is not None and not self.of_all and (self.address, part) not in _parts_said:
             _parts_said.add((self.address, part))
             print(f"sluiceway: {self.address} is {part} alone", file=sys.stderr)
 
@@ -73,6 +81,17 @@ class Server:
         data: bytes | None = None,
         kind: str = "application/json",
     ) -> bytes:
+        told, part = self._send_for(method, target, data, kind)
+        self._say_part(part)
+        return told
+
+    def _send_for(
+        self,
+        method: str,
+        target: str,
+        data: bytes | None = None,
+        kind: str = "application/json",
+    ) -> tuple[bytes, str | None]:
         scheme = "https" if self.ca_file else "http"
         url = self.address if "://" in self.address else f"{scheme}://{self.address}"
         request = urllib.request.Request(f"{url.rstrip('/')}{target}", data=data, method=method)
@@ -85,8 +104,7 @@ class Server:
         try:
             with urllib.request.urlopen(request, timeout=self.timeout_s, context=context) as answer:
                 told: bytes = answer.read(ANSWER_BYTES_MAX)
-                self._say_part(answer.headers.get("x-sluiceway-part"))
-                return told
+                return told, answer.headers.get("x-sluiceway-part")
         except urllib.error.HTTPError as error:
             raise OSError(f"{error.code}: {_words(error.read(4096))}") from None
         except urllib.error.URLError as error:

@@ -42,6 +42,7 @@ from sluiceway.telemetry import (
 )
 
 PREFIX = "sluiceway_"
+REPLAYING = "replaying the journal"
 READY = b"Sluiceway is ready.\n"
 RECOVERY_LOOK_S = 0.5
 LABELLED: dict[str, MetricName] = {
@@ -126,7 +127,8 @@ class OwnPaths:
             missing.append("not accepting")
         if to_answer:
             if not await self._is_recovered():
-                missing.append("replaying the journal")
+                failure = (await self._collect()).get("log_failure")
+                missing.append(f"the log is not read: {failure}" if failure else REPLAYING)
             # Asked now: what the watcher saw last may be half a second old.
             if not await self._read.answers():
                 missing.append("the read side is not up")

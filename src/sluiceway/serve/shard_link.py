@@ -325,7 +325,9 @@ class ShardLink:
         talk = Talk(gate[1])
         self._talks.add(talk)
         try:
-            with contextlib.suppress(OSError):
+            # Cancelled: the process ends, and so does this connection's task; asyncio would
+            # write a traceback of it into the log.
+            with contextlib.suppress(OSError, asyncio.CancelledError):
                 await relay((reader, writer), gate, talk)
         finally:
             self._talks.discard(talk)

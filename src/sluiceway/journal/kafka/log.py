@@ -6,6 +6,7 @@ Invariant: the writer sends nothing before the feed knows that the log is this d
 import contextlib
 import secrets
 from collections.abc import Callable
+from typing import Any
 
 from sluiceway.clock import Clock
 from sluiceway.journal.config import KafkaConfig
@@ -46,7 +47,7 @@ class KafkaLog:
         self.feed.on_bound(self._writer.bound)
         return self._writer
 
-    def figures(self) -> dict[str, int]:
+    def figures(self) -> dict[str, Any]:
         """For /metrics and `sluiceway status`."""
         written = {} if self._writer is None else self._writer.figures()
-        return {**self.feed.figures(), **written}
+        return {**self.feed.figures(), **written, "log_failure": self.feed.failure}
