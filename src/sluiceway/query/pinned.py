@@ -283,7 +283,11 @@ class PinnedTiers:
             answers.append(answer)
         warnings = [*self.warnings, *self.files.told(gaps)]
         flawed = bool(gaps or self.files.lossy)
-        return warned(stitched(answers, question.steps, flawed), warnings)
+        whole = stitched(answers, question.steps, flawed)
+        if not len(whole.labels):
+            # Native histograms have no windows: raw, which keeps them, refuses where there are any.
+            self.tiers.hot.evaluate(left.of(plan), cancel)
+        return warned(whole, warnings)
 
     def _files_beyond_raw(self, request: Ask) -> list[FileRanges]:
         """Files with series of the request's time that raw has forgotten."""
