@@ -230,6 +230,12 @@ def test_keys_tls_and_reload(tmp_path: Path) -> None:
         while server.call("POST", "/api/v1/write", body, bearer)[0] != 401:
             assert time.monotonic() < deadline_s
             time.sleep(0.2)
+        # A connection that idles in a client's pool, where nobody listens, does not hold up an end.
+        idle = server.connection(30.0)
+        idle.request("GET", "/ready")
+        assert idle.getresponse().read()
+        assert server.stop() < 4.0
+        idle.close()
 
 
 def test_opentelemetry_over_http_and_grpc(tmp_path: Path) -> None:

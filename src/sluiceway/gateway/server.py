@@ -23,6 +23,7 @@ from sluiceway.gateway.held import HELD_S_MAX, Crowd, HeldRefusals
 from sluiceway.gateway.limits import GatewayConfig
 
 TLS_CHECK_S = 2.0
+TLS_BYE_S_MAX = 0.5
 JOINED_BYTES_MAX = 64 * 1024
 CONTINUE = b"HTTP/1.1 100"
 WRITE_PATHS = (b"/api/v1/write", b"/api/v1/otlp/", b"/v1/")
@@ -165,6 +166,14 @@ class RefusingProtocol(HttpToolsProtocol):
         """The server ends: who is held hears when to come again, not nothing."""
         self.tell_held(CLOSE)
         super().shutdown()
+        if self.scheme == "https" and self.plain.is_closing():
+            self.loop.call_later(TLS_BYE_S_MAX, self._end_unanswered)
+
+    def _end_unanswered(self) -> None:
+        """A TLS connection closes once its client says so too; one that idles in a pool does not
+        listen. What is still on its way to a slow reader goes on."""
+        if not self.plain.get_write_buffer_size():
+            self.plain.abort()
 
 
 def limited_protocol(
