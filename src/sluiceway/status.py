@@ -66,6 +66,20 @@ def judge_gateway(told: Mapping[str, Any]) -> list[Line]:
     return sorted(lines, key=lambda line: order.index(line.level))
 
 
+def judge_member(told: Mapping[str, Any]) -> list[Line]:
+    """Of a member of the shards' group: whether it answers for what the group gave it."""
+    ready = Line("ok", "ready: answers for what the group gave it")
+    if not told["ready"]:
+        ready = Line("error", f"not ready: {told['missing']}")
+    running = ", ".join(map(str, told["running"])) or "none, a spare"
+    lines = [ready, Line("ok", f"partitions: {running}")]
+    if told["not_served"]:
+        left = ", ".join(map(str, told["not_served"]))
+        words = f"partitions {left} are its own and not served: kafka.member_partitions_max"
+        lines.append(Line("error", words))
+    return sorted(lines, key=lambda line: line.level == "ok")
+
+
 def judge(told: Mapping[str, Any]) -> list[Line]:
     """At most ten lines out of the answer of `/admin/v1/status`, one of budgets where there are
     any, one of the rollups' object store where there is one, one of the tenant that is worst off
@@ -75,6 +89,8 @@ def judge(told: Mapping[str, Any]) -> list[Line]:
         return judge_query(told)
     if told.get("role") == "gateway":
         return judge_gateway(told)
+    if told.get("role") == "shard":
+        return judge_member(told)
     figures = told["metrics"]
     recent = told["recent"]
     window = f"in the last {told['recent_s'] / 60:.0f} min"
@@ -221,12 +237,16 @@ def fetch(address: str, key: str | None, ca_file: str | None) -> dict[str, Any]:
     return told
 
 
-def judged(address: str, key: str | None, ca_file: str | None) -> list[Line]:
-    """Of one process; that it does not answer is an error."""
+def judged(
+    address: str, key: str | None, ca_file: str | None
+) -> tuple[list[Line], list[Mapping[str, Any]]]:
+    """Of one process, and the owners of partitions that it tells of; that it does not answer is an
+    error."""
     try:
-        return judge(fetch(address, key, ca_file))
+        told = fetch(address, key, ca_file)
+        return judge(told), told.get("owners", [])
     except (OSError, ValueError) as error:
-        return [Line("error", f"no answer from {address}: {error}")]
+        return [Line("error", f"no answer from {address}: {error}")], []
 
 
 def summed(members: Sequence[tuple[str, list[Line]]]) -> list[Line]:
@@ -247,16 +267,28 @@ def summed(members: Sequence[tuple[str, list[Line]]]) -> list[Line]:
 def fleet_report(
     members: Sequence[tuple[str, str]], key: str | None, ca_file: str | None
 ) -> tuple[str, bool]:
-    """Of all processes, (name, address) each, asked at once: (the report, whether all is well)."""
-    with ThreadPoolExecutor(ASKED_AT_ONCE_MAX) as pool:
-        told = list(pool.map(lambda member: judged(member[1], key, ca_file), members))
-    lines = summed([(name, lines) for (name, _), lines in zip(members, told, strict=True)])
-    return said(lines)
+    """Of all processes, (name, address) each, asked at once, and of the partitions' that members
+    tell of: (the report, whether all is well)."""
+
+    def ask(asked: Sequence[tuple[str, str]]) -> list[tuple[list[Line], list[Mapping[str, Any]]]]:
+        with ThreadPoolExecutor(ASKED_AT_ONCE_MAX) as pool:
+            return list(pool.map(lambda one: judged(one[1], key, ca_file), asked))
+
+    told = ask(members)
+    owners: dict[int, tuple[int, str]] = {}
+    for owner in (owner for _, known in told for owner in known):
+        newest = owners.get(owner["partition"], (-1, ""))
+        owners[owner["partition"]] = max(newest, (owner["term"], owner["http"]))
+    named = {address for _, address in members}
+    more = [(f"partition {number}", at) for number, (_, at) in sorted(owners.items())]
+    more = [(name, address) for name, address in more if address not in named]
+    every = zip([*members, *more], [*told, *ask(more)], strict=True)
+    return said(summed([(name, lines) for (name, _), (lines, _) in every]))
 
 
 def report(address: str, key: str | None, ca_file: str | None) -> tuple[str, bool]:
     """(the report, whether all is well)."""
-    return said(judged(address, key, ca_file))
+    return said(judged(address, key, ca_file)[0])
 
 
 def said(lines: Sequence[Line]) -> tuple[str, bool]:

@@ -4,6 +4,7 @@ from typing import Any
 
 import pytest
 
+from sluiceway import status
 from sluiceway.status import Line, fleet_report, judge, report, summed
 
 GIB = 1 << 30
@@ -165,6 +166,33 @@ def test_a_gateway_says_what_keeps_its_outbox_from_the_shards() -> None:
     assert [line.level for line in judge(answer)] == ["warning", "ok"]
     worst = judge({**answer, "topic_not_found": "kafka: Connection refused"})[0]
     assert worst == Line("error", "nothing reaches the shards: kafka: Connection refused")
+
+
+def test_a_member_says_what_it_serves() -> None:
+    answer = {"role": "shard", "ready": True, "missing": "", "metrics": {}, "not_served": []}
+    spare = judge({**answer, "running": []})
+    assert [line.text for line in spare][1:] == ["partitions: none, a spare"]
+    over = judge({**answer, "running": [0, 2], "not_served": [1]})
+    assert over[0].level == "error" and "partitions 1 are" in over[0].text
+    assert over[-1].text == "partitions: 0, 2"
+
+
+def test_partitions_of_members_are_asked_too(monkeypatch: pytest.MonkeyPatch) -> None:
+    def owner(term: int, http: str) -> dict[str, Any]:
+        return {"partition": 0, "term": term, "http": http}
+
+    member = {"role": "shard", "ready": True, "missing": "", "running": [0], "not_served": []}
+    answers: dict[str, dict[str, Any]] = {
+        "a": {**member, "owners": [owner(1, "old")]},
+        "b": {**member, "owners": [owner(2, "p")]},
+        "p": told(parts=65),
+    }
+    monkeypatch.setattr(status, "fetch", lambda address, *_: answers[address])
+    text, well = fleet_report([("one", "a"), ("two", "b")], None, None)
+    assert not well
+    assert text.splitlines()[0].startswith("warning partition 0: blocks waiting for a merge")
+    named, _ = fleet_report([("one", "a"), ("two", "b"), ("mine", "p")], None, None)
+    assert "partition 0:" not in named
 
 
 def test_several_processes_by_name() -> None:

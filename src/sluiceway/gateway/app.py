@@ -138,7 +138,7 @@ class GatewayApp:
         status = "failed"
         try:
             if self._proxy is None:
-                words = "this process has a role that answers no queries: ask the role query"
+                words = "not of this process: its role has no series. Ask the role query"
                 raise TenantFault(404, "sluiceway-role", words)
             if scope["method"] not in methods:
                 words = f"only {', '.join(methods)} are taken here"
