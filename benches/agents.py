@@ -18,15 +18,16 @@ import select
 import socket
 import sys
 import time
-from collections import Counter
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import cramjam
 
 ROOT = Path(__file__).resolve().parents[1]
-sys.path[:0] = [str(ROOT / "tests"), str(ROOT / "src")]
+sys.path[:0] = [str(ROOT), str(ROOT / "tests"), str(ROOT / "src")]
+from tests.faults import swarm  # noqa: E402
+
 from fakes.remote_write import body as write_request  # noqa: E402
 from fakes.remote_write import varint  # noqa: E402
 
@@ -52,15 +53,9 @@ class Plan:
 
 
 @dataclass
-class Seen:
-    """By whole second since the start; how long what was acked took, in ms."""
+class Seen(swarm.Seen):
+    """What `swarm`'s agents see; of batches nothing."""
 
-    offered: Counter[int] = field(default_factory=Counter)
-    acked: Counter[int] = field(default_factory=Counter)
-    refused: Counter[int] = field(default_factory=Counter)
-    broken: Counter[int] = field(default_factory=Counter)
-    no_retry_after: int = 0
-    latencies_ms: list[float] = field(default_factory=list)
     cpu_s: float = 0.0
     """Of the agents' own thread: near the run's length, they are what is measured."""
 

@@ -76,7 +76,7 @@ def finish(process: subprocess.Popen[bytes], timeout_s: float) -> Seen:
     told, _ = process.communicate(timeout=timeout_s)
     assert process.returncode == 0
     found: dict[str, Any] = json.loads(told)
-    for name in ("offered", "acked", "refused", "broken"):
+    for name in ("offered", "acked", "refused", "broken", "by_key"):
         found[name] = Counter({int(second): count for second, count in found[name].items()})
     return Seen(**found)
 
