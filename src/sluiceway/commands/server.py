@@ -48,7 +48,14 @@ class Server:
         document = isinstance(body, bytes)
         data = body if body is None or document else json.dumps(body).encode()
         kind = "application/yaml" if document else "application/json"
-        return json.loads(self._send(method, f"{prefix}{path}{query}", data, kind))["data"]
+        sent, part = self._send_for(method, f"{prefix}{path}{query}", data, kind)
+        self._say_part(part)
+        told = json.loads(sent)
+        # What an answer lacks; never silently, as a part would pass for all.
+        for warning in told.get("warnings", []):
+            if part is None or not warning.startswith(part):
+                print(f"sluiceway: {warning}", file=sys.stderr)
+        return told["data"]
 
     def status(self) -> tuple[Any, str]:
         """What the process says of itself, and which partition it is; empty: not one of several.

@@ -1,5 +1,6 @@
 """Addresses that are none end a command in one line."""
 
+import json
 from pathlib import Path
 
 import pytest
@@ -44,6 +45,19 @@ def test_an_export_of_all_times_is_not_begun(capsys: pytest.CaptureFixture[str])
         with pytest.raises(typer.Exit):
             export(begin, end, http="127.0.0.1:1")
         assert "at most 100 years apart" in capsys.readouterr().err
+
+
+def test_what_an_answer_lacks_is_told(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    warnings = ["partition 0 of 2 alone: ask", "partial: shard s1 does not answer"]
+    answer = json.dumps({"status": "success", "data": 7, "warnings": warnings}).encode()
+    of_part = ["s0 is partition 0 of 2 alone", warnings[1]]
+    for part, lines in ((None, warnings), ("partition 0 of 2", of_part)):
+        sent = (answer, part)
+        monkeypatch.setattr(Server, "_send_for", lambda *_, sent=sent: sent)
+        assert Server("s0").ask("GET", "/cardinality", prefix="/api/v1") == 7
+        assert capsys.readouterr().err == "".join(f"sluiceway: {line}\n" for line in lines)
 
 
 def test_what_a_store_said_is_a_line() -> None:
