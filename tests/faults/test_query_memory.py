@@ -54,4 +54,4 @@ def test_a_small_read_side_refuses_by_name(tmp_path: Path, step_count: int) -> N
                 assert "-limit)" in json.loads(text)["error"], (query, text)
         metrics = server.call("GET", "/metrics")[1]
         assert b'sluiceway_memory_bytes{side="read"}' in metrics
-        assert b"\nsluiceway_read_side_restarts_total" not in metrics
+        assert b"\nsluiceway_read_side_restarts_total 0\n" in metrics
