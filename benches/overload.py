@@ -22,7 +22,6 @@ import subprocess
 import sys
 import tempfile
 import time
-from collections import Counter
 from collections.abc import Iterator
 from dataclasses import asdict
 from pathlib import Path
@@ -30,6 +29,7 @@ from typing import Any
 
 ROOT = Path(__file__).resolve().parents[1]
 sys.path[:0] = [str(ROOT), str(ROOT / "tests"), str(ROOT / "src")]
+from tests.faults import swarm  # noqa: E402
 from tests.faults.server import ServerUnderTest  # noqa: E402
 
 from agents import Plan, Seen  # noqa: E402
@@ -72,15 +72,6 @@ def start(plan: Plan) -> subprocess.Popen[bytes]:
     return subprocess.Popen(command, stdout=subprocess.PIPE)
 
 
-def finish(process: subprocess.Popen[bytes], timeout_s: float) -> Seen:
-    told, _ = process.communicate(timeout=timeout_s)
-    assert process.returncode == 0
-    found: dict[str, Any] = json.loads(told)
-    for name in ("offered", "acked", "refused", "broken", "by_key"):
-        found[name] = Counter({int(second): count for second, count in found[name].items()})
-    return Seen(**found)
-
-
 def measure(seconds: float, plan: dict[str, Any]) -> dict[str, Any]:
     """One server, one swarm."""
     with tempfile.TemporaryDirectory(prefix="sluiceway-overload-") as base:
@@ -97,7 +88,7 @@ def measure(seconds: float, plan: dict[str, Any]) -> dict[str, Any]:
             url = f"http://127.0.0.1:{server.port}/api/v1/write"
             sender = Sender(url, beside(seconds), BESIDE_CONNECTIONS)
             sender.start()
-            seen = finish(process, seconds + 120)
+            seen = swarm.finish(process, seconds + 120, Seen)
             sender.join(seconds + 60)
             spent_s = cpu_s(pid) - before_s
     window = range(WARM_S, int(seconds))

@@ -42,9 +42,11 @@ class Keyed:
         body = {"tenant": tenant, "name": f"{tenant}-agent", "scopes": scopes, **more}
         return str(self.admin("POST", "/keys", body)["key"])
 
-    def write(self, key: str, name: str, count: int = 1, **headers: str) -> int:
+    def write(
+        self, key: str, name: str, count: int = 1, at_ms: int = T * 1000, **headers: str
+    ) -> int:
         series = [
-            ({"__name__": name, "i": str(i), "owner": name}, [(T * 1000, float(i))])
+            ({"__name__": name, "i": str(i), "owner": name}, [(at_ms, float(i))])
             for i in range(count)
         ]
         return self.call(key, "POST", "/api/v1/write", remote_write(series), **headers)[0]

@@ -18,7 +18,7 @@ from collections import Counter
 from dataclasses import asdict, dataclass, field
 from functools import cache
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 import cramjam
 import uvloop
@@ -69,6 +69,9 @@ class Seen:
     acked_batches: list[int] = field(default_factory=list)
     sent_batches: list[int] = field(default_factory=list)
     latencies_ms: list[float] = field(default_factory=list)
+
+
+SeenKind = TypeVar("SeenKind", bound=Seen)
 
 
 class Connection(asyncio.Protocol):
@@ -211,13 +214,15 @@ def start(plan: Plan) -> subprocess.Popen[bytes]:
     return subprocess.Popen(command, stdout=subprocess.PIPE, env=environment, cwd=ROOT)
 
 
-def finish(process: subprocess.Popen[bytes], timeout_s: float) -> Seen:
+def finish(
+    process: subprocess.Popen[bytes], timeout_s: float, kind: type[SeenKind] = Seen
+) -> SeenKind:
     told, _ = process.communicate(timeout=timeout_s)
     assert process.returncode == 0
     found: dict[str, Any] = json.loads(told)
     for name in ("offered", "acked", "refused", "broken", "by_key"):
         found[name] = Counter({int(second): count for second, count in found[name].items()})
-    return Seen(**found)
+    return kind(**found)
 
 
 if __name__ == "__main__":
